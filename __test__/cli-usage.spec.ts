@@ -1,0 +1,84 @@
+// What `fdsplice` answers to arguments that are wrong, and to questions about itself.
+import { readFileSync } from 'node:fs';
+
+import test from 'ava';
+
+import { runCli } from './helpers/cli.js';
+
+const PORT = '127.0.0.1:0';
+const TARGET = '127.0.0.1:80';
+
+// Arguments, and what the one line on stderr has to name.
+const mistakes: [args: string[], named: RegExp][] = [
+  [[], /a command is missing/],
+  [['relai'], /'relai'/],
+  [['--frobnicate'], /'--frobnicate'/],
+  [['relay'], /'listen'/],
+  [['relay', PORT], /'target'/],
+  [['relay', PORT, TARGET, 'more'], /too many arguments/],
+  [['relay', '--frobnicate', PORT, TARGET], /'--frobnicate'/],
+  [['relay', '--js\n\u001b[2Jon', PORT, TARGET], /'--js\\u000a\\u001b\[2Jon'/],
+  [['relay', '--rate-limit', '1MiB', PORT, TARGET], /'--rate-limit'/],
+  [['relay', '--idle-timeout', '1s', PORT, TARGET], /'--idle-timeout'/],
+  [['relay', '--half-close-timeout', '1s', PORT, TARGET], /'--half-close-timeout'/],
+  [['relay', '--stats', '1s', PORT, TARGET], /'--stats'/],
+  [['relay', 'localhost', TARGET], /'listen'.* a port is missing/i],
+  [['relay', '[::1]', TARGET], /'listen'.* a port is missing/i],
+  [['relay', '::1:80', TARGET], /'listen'.* brackets/],
+  [['relay', '[::g]:80', TARGET], /'listen'.*"::g"/],
+  [['relay', '127.0.0.1:65536', TARGET], /'listen'.*"65536"/],
+  [['relay', '127.0.0.1:http', TARGET], /'listen'.*"http"/],
+  [['relay', '127.0.0.1:-1', TARGET], /'listen'.*"-1"/],
+  [['relay', '127.0.0.1:', TARGET], /'listen'.*""/],
+  [['relay', 'tcp://host:80', TARGET], /'listen'.*"tcp:\/\/host"/],
+  [['relay', 'unix:', TARGET], /'listen'.* a path is missing/i],
+  [['relay', `unix:/${'x'.repeat(107)}`, TARGET], /'listen'.* 107 bytes/],
+  [['relay', PORT, ':80'], /'target'.* a host/],
+  [['relay', PORT, '127.0.0.1:0'], /'target'.* port 0/i],
+  ...['0', '-1s', '', 'soon', '10 parsecs', '1e999s', '30d', 'NaN'].flatMap((value): typeof mistakes => [
+    [['relay', '--grace', value, PORT, TARGET], /'--grace <duration>'/],
+    [['relay', '--connect-timeout', value, PORT, TARGET], /'--connect-timeout <duration>'/],
+  ]),
+  ...['0', '-1', '1.5', '', '1k', '1e3', '9'.repeat(20)].map((value): (typeof mistakes)[number] => [
+    ['relay', '--max-connections', value, PORT, TARGET],
+    /'--max-connections <n>'/,
+  ]),
+];
+
+for (const [args, named] of mistakes) {
+  test(`wrong usage: fdsplice ${JSON.stringify(args).slice(1, -1)}`, async (t) => {
+    const { status, stdout, stderr } = await runCli(...args);
+    t.is(status, 2);
+    t.is(stdout, '');
+    t.regex(stderr, /^fdsplice: [^\n]+\n$/);
+    t.regex(stderr, named);
+  });
+}
+
+test('--version prints the version of the package', async (t) => {
+  const manifest = readFileSync(new URL('../package.json', import.meta.url), 'utf8');
+  const { version } = JSON.parse(manifest) as { version: string };
+  t.deepEqual(await runCli('--version'), { status: 0, stdout: `${version}\n`, stderr: '' });
+});
+
+test('--help prints the commands', async (t) => {
+  const { status, stdout, stderr } = await runCli('--help');
+  t.is(status, 0);
+  t.regex(stdout, /relay \[options\] <listen> <target>/);
+  t.is(stderr, '');
+});
+
+test('relay --help prints every option', async (t) => {
+  const { status, stdout, stderr } = await runCli('relay', '--help');
+  t.is(status, 0);
+  t.is(stderr, '');
+  const options = [...stdout.matchAll(/^ +(?:-\w, )?(--[a-z-]+)/gm)].map(([, option]) => option);
+  t.deepEqual(options.sort(), [
+    '--connect-timeout',
+    '--grace',
+    '--help',
+    '--json',
+    '--max-connections',
+    '--quiet',
+  ]);
+});

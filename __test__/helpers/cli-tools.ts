@@ -1,0 +1,24 @@
+import { execFile, spawnSync } from 'node:child_process';
+import { promisify } from 'node:util';
+
+import test, { type ExecutionContext } from 'ava';
+
+export const execFileAsync = promisify(execFile);
+
+/**
+ * A test that needs a tool of the system. Without it the test is skipped with the reason in its title, or fails where
+ * FDSPLICE_REQUIRE_TOOLS=1 says that the tools are installed.
+ */
+export function testWithTool(
+  tool: string,
+  title: string,
+  body: (t: ExecutionContext) => Promise<void>,
+): void {
+  if (spawnSync(tool, ['--version']).status === 0) {
+    test.serial(title, body);
+  } else if (process.env['FDSPLICE_REQUIRE_TOOLS'] === '1') {
+    test.serial(title, (t) => t.fail(`${tool} is not installed`));
+  } else {
+    test.serial.skip(`${title} (${tool} is not installed)`, body);
+  }
+}

@@ -1,0 +1,91 @@
+// The two sockets a gateway has in its hands, with a raw peer at both outer ends.
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import net, { type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import type { ExecutionContext } from 'ava';
+
+import type { Conn, Peer, Tuning } from './peer.js';
+
+export type Transport = 'tcp' | 'unix';
+
+export interface Pair {
+  /** Node's socket towards the client. */
+  a: net.Socket;
+  /** Node's socket towards the origin. */
+  b: net.Socket;
+  /** The peer's end of `a`. */
+  client: Conn;
+  /** The peer's end of `b`. */
+  origin: Conn;
+}
+
+export interface PairOptions {
+  /** Of Node's server: how `a` is made. */
+  server?: net.ServerOpts;
+  /** Nothing is read into Node, so that the descriptors can be used by themselves. */
+  untouched?: boolean;
+  /** Of the peer's end of `a`. */
+  client?: Tuning;
+  /** Of the peer's end of `b`; buffer sizes are set before the connection is made. */
+  origin?: Tuning;
+}
+
+/** A place where pairs are made: a Node server and a listener of the peer, both closed with the test. */
+export async function crossing(
+  t: ExecutionContext,
+  peer: Peer,
+  transport: Transport,
+  options: PairOptions = {},
+): Promise<() => Promise<Pair>> {
+  const server = net.createServer({ pauseOnConnect: options.untouched === true, ...options.server });
+  t.teardown(() => void server.close());
+  const directory = transport === 'unix' ? await mkdtemp(join(tmpdir(), 'fdsplice-')) : undefined;
+  if (directory !== undefined) {
+    t.teardown(() => rm(directory, { recursive: true }));
+  }
+  server.listen(directory === undefined ? { port: 0, host: '127.0.0.1' } : { path: join(directory, 'a') });
+  await once(server, 'listening');
+  const nodeAddress =
+    directory === undefined
+      ? { port: (server.address() as AddressInfo).port }
+      : { path: join(directory, 'a') };
+
+  const tuning = options.origin ?? {};
+  const originPath = directory === undefined ? undefined : join(directory, 'b');
+  const { listener, port } = await peer.listen(
+    originPath === undefined ? { port: 0, tuning } : { path: originPath, tuning },
+  );
+
+  return async () => {
+    const [[a], { conn: client }] = await Promise.all([
+      once(server, 'connection') as Promise<[net.Socket]>,
+      peer.connect({ ...nodeAddress, tuning: options.client ?? {} }),
+    ]);
+    const b =
+      originPath === undefined ? net.connect({ port, host: '127.0.0.1' }) : net.connect({ path: originPath });
+    if (options.untouched === true) {
+      b.pause();
+    }
+    const [{ conn: origin }] = await Promise.all([peer.accept(listener), once(b, 'connect')]);
+    return { a, b, client, origin };
+  };
+}
+
+/** One pair, whose sockets do not outlive the test. */
+export async function pair(
+  t: ExecutionContext,
+  peer: Peer,
+  transport: Transport = 'tcp',
+  options: PairOptions = {},
+): Promise<Pair> {
+  const meet = await crossing(t, peer, transport, options);
+  const made = await meet();
+  t.teardown(() => {
+    made.a.destroy();
+    made.b.destroy();
+  });
+  return made;
+}

@@ -1,0 +1,211 @@
+// A raw stream peer in a process of its own, for what Node cannot do to a socket: resets, out-of-band bytes, small
+// buffers, an exact end. Its commands are those of crates/testpeer.
+import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+
+import type { ExecutionContext } from 'ava';
+
+const BINARY = fileURLToPath(new URL('../../target/debug/fdsplice-testpeer', import.meta.url));
+
+/** The number of a connection inside the peer. */
+export type Conn = number;
+
+export type Address = { host?: string; port: number } | { path: string };
+
+export interface Tuning {
+  rcvbuf?: number;
+  sndbuf?: number;
+  nodelay?: boolean;
+}
+
+/** Size of the single calls, and the longest of the random pauses before each. */
+export interface Pace {
+  chunk?: number | { min: number; max: number };
+  pauseMs?: number;
+}
+
+export interface Digest {
+  bytes: number;
+  sha256: string;
+}
+
+export interface Ending extends Digest {
+  /** `eof`, `reset`, or the name of another error. */
+  end: string;
+}
+
+/** A command that failed: `code` as in Node, and how far it came where that is known. */
+export class PeerError extends Error {
+  readonly code: string;
+  readonly bytes: number | undefined;
+  readonly sha256: string | undefined;
+
+  constructor(op: string, { error = 'no reason given', bytes, sha256 }: Fields) {
+    super(`${op}: ${error}`);
+    this.code = error;
+    this.bytes = bytes;
+    this.sha256 = sha256;
+  }
+}
+
+interface Fields {
+  error?: string;
+  bytes?: number;
+  sha256?: string;
+}
+
+interface Answer extends Fields {
+  id: number;
+  ok?: true;
+}
+
+interface Pending {
+  op: string;
+  resolve: (fields: Fields) => void;
+  reject: (error: Error) => void;
+}
+
+export class Peer {
+  readonly #process: ChildProcessWithoutNullStreams;
+  readonly #pending = new Map<number, Pending>();
+  #last = 0;
+  #ended = false;
+
+  private constructor(child: ChildProcessWithoutNullStreams) {
+    this.#process = child;
+    createInterface({ input: child.stdout }).on('line', (line) => this.#settle(JSON.parse(line) as Answer));
+    child.stderr.pipe(process.stderr);
+    child.once('error', (error) => this.#fail(error));
+    child.once('close', (code, signal) =>
+      this.#fail(new Error(`the peer ended: ${signal ?? `status ${code}`}`)),
+    );
+  }
+
+  /** Starts a peer that ends with the test. */
+  static start(t: ExecutionContext): Peer {
+    if (!existsSync(BINARY)) {
+      throw new Error(`${BINARY} is missing: run \`cargo build -p fdsplice-testpeer\` first`);
+    }
+    const child = spawn(BINARY, [], { stdio: 'pipe' });
+    t.teardown(() => child.kill('SIGKILL'));
+    return new Peer(child);
+  }
+
+  /** `backlog`: how many connections may wait; with 0 there is room for one. */
+  listen(
+    options: (Address | { port: 0 }) & { backlog?: number; tuning?: Tuning },
+  ): Promise<{ listener: number; port: number }> {
+    return this.#run('listen', options);
+  }
+
+  accept(listener: number, tuning: Tuning = {}): Promise<{ conn: Conn }> {
+    return this.#run('accept', { listener, tuning });
+  }
+
+  closeListener(listener: number): Promise<void> {
+    return this.#run('closeListener', { listener });
+  }
+
+  connect(options: Address & { tuning?: Tuning }): Promise<{ conn: Conn; localPort: number | null }> {
+    return this.#run('connect', options);
+  }
+
+  /** Sends the next `bytes` bytes of the stream that `seed` stands for. */
+  write(conn: Conn, bytes: number, seed: number, pace: Pace = {}): Promise<Digest> {
+    return this.#run('write', { conn, bytes, seed, pace });
+  }
+
+  writeText(conn: Conn, text: string): Promise<Digest> {
+    return this.#run('writeHex', { conn, data: Buffer.from(text).toString('hex') });
+  }
+
+  /** Sends one byte out of band, in turn with the writes. */
+  oob(conn: Conn, byte: number): Promise<Digest> {
+    return this.#run('oob', { conn, byte });
+  }
+
+  /** `write` and `both` take their turn behind the writes. */
+  shutdown(conn: Conn, how: 'read' | 'write' | 'both' = 'write'): Promise<void> {
+    return this.#run('shutdown', { conn, how });
+  }
+
+  /** Reads exactly `bytes` bytes; an earlier end rejects with `EOF`. */
+  read(conn: Conn, bytes: number, pace: Pace = {}): Promise<Digest> {
+    return this.#run('read', { conn, bytes, pace });
+  }
+
+  /** Reads exactly as many bytes as `expected` has (at most 64) and gives them back as text. */
+  async readText(conn: Conn, bytes: number): Promise<string> {
+    const { data } = await this.#run<Digest & { data: string }>('read', { conn, bytes, pace: {} });
+    return Buffer.from(data, 'hex').toString();
+  }
+
+  readToEnd(conn: Conn, pace: Pace = {}): Promise<Ending> {
+    return this.#run('readToEnd', { conn, pace });
+  }
+
+  /** Keeps the reader idle, in turn with the reads. */
+  pause(conn: Conn, ms: number): Promise<void> {
+    return this.#run('pause', { conn, ms });
+  }
+
+  setRcvBuf(conn: Conn, bytes: number): Promise<void> {
+    return this.#run('setRcvBuf', { conn, bytes });
+  }
+
+  /** How many bytes went through the socket so far. */
+  counts(conn: Conn): Promise<{ sent: number; received: number }> {
+    return this.#run('counts', { conn });
+  }
+
+  /** Closes at once with a reset, whatever is pending. */
+  reset(conn: Conn): Promise<void> {
+    return this.#run('reset', { conn });
+  }
+
+  /** Closes at once in the normal way, whatever is pending. */
+  close(conn: Conn): Promise<void> {
+    return this.#run('close', { conn });
+  }
+
+  /** What the first `bytes` bytes of a seed's stream hash to. */
+  async hash(seed: number, bytes: number): Promise<string> {
+    const { sha256 } = await this.#run<Digest>('hash', { seed, bytes });
+    return sha256;
+  }
+
+  #run<T>(op: string, fields: object): Promise<T> {
+    const id = ++this.#last;
+    return new Promise((resolve, reject) => {
+      if (this.#ended) {
+        reject(new Error(`${op}: the peer has ended`));
+        return;
+      }
+      this.#pending.set(id, { op, resolve: (fields) => resolve(fields as T), reject });
+      this.#process.stdin.write(`${JSON.stringify({ id, op, ...fields })}\n`);
+    });
+  }
+
+  #settle({ id, ok, ...fields }: Answer): void {
+    const pending = this.#pending.get(id);
+    if (pending === undefined) {
+      throw new Error(`an answer to nothing: ${id}`);
+    }
+    this.#pending.delete(id);
+    if (ok === true) {
+      pending.resolve(fields);
+    } else {
+      pending.reject(new PeerError(pending.op, fields));
+    }
+  }
+
+  #fail(error: Error): void {
+    this.#ended = true;
+    for (const { reject } of this.#pending.values()) {
+      reject(error);
+    }
+    this.#pending.clear();
+  }
+}

@@ -1,0 +1,210 @@
+import { once } from 'node:events';
+import net, { type AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+import test, { type ExecutionContext } from 'ava';
+import { relay } from 'fdsplice';
+
+import { failure } from './helpers/failure.js';
+import { crossing, pair } from './helpers/pair.js';
+import { Peer } from './helpers/peer.js';
+import { until, within } from './helpers/wait.js';
+import { watch } from './helpers/watch.js';
+
+test('a clean relay shows both sockets one end and one close, no error and no data', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const seen = [watch(a), watch(b)];
+  let data = 0;
+  for (const socket of [a, b]) {
+    socket.on('data', () => (data += 1));
+  }
+  const transfer = relay(a, b);
+  await Promise.all([peer.write(client, 1_000_000, 1), peer.read(origin, 1_000_000)]);
+  await Promise.all([peer.write(origin, 1_000_000, 1), peer.read(client, 1_000_000)]);
+  await peer.shutdown(client);
+  await peer.shutdown(origin);
+  await transfer;
+  await until('both are closed', () => seen.every(({ close }) => close > 0), Boolean);
+  await sleep(50);
+  t.deepEqual(
+    seen.map(({ order }) => order),
+    [
+      ['end', 'close'],
+      ['end', 'close'],
+    ],
+  );
+  t.is(data, 0);
+  t.true(a.destroyed && b.destroyed);
+  t.true(a.readableEnded && b.readableEnded);
+});
+
+test('a side that ended cleanly has emitted end although the other was reset later', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const seen = { a: watch(a), b: watch(b) };
+  const transfer = relay(a, b);
+  await peer.shutdown(client);
+  t.is((await peer.readToEnd(origin)).end, 'eof');
+  await peer.reset(origin);
+  t.like(await failure(t, transfer), { code: 'ECONNRESET', side: 'b' });
+  await until(
+    'both are closed',
+    () => seen.a.close + seen.b.close,
+    (count) => count === 2,
+  );
+  t.deepEqual([seen.a.order, seen.b.order], [['end', 'close'], ['close']]);
+});
+
+for (const side of ['a', 'b'] as const) {
+  test(`writing to ${side} in JavaScript fails the relay`, async (t) => {
+    const peer = Peer.start(t);
+    const made = await pair(t, peer);
+    const seen = [watch(made.a), watch(made.b)];
+    const transfer = relay(made.a, made.b);
+    await peer.writeText(made.client, 'hello');
+    t.is(await peer.readText(made.origin, 5), 'hello');
+    const callback = new Promise<unknown>((resolve) => made[side].write('intruder', resolve));
+    const error = await failure(t, transfer);
+    t.like(error, { code: 'ERR_INVALID_STATE', side, traffic: { tx: 5, rx: 0, total: 5 } });
+    t.like(await within(5000, 'the write is answered', callback), { code: 'ERR_INVALID_STATE' });
+    // Not one byte of it has come through.
+    t.like(await peer.readToEnd(made.client), { bytes: 0, end: 'reset' });
+    t.like(await peer.readToEnd(made.origin), { bytes: 0, end: 'reset' });
+    await until('both are closed', () => seen.every(({ close }) => close === 1), Boolean);
+    t.deepEqual(
+      seen.map((of) => of.error),
+      [0, 0],
+    );
+  });
+
+  for (const cause of [null, new Error('enough')]) {
+    test(`destroying ${side} ${cause === null ? 'without' : 'with'} an error aborts the relay`, async (t) => {
+      const peer = Peer.start(t);
+      const made = await pair(t, peer);
+      const seen = [watch(made.a), watch(made.b)];
+      const transfer = relay(made.a, made.b);
+      await peer.writeText(made.client, 'hello');
+      t.is(await peer.readText(made.origin, 5), 'hello');
+      made[side].destroy(cause ?? undefined);
+      const error = await failure(t, transfer);
+      t.like(error, { name: 'AbortError', code: 'ABORT_ERR', side, traffic: { tx: 5, rx: 0, total: 5 } });
+      t.is(error.cause, cause);
+      t.like(await peer.readToEnd(made.client), { bytes: 0, end: 'reset' });
+      t.like(await peer.readToEnd(made.origin), { bytes: 0, end: 'reset' });
+      await until('both are closed', () => seen.every(({ close }) => close === 1), Boolean);
+      const other = side === 'a' ? made.b : made.a;
+      t.true(other.destroyed);
+      t.is(other.errored, null);
+    });
+
+    test(`${side} destroyed before the relay ${cause === null ? 'without' : 'with'} an error is a result`, async (t) => {
+      const peer = Peer.start(t);
+      const meet = await crossing(t, peer, 'tcp');
+      for (const reject of [true, false]) {
+        const made = await meet();
+        made[side].once('error', () => {});
+        made[side].destroy(cause ?? undefined);
+        const transfer = relay(made.a, made.b, { reject });
+        const error = reject ? await failure(t, transfer) : (await transfer).error;
+        t.like(error, { code: 'ERR_STREAM_DESTROYED', side, traffic: { tx: 0, rx: 0, total: 0 } });
+        t.is(error?.cause, cause);
+        const [other, end] = side === 'a' ? [made.b, made.origin] : [made.a, made.client];
+        await until('the other is destroyed', () => other.destroyed, Boolean);
+        t.like(await peer.readToEnd(end), { bytes: 0, end: 'reset' });
+      }
+    });
+  }
+
+  test(`a connect of ${side} that fails is a result, and destroys the other side`, async (t) => {
+    const peer = Peer.start(t);
+    const meet = await crossing(t, peer, 'tcp');
+    const port = await closedPort();
+    for (const reject of [true, false]) {
+      const made = await meet();
+      const failing = net.connect(port, '127.0.0.1');
+      const [kept, conn] = side === 'a' ? [made.b, made.origin] : [made.a, made.client];
+      const seen = [watch(failing), watch(kept)];
+      const transfer = side === 'a' ? relay(failing, kept, { reject }) : relay(kept, failing, { reject });
+      const error = reject ? await failure(t, transfer) : (await transfer).error;
+      t.like(error, { code: 'ECONNREFUSED', syscall: 'connect', side, traffic: { tx: 0, rx: 0, total: 0 } });
+      t.is(typeof error?.errno, 'number');
+      t.like(await peer.readToEnd(conn), { bytes: 0, end: 'reset' });
+      await until('both are closed', () => seen.every(({ close }) => close === 1), Boolean);
+      t.deepEqual(
+        seen.map((of) => of.error),
+        [0, 0],
+      );
+    }
+  });
+
+  test(`destroying ${side} while it connects aborts the relay`, async (t) => {
+    const peer = Peer.start(t);
+    const made = await pair(t, peer);
+    const { port } = await peer.listen({ port: 0 });
+    const connecting = net.connect(port, '127.0.0.1');
+    const [kept, conn] = side === 'a' ? [made.b, made.origin] : [made.a, made.client];
+    const transfer = side === 'a' ? relay(connecting, kept) : relay(kept, connecting);
+    connecting.destroy();
+    t.like(await failure(t, transfer), { code: 'ABORT_ERR', side });
+    t.like(await peer.readToEnd(conn), { bytes: 0, end: 'reset' });
+    t.true(kept.destroyed);
+  });
+
+  test(`a client that is reset while ${side} still connects ends the relay`, async (t) => {
+    const peer = Peer.start(t);
+    const made = await pair(t, peer);
+    const connecting = await unansweredConnect(t, peer);
+    const [kept, conn, keptSide] =
+      side === 'a' ? ([made.b, made.origin, 'b'] as const) : ([made.a, made.client, 'a'] as const);
+    const transfer = side === 'a' ? relay(connecting, kept) : relay(kept, connecting);
+    await sleep(50);
+    t.true(connecting.connecting);
+    await peer.reset(conn);
+    t.like(await failure(t, transfer), { code: 'ECONNRESET', side: keptSide });
+    await until('the connecting socket is destroyed', () => connecting.destroyed, Boolean);
+  });
+
+  test(`an idle timeout set on ${side} fires when nothing flows, and not while native bytes do`, async (t) => {
+    const peer = Peer.start(t);
+    const made = await pair(t, peer);
+    let fired = 0;
+    made[side].setTimeout(1500, () => (fired += 1));
+    const transfer = relay(made.a, made.b);
+    for (let round = 0; round < 40; round += 1) {
+      await Promise.all([peer.writeText(made.client, 'x'), peer.readText(made.origin, 1)]);
+      await sleep(100);
+    }
+    t.is(fired, 0);
+    await until(
+      'the timeout fires',
+      () => fired,
+      (count) => count === 1,
+      10_000,
+    );
+    // It only tells: the relay goes on.
+    await Promise.all([peer.writeText(made.client, 'y'), peer.readText(made.origin, 1)]);
+    await peer.shutdown(made.client);
+    await peer.shutdown(made.origin);
+    t.like(await transfer, { tx: 41, rx: 0 });
+  });
+}
+
+/** A socket that stays connecting: the listener's queue is full, so that the kernel does not answer. */
+async function unansweredConnect(t: ExecutionContext, peer: Peer): Promise<net.Socket> {
+  const { port } = await peer.listen({ port: 0, backlog: 0 });
+  await peer.connect({ port });
+  const socket = net.connect(port, '127.0.0.1');
+  t.teardown(() => socket.destroy());
+  return socket;
+}
+
+/** A port that was free a moment ago. */
+async function closedPort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}

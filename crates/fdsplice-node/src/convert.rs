@@ -1,0 +1,201 @@
+//! JavaScript values ↔ the core's types.
+
+use fdsplice::{CopyOptions, Endpoint, EndpointError, Reason, RelayOptions, TrafficResult};
+use napi::bindgen_prelude::{Buffer, Error, Result, Uint8Array};
+use napi_derive::napi;
+
+/// One end of a transfer, duplicated when it is made: what happens to the number afterwards does
+/// not matter. It goes into the transfer it is given to, and is closed when that ends, or when it
+/// is released or collected without one.
+#[napi]
+pub struct NativeEnd {
+    endpoint: Option<Endpoint>,
+}
+
+#[napi]
+impl NativeEnd {
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint: Some(endpoint),
+        }
+    }
+
+    /// Closes the duplicate if no transfer has taken it.
+    #[napi]
+    pub fn release(&mut self) {
+        self.endpoint = None;
+    }
+
+    /// Takes the endpoint out for a relay.
+    pub(crate) fn take(&mut self, role: &EndRole) -> Result<Endpoint> {
+        Ok(self
+            .take_borrowed()?
+            .handed_over(role.handed_over)
+            .write_ended(role.write_ended))
+    }
+
+    /// Takes the endpoint out for a transfer behind which the connection stays with the caller.
+    pub(crate) fn take_borrowed(&mut self) -> Result<Endpoint> {
+        self.endpoint
+            .take()
+            .ok_or_else(|| Error::from_reason("this end was already given to a transfer"))
+    }
+
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
+        match (&self.endpoint, &other.endpoint) {
+            (Some(this), Some(other)) => this.same_as(other),
+            _ => false,
+        }
+    }
+}
+
+/// What a transfer may do with an end, and what was already read from it.
+#[napi(object)]
+pub struct EndRole {
+    /// The connection behind it belongs to the transfer: reset it on failure.
+    pub handed_over: bool,
+    /// It was already shut down for writing.
+    pub write_ended: bool,
+    /// Bytes to deliver before anything that is read from it.
+    pub head: Option<Uint8Array>,
+}
+
+/// How bytes are moved.
+#[napi(object)]
+pub struct MoveSpec {
+    /// `false`: through a private buffer, never a pipe.
+    pub zero_copy: bool,
+    /// Wanted capacity of the kernel pipe in bytes.
+    pub pipe_size: Option<u32>,
+}
+
+/// What only a copy can be told.
+#[napi(object)]
+pub struct CopySpec {
+    /// At most this many bytes of the source.
+    pub length: Option<f64>,
+    /// Bytes to deliver before anything from the source, not part of `length`.
+    pub head: Option<Uint8Array>,
+    /// Shut the destination down for writing when done.
+    pub end_destination: bool,
+}
+
+/// Why a descriptor cannot be used; nothing was read, written or kept.
+#[napi(object)]
+pub struct Refusal {
+    /// What it is instead of a connected stream socket; absent for a system failure.
+    pub found: Option<String>,
+    /// Negative, as Node's.
+    pub errno: Option<i32>,
+    /// The failed system call.
+    pub syscall: Option<String>,
+}
+
+pub(crate) fn refusal(error: EndpointError) -> Refusal {
+    let (found, system) = match error {
+        EndpointError::Unsupported(found) => (Some(found), None),
+        EndpointError::System { errno, syscall } => (None, Some((errno, syscall))),
+        _ => (Some("something else"), None),
+    };
+    Refusal {
+        found: found.map(str::to_owned),
+        errno: system.map(|(errno, _)| -errno.raw_os_error()),
+        syscall: system.map(|(_, syscall)| syscall.to_owned()),
+    }
+}
+
+/// Why a transfer ended before its end.
+#[napi(object)]
+pub struct Failure {
+    /// Negative, as Node's; absent when the transfer was aborted.
+    pub errno: Option<i32>,
+    /// The failed system call.
+    pub syscall: Option<String>,
+    /// `a`, `b`, `source` or `destination`.
+    pub side: Option<String>,
+    /// Bytes taken from the source that the destination did not accept.
+    pub undelivered: Option<Buffer>,
+}
+
+/// How a transfer ended.
+#[napi(object)]
+pub struct Outcome {
+    /// The number it was started with.
+    pub id: u32,
+    /// Bytes accepted by the destination, or by `b`.
+    pub tx: f64,
+    /// Bytes accepted by `a`.
+    pub rx: f64,
+    /// How many never passed through user space.
+    pub zero_copy: f64,
+    /// Whether the source, or `a`, was read to its end.
+    pub a_ended: bool,
+    /// Whether `b` was read to its end.
+    pub b_ended: bool,
+    /// Absent after a clean end.
+    pub error: Option<Failure>,
+}
+
+impl Outcome {
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "JavaScript numbers; exact up to 2^53"
+    )]
+    pub(crate) fn new(id: u32, result: TrafficResult) -> Self {
+        Self {
+            id,
+            tx: result.tx as f64,
+            rx: result.rx as f64,
+            zero_copy: result.zero_copy as f64,
+            a_ended: result.a_ended,
+            b_ended: result.b_ended,
+            error: result.error.map(|error| {
+                let system = match error.reason {
+                    Reason::System { errno, syscall } => Some((errno, syscall)),
+                    _ => None,
+                };
+                Failure {
+                    errno: system.map(|(errno, _)| -errno.raw_os_error()),
+                    syscall: system.map(|(_, syscall)| syscall.to_owned()),
+                    side: error.side.map(|side| side.as_str().to_owned()),
+                    undelivered: (!error.undelivered.is_empty())
+                        .then(|| Buffer::from(error.undelivered)),
+                }
+            }),
+        }
+    }
+}
+
+fn head(head: Option<&Uint8Array>) -> Vec<u8> {
+    head.map(|head| head.to_vec()).unwrap_or_default()
+}
+
+pub(crate) fn relay_options(a: &EndRole, b: &EndRole, how: &MoveSpec) -> RelayOptions {
+    let options = RelayOptions::new()
+        .head_from_a(head(a.head.as_ref()))
+        .head_from_b(head(b.head.as_ref()))
+        .zero_copy(how.zero_copy);
+    match how.pipe_size {
+        Some(bytes) => options.pipe_size(bytes as usize),
+        None => options,
+    }
+}
+
+pub(crate) fn copy_options(what: &CopySpec, how: &MoveSpec) -> CopyOptions {
+    let mut options = CopyOptions::new()
+        .head(head(what.head.as_ref()))
+        .end_destination(what.end_destination)
+        .zero_copy(how.zero_copy);
+    if let Some(bytes) = how.pipe_size {
+        options = options.pipe_size(bytes as usize);
+    }
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the facade has checked that it is a safe integer above or equal to 0"
+    )]
+    if let Some(length) = what.length {
+        options = options.length(length as u64);
+    }
+    options
+}

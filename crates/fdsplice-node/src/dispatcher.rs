@@ -1,0 +1,185 @@
+//! Transfers of one JavaScript environment: started by it, their outcomes brought back to it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fdsplice::{Control, TrafficResult, copy, relay};
+use napi::bindgen_prelude::{Env, Function, Result};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
+use napi::{Error, Status};
+use napi_derive::napi;
+
+use crate::convert::{
+    CopySpec, EndRole, MoveSpec, NativeEnd, Outcome, copy_options, relay_options,
+};
+use crate::registry::{self, Entry};
+use crate::runtime::worker;
+
+/// How long the end of an environment waits for its transfers to let go.
+const GRACE: Duration = Duration::from_millis(500);
+
+static ENVIRONMENTS: AtomicU64 = AtomicU64::new(0);
+
+/// Weak: a dispatcher alone does not keep the event loop alive; the facade does while transfers
+/// run.
+type Deliver = ThreadsafeFunction<(), (), Vec<Outcome>, Status, false, true>;
+
+/// Outcomes on their way to JavaScript. The event loop is woken when the first one arrives, and
+/// takes all that are there when it comes: a thousand transfers that end together wake it once.
+struct Settled {
+    waiting: Arc<Mutex<Vec<Outcome>>>,
+    deliver: Deliver,
+}
+
+impl Settled {
+    fn push(&self, outcome: Outcome) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(outcome);
+        let first = waiting.len() == 1;
+        drop(waiting);
+        if first {
+            // Closing: the environment has ended, and nobody is left to tell.
+            self.deliver
+                .call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
+}
+
+/// Starts transfers, and calls `settled` with a batch of outcomes when some have ended.
+#[napi]
+pub struct Dispatcher {
+    environment: u64,
+    settled: Arc<Settled>,
+}
+
+#[napi]
+impl Dispatcher {
+    /// One per JavaScript thread.
+    ///
+    /// # Errors
+    /// When Node is shutting this environment down.
+    #[napi(constructor)]
+    #[allow(clippy::needless_pass_by_value, reason = "napi hands arguments over")]
+    pub fn new(env: Env, settled: Function<Vec<Outcome>, ()>) -> Result<Self> {
+        let environment = ENVIRONMENTS.fetch_add(1, Ordering::Relaxed);
+        env.add_env_cleanup_hook(environment, |environment| {
+            registry::abort_all(environment, GRACE);
+        })?;
+        let waiting = Arc::new(Mutex::new(Vec::new()));
+        let taken = Arc::clone(&waiting);
+        let deliver = settled
+            .build_threadsafe_function::<()>()
+            .weak::<true>()
+            .build_callback(move |_| {
+                let mut waiting = taken.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(std::mem::take(&mut *waiting))
+            })?;
+        Ok(Self {
+            environment,
+            settled: Arc::new(Settled { waiting, deliver }),
+        })
+    }
+
+    /// Joins two sockets.
+    ///
+    /// # Errors
+    /// When no worker thread can be started, or an end was used before.
+    #[napi]
+    #[allow(clippy::needless_pass_by_value, reason = "napi hands arguments over")]
+    pub fn relay(
+        &self,
+        id: u32,
+        a: &mut NativeEnd,
+        b: &mut NativeEnd,
+        role_of_a: EndRole,
+        role_of_b: EndRole,
+        how: MoveSpec,
+    ) -> Result<NativeTransfer> {
+        let control = Control::new();
+        let options = relay_options(&role_of_a, &role_of_b, &how).control(control.clone());
+        let (a, b) = (a.take(&role_of_a)?, b.take(&role_of_b)?);
+        self.start(id, control, relay(a, b, options))
+    }
+
+    /// Copies from one socket to another.
+    ///
+    /// # Errors
+    /// When no worker thread can be started, or an end was used before.
+    #[napi]
+    #[allow(clippy::needless_pass_by_value, reason = "napi hands arguments over")]
+    pub fn copy(
+        &self,
+        id: u32,
+        source: &mut NativeEnd,
+        destination: &mut NativeEnd,
+        what: CopySpec,
+        how: MoveSpec,
+    ) -> Result<NativeTransfer> {
+        let control = Control::new();
+        let options = copy_options(&what, &how).control(control.clone());
+        let (source, destination) = (source.take_borrowed()?, destination.take_borrowed()?);
+        self.start(id, control, copy(source, destination, options))
+    }
+
+    /// Aborts every transfer of this thread and waits a moment until their sockets are let go.
+    #[napi]
+    pub fn abort_all(&self) {
+        registry::abort_all(self.environment, GRACE);
+    }
+
+    fn start(
+        &self,
+        id: u32,
+        control: Control,
+        transfer: impl Future<Output = TrafficResult> + Send + 'static,
+    ) -> Result<NativeTransfer> {
+        let worker = worker().map_err(|error| Error::from_reason(error.to_string()))?;
+        let entry = Entry::begin(self.environment, control.clone());
+        let settled = Arc::clone(&self.settled);
+        worker.spawn(async move {
+            let result = transfer.await;
+            entry.end(result.error.is_some());
+            settled.push(Outcome::new(id, result));
+        });
+        Ok(NativeTransfer { control })
+    }
+}
+
+/// A running transfer.
+#[napi]
+pub struct NativeTransfer {
+    control: Control,
+}
+
+/// Bytes accepted so far.
+#[napi(object)]
+pub struct NativeTraffic {
+    /// By the destination, or by `b`.
+    pub tx: f64,
+    /// By `a`.
+    pub rx: f64,
+}
+
+#[napi]
+impl NativeTransfer {
+    /// The live counts.
+    #[napi]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "JavaScript numbers; exact up to 2^53"
+    )]
+    pub fn traffic(&self) -> NativeTraffic {
+        let traffic = self.control.traffic();
+        NativeTraffic {
+            tx: traffic.tx as f64,
+            rx: traffic.rx as f64,
+        }
+    }
+
+    /// Ends the transfer; its outcome follows.
+    #[napi]
+    pub fn abort(&self) {
+        self.control.abort();
+    }
+}

@@ -1,0 +1,94 @@
+//! The Node.js binding of `fdsplice`: arguments in, results out, and the threads transfers run on.
+//! Nothing here moves bytes.
+
+mod convert;
+mod dispatcher;
+mod log;
+mod registry;
+mod runtime;
+
+use std::os::fd::BorrowedFd;
+
+use fdsplice::{Endpoint, EndpointError};
+use napi::bindgen_prelude::Either;
+use napi_derive::napi;
+use rustix::io::Errno;
+
+use crate::convert::{NativeEnd, Refusal, refusal};
+
+/// What the running kernel offers; see the public `capabilities()`.
+#[napi(object)]
+pub struct NativeCapabilities {
+    /// Largest pipe an unprivileged process may ask for, in bytes.
+    pub pipe_max_size: f64,
+}
+
+/// What the running kernel offers.
+#[napi]
+#[allow(
+    clippy::cast_precision_loss,
+    reason = "JavaScript numbers; exact up to 2^53"
+)]
+pub fn capabilities() -> NativeCapabilities {
+    NativeCapabilities {
+        pipe_max_size: fdsplice::pipe_max_size() as f64,
+    }
+}
+
+/// Counts of the whole process; see the public `stats()`.
+#[napi(object)]
+pub struct NativeStats {
+    /// Transfers running.
+    pub active: u32,
+    /// Transfers that ran to their end.
+    pub completed: f64,
+    /// Transfers that ended in an error or abort.
+    pub failed: f64,
+    /// Bytes accepted by destinations; for relays, by `b`.
+    pub tx: f64,
+    /// Bytes accepted by `a` of relays.
+    pub rx: f64,
+    /// How many of `tx + rx` never passed through user space.
+    pub zero_copy: f64,
+    /// Pipes in use by transfers.
+    pub pipes_leased: u32,
+    /// Pipes kept for the next lease.
+    pub pipes_idle: u32,
+    /// Pipes made since the process started.
+    pub pipes_created: u32,
+}
+
+/// Live counts of the whole process, all threads together.
+#[napi]
+pub fn stats() -> NativeStats {
+    registry::stats()
+}
+
+/// Duplicates an open descriptor, and refuses what is not a stream socket.
+#[napi]
+pub fn open_end(fd: i32) -> Either<NativeEnd, Refusal> {
+    if fd < 0 {
+        return Either::B(refusal(EndpointError::System {
+            errno: Errno::BADF,
+            syscall: "fcntl",
+        }));
+    }
+    #[allow(
+        unsafe_code,
+        reason = "a descriptor crosses from JavaScript as a number"
+    )]
+    // SAFETY: it is borrowed for the length of this call only, in which the one thing done with it
+    // is to duplicate it; JavaScript, which could close it meanwhile, does not run. A number that
+    // is not open gives EBADF.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    match Endpoint::duplicate(fd) {
+        Ok(endpoint) => Either::A(NativeEnd::new(endpoint)),
+        Err(error) => Either::B(refusal(error)),
+    }
+}
+
+/// Whether two ends are one socket, which no transfer can serve.
+#[napi]
+pub fn is_same(one: &NativeEnd, other: &NativeEnd) -> bool {
+    one.same_as(other)
+}

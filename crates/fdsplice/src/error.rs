@@ -1,0 +1,123 @@
+//! What can go wrong, and at which end.
+
+use std::error::Error;
+use std::fmt;
+
+use rustix::io::Errno;
+
+/// The end of a transfer that something is said about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The end a copy reads from.
+    Source,
+    /// The end a copy writes to.
+    Destination,
+    /// The first end of a relay.
+    A,
+    /// The second end of a relay.
+    B,
+}
+
+impl Side {
+    /// The word used for this side in messages: `source`, `destination`, `a` or `b`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Side::Source => "source",
+            Side::Destination => "destination",
+            Side::A => "a",
+            Side::B => "b",
+        }
+    }
+}
+
+/// Why a transfer ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// A system call failed.
+    System {
+        /// What the kernel said.
+        errno: Errno,
+        /// The system call that said it, by the name of its Linux manual page.
+        syscall: &'static str,
+    },
+    /// [`Control::abort`](crate::Control::abort) was called.
+    Aborted,
+}
+
+/// The failure of a transfer; the counts stand beside it in
+/// [`TrafficResult`](crate::TrafficResult).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransferError {
+    /// Why the transfer ended.
+    pub reason: Reason,
+    /// The end at which it failed; `None` where it failed at neither.
+    pub side: Option<Side>,
+    /// Bytes a copy took from its source that the destination did not accept, in order.
+    ///
+    /// They are not counted. Always empty for a relay, which owns what it reads.
+    pub undelivered: Vec<u8>,
+}
+
+impl TransferError {
+    pub(crate) fn system(errno: Errno, syscall: &'static str, side: Side) -> Self {
+        Self {
+            reason: Reason::System { errno, syscall },
+            side: Some(side),
+            undelivered: Vec::new(),
+        }
+    }
+
+    pub(crate) fn aborted() -> Self {
+        Self {
+            reason: Reason::Aborted,
+            side: None,
+            undelivered: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason {
+            Reason::System { errno, syscall } => write!(f, "{syscall} failed: {errno}")?,
+            Reason::Aborted => f.write_str("aborted")?,
+        }
+        match self.side {
+            Some(side) => write!(f, " (side {})", side.as_str()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error for TransferError {}
+
+/// Why a descriptor cannot be an end of a transfer. Nothing was read, written or kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EndpointError {
+    /// The descriptor is open, but of a kind this transfer cannot use; the text names the kind.
+    Unsupported(&'static str),
+    /// A system call on it failed: `EBADF` for a closed descriptor, `EMFILE` where there is no
+    /// room for the duplicate.
+    System {
+        /// What the kernel said.
+        errno: Errno,
+        /// The system call that said it.
+        syscall: &'static str,
+    },
+}
+
+impl fmt::Display for EndpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unsupported(found) => {
+                write!(f, "expected a connected stream socket, found {found}")
+            }
+            Self::System { errno, syscall } => write!(f, "{syscall} failed: {errno}"),
+        }
+    }
+}
+
+impl Error for EndpointError {}

@@ -1,0 +1,279 @@
+//! Both directions at once.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt;
+use tokio::io::Interest;
+use tokio::time::timeout;
+use tracing::Instrument;
+
+use crate::direction::{Direction, End, Fault, Plan, Route};
+use crate::endpoint::Endpoint;
+use crate::error::{Side, TransferError};
+use crate::socket::Socket;
+use crate::traffic::{Control, TrafficResult};
+
+/// How long bytes that came before a failure may take to reach the other side.
+const GRANT: Duration = Duration::from_secs(1);
+
+/// Options of [`relay`].
+#[derive(Debug, Default)]
+pub struct RelayOptions {
+    head_from_a: Vec<u8>,
+    head_from_b: Vec<u8>,
+    copy_only: bool,
+    pipe_size: Option<usize>,
+    control: Control,
+}
+
+impl RelayOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Bytes already read from `a`: delivered to `b` first, and counted.
+    #[must_use]
+    pub fn head_from_a(mut self, head: impl Into<Vec<u8>>) -> Self {
+        self.head_from_a = head.into();
+        self
+    }
+
+    /// Bytes already read from `b`: delivered to `a` first, and counted.
+    #[must_use]
+    pub fn head_from_b(mut self, head: impl Into<Vec<u8>>) -> Self {
+        self.head_from_b = head.into();
+        self
+    }
+
+    /// `false`: all bytes pass through a private buffer, never a pipe. Default `true`.
+    #[must_use]
+    pub fn zero_copy(mut self, zero_copy: bool) -> Self {
+        self.copy_only = !zero_copy;
+        self
+    }
+
+    /// Wanted capacity of the kernel pipes in bytes, rounded and capped by the kernel.
+    #[must_use]
+    pub fn pipe_size(mut self, bytes: usize) -> Self {
+        self.pipe_size = Some(bytes);
+        self
+    }
+
+    /// The handle by which the relay is watched and aborted.
+    #[must_use]
+    pub fn control(mut self, control: Control) -> Self {
+        self.control = control;
+        self
+    }
+
+    fn plan(&self, head: Vec<u8>) -> Plan {
+        Plan {
+            head,
+            length: None,
+            pass_end_on: true,
+            copy_only: self.copy_only,
+            pipe_size: self.pipe_size,
+        }
+    }
+}
+
+/// Relays bytes between two connected stream sockets until both have ended.
+///
+/// The end of input on one side drains what is in flight and then shuts down writing on the other;
+/// the opposite direction goes on. A failure of one side, also of one that nobody reads or writes
+/// at that moment, ends the relay at once: what was received before it is still delivered to the
+/// other side, for at most 1 s, and ends that were handed over are then reset, so that a truncated
+/// stream never looks complete. An abort resets without that second.
+///
+/// # Errors
+/// Failures stand in [`TrafficResult::error`], beside counts that are exact in every case. A
+/// process without descriptors left may see `EMFILE` only as bytes that are not spliced.
+///
+/// # Cancel safety
+/// Dropping the future closes the endpoints without a reset and loses what is in flight. Use
+/// [`Control::abort`] to end a relay early.
+///
+/// # Panics
+/// Outside a tokio runtime that has I/O and time enabled.
+#[doc(alias = "copy_bidirectional")]
+#[doc(alias = "splice")]
+pub async fn relay(a: Endpoint, b: Endpoint, options: RelayOptions) -> TrafficResult {
+    let span = tracing::debug_span!("relay", a = ?a.kind(), b = ?b.kind());
+    async move {
+        let result = match register(a, b) {
+            Ok((a, b)) => run(a, b, options).await,
+            Err(error) => options.control.result(Some(error)),
+        };
+        tracing::debug!(tx = result.tx, rx = result.rx, zero_copy = result.zero_copy,
+            error = ?result.error, "ended");
+        result
+    }
+    .instrument(span)
+    .await
+}
+
+fn register(a: Endpoint, b: Endpoint) -> Result<(Socket, Socket), TransferError> {
+    let failed = |errno, side, ends: &[&Endpoint]| {
+        for end in ends {
+            end.prepare_reset();
+        }
+        TransferError::system(errno, "epoll_ctl", side)
+    };
+    let a = Socket::register(a).map_err(|(a, errno)| failed(errno, Side::A, &[&a, &b]))?;
+    let b =
+        Socket::register(b).map_err(|(b, errno)| failed(errno, Side::B, &[a.endpoint(), &b]))?;
+    Ok((a, b))
+}
+
+async fn run(a: Socket, b: Socket, mut options: RelayOptions) -> TrafficResult {
+    let head_from_a = std::mem::take(&mut options.head_from_a);
+    let head_from_b = std::mem::take(&mut options.head_from_b);
+    // Bytes that have nowhere to go are a failure, not an end: they meet the EPIPE.
+    let skips_tx = b.endpoint().is_write_ended() && head_from_a.is_empty();
+    let skips_rx = a.endpoint().is_write_ended() && head_from_b.is_empty();
+    let mut tx = Direction::new(options.plan(head_from_a), &a, &b);
+    let mut rx = Direction::new(options.plan(head_from_b), &b, &a);
+    for end in [&a, &b].into_iter().filter(|end| end.endpoint().resets()) {
+        // A connection that has just failed says so in the first read or write.
+        let _ = sockopt::set_tcp_nodelay(end, true);
+    }
+    for (direction, skips) in [(&mut tx, skips_tx), (&mut rx, skips_rx)] {
+        if skips {
+            direction.skip();
+        }
+    }
+    let control = &options.control;
+    let there = Route {
+        source: &a,
+        destination: &b,
+        counter: control.tx(),
+    };
+    let back = Route {
+        source: &b,
+        destination: &a,
+        counter: control.rx(),
+    };
+
+    let outcome = exchange(&mut tx, there, &mut rx, back, control).await;
+    let (a_ended, b_ended) = (tx.source_ended(), rx.source_ended());
+    let error = match outcome {
+        Ok(()) => None,
+        Err(Stop::Aborted) => Some(TransferError::aborted()),
+        Err(Stop::Failed {
+            errno,
+            syscall,
+            side,
+        }) => {
+            let (rest, route) = match side {
+                Side::B => (&mut rx, back),
+                _ => (&mut tx, there),
+            };
+            deliver_rest(rest, route, control).await;
+            Some(TransferError::system(errno, syscall, side))
+        }
+    };
+    if error.is_some() {
+        a.endpoint().prepare_reset();
+        b.endpoint().prepare_reset();
+    }
+    TrafficResult {
+        a_ended,
+        b_ended,
+        ..control.result(error)
+    }
+}
+
+enum Stop {
+    Aborted,
+    Failed {
+        errno: Errno,
+        syscall: &'static str,
+        side: Side,
+    },
+}
+
+/// Runs both directions until both have ended or one side has failed.
+async fn exchange(
+    tx: &mut Direction,
+    there: Route<'_>,
+    rx: &mut Direction,
+    back: Route<'_>,
+    control: &Control,
+) -> Result<(), Stop> {
+    let (a, b) = (there.source, there.destination);
+    let watched = Interest::ERROR | Interest::PRIORITY;
+    let mut a_fails = pin!(a.watch(watched));
+    let mut b_fails = pin!(b.watch(watched));
+    poll_fn(|cx| {
+        if control.poll_aborted(cx) {
+            return Poll::Ready(Err(Stop::Aborted));
+        }
+        // The watches come first: they also tell how a socket with an out-of-band byte is read.
+        for (watch, side) in [(a_fails.as_mut(), Side::A), (b_fails.as_mut(), Side::B)] {
+            if let Poll::Ready(errno) = watch.poll(cx) {
+                return Poll::Ready(Err(Stop::Failed {
+                    errno,
+                    syscall: "epoll_wait",
+                    side,
+                }));
+            }
+        }
+        let sides = [
+            (&mut *tx, there, Side::A, Side::B),
+            (&mut *rx, back, Side::B, Side::A),
+        ];
+        for (direction, route, source, destination) in sides {
+            if direction.is_ended() {
+                continue;
+            }
+            if let Poll::Ready(Err(Fault {
+                errno,
+                syscall,
+                end,
+            })) = direction.poll(cx, route)
+            {
+                let side = match end {
+                    End::Source => source,
+                    End::Destination => destination,
+                };
+                return Poll::Ready(Err(Stop::Failed {
+                    errno,
+                    syscall,
+                    side,
+                }));
+            }
+        }
+        if tx.is_ended() && rx.is_ended() {
+            Poll::Ready(Ok(()))
+        } else {
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+/// What was received before a failure goes to the side that still stands, as far as it takes it.
+async fn deliver_rest(direction: &mut Direction, route: Route<'_>, control: &Control) {
+    let mut delivery = pin!(async {
+        let _ = poll_fn(|cx| direction.poll_rest(cx, route)).await;
+        if route.destination.endpoint().resets() {
+            // The reset would purge what the peer's kernel has not acknowledged.
+            route.destination.acknowledged().await;
+        }
+    });
+    let _ = timeout(
+        GRANT,
+        poll_fn(|cx| {
+            if control.poll_aborted(cx) {
+                return Poll::Ready(());
+            }
+            delivery.as_mut().poll(cx)
+        }),
+    )
+    .await;
+}

@@ -1,0 +1,146 @@
+//! Counts, and the handle by which a running transfer is watched and aborted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Context;
+
+use atomic_waker::AtomicWaker;
+
+use crate::error::TransferError;
+
+/// Bytes accepted by the destinations of a transfer.
+///
+/// Accepted means that this machine's kernel took them for that descriptor. It does not mean that
+/// the peer has received them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Bytes accepted by the destination; for a relay, by `b`, coming from `a`.
+    pub tx: u64,
+    /// Bytes accepted by `a`, coming from `b`; 0 for a copy.
+    pub rx: u64,
+    /// How many of `tx + rx` never passed through user space.
+    pub zero_copy: u64,
+}
+
+impl Traffic {
+    /// `tx + rx`, in bytes.
+    pub fn total(&self) -> u64 {
+        self.tx + self.rx
+    }
+}
+
+/// How a transfer ended: the counts, whatever happened, and the failure if there was one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct TrafficResult {
+    /// Bytes accepted by the destination; for a relay, by `b`, coming from `a`.
+    pub tx: u64,
+    /// Bytes accepted by `a`, coming from `b`; 0 for a copy.
+    pub rx: u64,
+    /// How many of `tx + rx` never passed through user space.
+    pub zero_copy: u64,
+    /// Whether the source, or end `a` of a relay, was read to its end.
+    pub a_ended: bool,
+    /// Whether end `b` of a relay was read to its end; `false` for a copy.
+    pub b_ended: bool,
+    /// `None` when the transfer ran to its end.
+    pub error: Option<TransferError>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    tx: AtomicU64,
+    rx: AtomicU64,
+    zero_copy: AtomicU64,
+    aborted: AtomicBool,
+    waker: AtomicWaker,
+}
+
+/// A handle on one transfer, usable from any thread while it runs and after it has ended.
+///
+/// Give a clone to the options of the transfer. A `Control` belongs to one transfer: the counts of
+/// two would be mixed.
+#[derive(Clone, Debug, Default)]
+pub struct Control(Arc<Shared>);
+
+impl Control {
+    /// A handle that is not yet tied to a transfer.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The live counts. Each is exact; the three are read one after the other.
+    pub fn traffic(&self) -> Traffic {
+        Traffic {
+            tx: self.0.tx.load(Ordering::Relaxed),
+            rx: self.0.rx.load(Ordering::Relaxed),
+            zero_copy: self.0.zero_copy.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Ends the transfer with [`Reason::Aborted`](crate::Reason::Aborted); its counts are kept.
+    /// Does nothing once the transfer has ended.
+    pub fn abort(&self) {
+        self.0.aborted.store(true, Ordering::Release);
+        self.0.waker.wake();
+    }
+
+    /// Whether an abort was asked for; otherwise the task of `cx` is woken when it is.
+    pub(crate) fn poll_aborted(&self, cx: &Context<'_>) -> bool {
+        self.0.waker.register(cx.waker());
+        self.0.aborted.load(Ordering::Acquire)
+    }
+
+    /// The counts as a result.
+    pub(crate) fn result(&self, error: Option<TransferError>) -> TrafficResult {
+        let Traffic { tx, rx, zero_copy } = self.traffic();
+        TrafficResult {
+            tx,
+            rx,
+            zero_copy,
+            a_ended: false,
+            b_ended: false,
+            error,
+        }
+    }
+
+    pub(crate) fn tx(&self) -> Counter<'_> {
+        Counter {
+            moved: &self.0.tx,
+            zero_copy: &self.0.zero_copy,
+        }
+    }
+
+    pub(crate) fn rx(&self) -> Counter<'_> {
+        Counter {
+            moved: &self.0.rx,
+            zero_copy: &self.0.zero_copy,
+        }
+    }
+}
+
+/// The counts of one direction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Counter<'a> {
+    moved: &'a AtomicU64,
+    zero_copy: &'a AtomicU64,
+}
+
+impl Counter<'_> {
+    /// Counts bytes that a destination accepted.
+    pub(crate) fn add(self, bytes: usize, zero_copy: bool) {
+        // One task writes these: a plain load and store cannot lose an update, and costs no
+        // locked instruction per message.
+        let add = |count: &AtomicU64| {
+            count.store(
+                count.load(Ordering::Relaxed) + bytes as u64,
+                Ordering::Relaxed,
+            );
+        };
+        add(self.moved);
+        if zero_copy {
+            add(self.zero_copy);
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! A raw TCP and Unix stream peer for tests, driven by JSON lines.
+//!
+//! Every line on stdin is one command, `{"id": 7, "op": "write", "conn": 1, ...}`. Every command is answered by one line on
+//! stdout, `{"id": 7, "ok": true, ...}` or `{"id": 7, "error": "ECONNRESET", "bytes": 42}`, in the order of completion.
+//! A connection reads and writes independently of each other: both have a queue and a thread. End of stdin ends the process.
+
+mod command;
+mod connection;
+mod generator;
+mod listener;
+mod peer;
+mod reply;
+mod socket;
+mod tally;
+
+use std::io::BufRead;
+
+use crate::{peer::Peer, reply::Replies};
+
+fn main() {
+    let replies = Replies::default();
+    let mut peer = Peer::new(replies.clone());
+    for line in std::io::stdin().lock().lines() {
+        match line
+            .map_err(|error| error.to_string())
+            .and_then(|line| command::parse(&line))
+        {
+            Ok(request) => peer.handle(request),
+            Err(message) => {
+                eprintln!("fdsplice-testpeer: {message}");
+                std::process::exit(2);
+            }
+        }
+    }
+    // Threads may still be blocked in a connect: nothing is left to wait for once the driver is gone.
+    std::process::exit(0);
+}

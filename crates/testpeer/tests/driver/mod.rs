@@ -1,0 +1,92 @@
+//! Starts the peer and talks to it.
+
+use std::{
+    collections::HashMap,
+    io::{BufRead, BufReader, Lines, Write},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use serde_json::{Value, json};
+
+/// A running peer. Dropping it ends the process.
+pub(crate) struct Driver {
+    child: Child,
+    stdin: ChildStdin,
+    stdout: Lines<BufReader<ChildStdout>>,
+    last: u64,
+    early: HashMap<u64, Value>,
+}
+
+impl Driver {
+    pub(crate) fn start() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_fdsplice-testpeer"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the peer starts");
+        let stdin = child.stdin.take().expect("stdin is piped");
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped")).lines();
+        Self {
+            child,
+            stdin,
+            stdout,
+            last: 0,
+            early: HashMap::new(),
+        }
+    }
+
+    /// Sends a command without waiting; the number is for `answer`.
+    pub(crate) fn send(&mut self, mut command: Value) -> u64 {
+        self.last += 1;
+        command["id"] = self.last.into();
+        writeln!(self.stdin, "{command}").expect("the peer listens");
+        self.last
+    }
+
+    /// Waits for the answer to one command; others may come before it.
+    pub(crate) fn answer(&mut self, id: u64) -> Value {
+        if let Some(value) = self.early.remove(&id) {
+            return value;
+        }
+        loop {
+            let line = self
+                .stdout
+                .next()
+                .expect("the peer is alive")
+                .expect("the peer writes text");
+            let value: Value = serde_json::from_str(&line).expect("the peer writes JSON");
+            let number = value["id"].as_u64().expect("an answer has an id");
+            if number == id {
+                return value;
+            }
+            self.early.insert(number, value);
+        }
+    }
+
+    pub(crate) fn ask(&mut self, command: Value) -> Value {
+        let id = self.send(command);
+        self.answer(id)
+    }
+
+    /// Two ends of one TCP connection inside the peer.
+    pub(crate) fn pair(&mut self) -> (u64, u64) {
+        let listening = self.ask(json!({ "op": "listen", "port": 0 }));
+        let connected = self.ask(json!({ "op": "connect", "port": listening["port"] }));
+        let accepted = self.ask(json!({ "op": "accept", "listener": listening["listener"] }));
+        (number(&connected, "conn"), number(&accepted, "conn"))
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        // Failing means that it has already ended, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn number(answer: &Value, field: &str) -> u64 {
+    answer[field]
+        .as_u64()
+        .unwrap_or_else(|| panic!("no {field} in {answer}"))
+}

@@ -1,0 +1,18 @@
+export { capabilities, stats } from './lib/process.js';
+export { copy } from './lib/copy.js';
+export { TransferError } from './lib/errors.js';
+export { relay } from './lib/relay.js';
+export type {
+  Capabilities,
+  CommonOptions,
+  CopyOptions,
+  Destination,
+  RelayEnd,
+  RelayOptions,
+  Side,
+  Source,
+  Stats,
+  Traffic,
+  TrafficResult,
+  Transfer,
+} from './lib/types.js';

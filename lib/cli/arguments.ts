@@ -1,0 +1,43 @@
+import { InvalidArgumentError } from 'commander';
+import ms, { type StringValue } from 'ms';
+import { type Address, parseListenAddress, parseTargetAddress } from './address.js';
+
+// A longer timer fires after 1 ms instead.
+const TIMER_MAX = 2 ** 31 - 1;
+
+export const listenArgument = (text: string): Address => explain(() => parseListenAddress(text));
+
+export const targetArgument = (text: string): Address => explain(() => parseTargetAddress(text));
+
+/** A duration such as `500ms`, `10s` or `2m`, in milliseconds. */
+export function durationArgument(text: string): number {
+  // `ms` throws on an empty string, and gives undefined for anything else it cannot read.
+  const duration: number | undefined = text === '' ? undefined : ms(text as StringValue);
+  if (duration === undefined || !Number.isFinite(duration)) {
+    throw new InvalidArgumentError('It is not a duration such as 500ms, 10s or 2m.');
+  }
+  if (duration <= 0) {
+    throw new InvalidArgumentError('It has to be above zero.');
+  }
+  if (duration > TIMER_MAX) {
+    throw new InvalidArgumentError('It is longer than 24 days.');
+  }
+  return duration;
+}
+
+export function countArgument(text: string): number {
+  const count = Number(text);
+  if (!/^\d+$/.test(text) || count < 1 || !Number.isSafeInteger(count)) {
+    throw new InvalidArgumentError('It has to be a whole number above zero.');
+  }
+  return count;
+}
+
+function explain<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new InvalidArgumentError(`${reason[0]?.toUpperCase() ?? ''}${reason.slice(1)}.`);
+  }
+}

@@ -1,0 +1,50 @@
+import { once } from 'node:events';
+import { lstat, unlink } from 'node:fs/promises';
+import { connect, type Server } from 'node:net';
+import { type Address, formatAddress, formatHostPort } from './address.js';
+
+/** Starts listening and gives the real address. A Unix socket file that nobody listens on is replaced. */
+export async function listen(server: Server, address: Address): Promise<string> {
+  try {
+    await start(server, address);
+  } catch (error) {
+    const replaceable = address.kind === 'unix' && codeOf(error) === 'EADDRINUSE';
+    if (!replaceable || !(await isStaleSocket(address.path))) {
+      throw error;
+    }
+    await unlink(address.path);
+    await start(server, address);
+  }
+  const bound = server.address();
+  return bound !== null && typeof bound === 'object'
+    ? formatHostPort(bound.address, bound.port)
+    : formatAddress(address);
+}
+
+async function start(server: Server, address: Address): Promise<void> {
+  server.listen(
+    address.kind === 'unix' ? { path: address.path } : { host: address.host, port: address.port },
+  );
+  await once(server, 'listening');
+}
+
+async function isStaleSocket(path: string): Promise<boolean> {
+  // Connecting to a file of another kind is refused just as well, and such a file is nobody's socket to replace.
+  const file = await lstat(path);
+  if (!file.isSocket()) {
+    return false;
+  }
+  const probe = connect(path);
+  try {
+    await once(probe, 'connect');
+    return false;
+  } catch (error) {
+    return codeOf(error) === 'ECONNREFUSED';
+  } finally {
+    probe.destroy();
+  }
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined;
+}

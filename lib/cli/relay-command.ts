@@ -1,0 +1,125 @@
+import { createServer, type Server, type Socket } from 'node:net';
+import { setTimeout as delay } from 'node:timers/promises';
+import {
+  type Connection,
+  type ConnectionSettings,
+  KEEP_ALIVE,
+  nameClient,
+  startConnection,
+  turnAway,
+} from './connection.js';
+import { listen } from './listen.js';
+import { Reporter, type ReportOptions, type Totals } from './report.js';
+import { StopSignals } from './stop-signals.js';
+import { describeError } from './text.js';
+
+export interface RelaySettings extends ConnectionSettings, ReportOptions {
+  maxConnections: number;
+  /** Milliseconds. */
+  grace: number;
+}
+
+/** Accepts and relays until a signal asks to stop. Gives the exit status. */
+export async function relayCommand(settings: RelaySettings): Promise<number> {
+  const report = new Reporter(settings);
+  const signals = new StopSignals();
+  const relays = new Relays(settings, report);
+
+  const server = createServer({ ...KEEP_ALIVE, allowHalfOpen: true, pauseOnConnect: true });
+  server.on('connection', (client) => relays.add(client));
+  try {
+    report.listening(await listen(server, settings.listen));
+  } catch (error) {
+    report.problem(`cannot listen: ${describeError(error)}`);
+    return 1;
+  }
+  // Without a descriptor to spare, accepting fails for one connection; the next one may do.
+  server.on('error', (error) => report.problem(`cannot accept: ${describeError(error)}`));
+
+  await signals.first;
+  const complete = await stop(server, relays, signals, settings.grace, report);
+  report.closed(relays.totals);
+  await Promise.race([report.flush(), signals.second]);
+  return complete ? 0 : 1;
+}
+
+/** Stops accepting and waits for the connections. False if some had to be cut off. */
+async function stop(
+  server: Server,
+  relays: Relays,
+  signals: StopSignals,
+  grace: number,
+  report: Reporter,
+): Promise<boolean> {
+  server.close();
+  const drained = relays.drained();
+  const outcome = await Promise.race([
+    drained,
+    delay(grace, 'the grace period is over'),
+    signals.second.then(() => 'stopped at once'),
+  ]);
+  if (outcome === undefined) {
+    return true;
+  }
+  report.problem(`${outcome}: ${relays.size} connections cut off`);
+  relays.abort(new Error(outcome));
+  await drained;
+  return false;
+}
+
+/** The connections that are being relayed, and the totals of those that were. */
+class Relays {
+  readonly totals: Totals = { connections: 0, failed: 0, refused: 0, tx: 0, rx: 0 };
+  readonly #running = new Map<Connection, Promise<void>>();
+  readonly #settings: RelaySettings;
+  readonly #report: Reporter;
+
+  constructor(settings: RelaySettings, report: Reporter) {
+    this.#settings = settings;
+    this.#report = report;
+  }
+
+  get size(): number {
+    return this.#running.size;
+  }
+
+  add(client: Socket): void {
+    const { maxConnections, listen } = this.#settings;
+    if (this.size >= maxConnections) {
+      this.totals.refused += 1;
+      this.#report.problem(
+        `${nameClient(client, listen)} refused: ${maxConnections} connections are the limit`,
+      );
+      turnAway(client, listen);
+      return;
+    }
+    const connection = startConnection(client, this.#settings);
+    this.#running.set(connection, this.#watch(connection));
+  }
+
+  abort(reason: Error): void {
+    for (const connection of this.#running.keys()) {
+      connection.abort(reason);
+    }
+  }
+
+  async drained(): Promise<void> {
+    await Promise.all(this.#running.values());
+  }
+
+  async #watch(connection: Connection): Promise<void> {
+    this.totals.connections += 1;
+    try {
+      const report = await connection.finished;
+      this.totals.tx += report.tx;
+      this.totals.rx += report.rx;
+      this.totals.failed += report.error === null ? 0 : 1;
+      this.#report.connection(report);
+    } catch (error) {
+      this.totals.failed += 1;
+      this.#report.problem(`cannot relay: ${describeError(error)}`);
+    } finally {
+      this.#running.delete(connection);
+    }
+  }
+}

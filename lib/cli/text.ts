@@ -1,0 +1,26 @@
+/** Escapes what could move the cursor, hide text or start a line of its own in a terminal or a log. */
+export function escapeControls(text: string): string {
+  return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, escapeUnits);
+}
+
+/** JSON on one line; unlike `JSON.stringify` alone it leaves no control character above U+001F either. */
+export function jsonLine(value: object): string {
+  return escapeControls(JSON.stringify(value));
+}
+
+/** Error code and message of anything thrown, without naming the code twice. */
+export function describeError(error: unknown): string {
+  if (!(error instanceof Error)) {
+    return String(error);
+  }
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  return error.message.includes(code) ? error.message : `${code} ${error.message}`;
+}
+
+// By UTF-16 unit, which is how JSON writes a character beyond U+FFFF.
+function escapeUnits(character: string): string {
+  return Array.from(
+    { length: character.length },
+    (_, index) => `\\u${character.charCodeAt(index).toString(16).padStart(4, '0')}`,
+  ).join('');
+}

@@ -1,0 +1,66 @@
+import { account } from './accounting.js';
+import { endpoint, PreparedEnd } from './endpoint.js';
+import { start } from './native.js';
+import { copySettings } from './options.js';
+import { checkEnds, startWhenReady } from './prepare.js';
+import { type Ending, refused, Task } from './transfer.js';
+import type { CopyOptions, Destination, Source, Transfer } from './types.js';
+
+/**
+ * Copies bytes from `source` to `destination` until the end of input or `length`.
+ *
+ * Both stay the caller's: a socket works in Node afterwards as before. While the copy runs, `write()`
+ * and `end()` on a destination socket are held and follow it. If the copy fails or is aborted, bytes
+ * taken from the source and not accepted by the destination go back: into the socket, or, for a
+ * number, into the error's `undelivered`.
+ *
+ * Rejects with a {@link TransferError} that carries the counts, unless `reject` is `false`; with a
+ * `TypeError`, `RangeError` or an `EBADF` `Error` for a mistake in the arguments, before a byte has
+ * moved.
+ */
+export function copy(source: Source, destination: Destination, options?: CopyOptions): Transfer {
+  let settings, checked;
+  try {
+    settings = copySettings(options);
+    checked = checkEnds(
+      () => endpoint('source', source),
+      () => endpoint('destination', destination),
+    );
+  } catch (mistake) {
+    return refused(mistake as Error);
+  }
+  const { zeroCopy, pipeSize, endDestination, length } = settings;
+  const head = settings.head === undefined ? new Uint8Array() : Uint8Array.from(settings.head);
+  const task = new Task(settings);
+  const ends = [new PreparedEnd(checked[0]), new PreparedEnd(checked[1])] as const;
+  const [from, to] = ends;
+  const stopAccounting: (() => void)[] = [];
+  task.release = ({ failure, outcome }: Ending) => {
+    for (const stop of stopAccounting) stop();
+    from.release();
+    to.release();
+    const left = outcome?.error?.undelivered ?? Buffer.alloc(0);
+    // Bytes of the head never came from the source: they do not go back there.
+    const unread = left.subarray(Math.max(0, head.length - (outcome?.tx ?? 0)));
+    if (unread.length > 0 && from.held === undefined && failure !== undefined) failure.undelivered = unread;
+    from.held?.giveBack(unread);
+    to.held?.giveBack(Buffer.alloc(0));
+    if (endDestination && failure === undefined) to.held?.socket.end();
+  };
+  to.held?.queueWrites();
+  startWhenReady(task, ends, ([openSource, openDestination]) => {
+    const taken = from.held?.takeUnread(length) ?? Buffer.alloc(0);
+    const what = {
+      head: Buffer.concat([head, taken]),
+      endDestination: endDestination && to.held === undefined,
+      ...(length === undefined ? {} : { length: length - taken.length }),
+    };
+    const how = { zeroCopy, ...(pipeSize === undefined ? {} : { pipeSize }) };
+    to.held?.holdWrites();
+    const moved = () => task.traffic.tx;
+    if (from.held) stopAccounting.push(account(from.held.socket, () => ({ read: moved(), written: 0 })));
+    if (to.held) stopAccounting.push(account(to.held.socket, () => ({ read: 0, written: moved() })));
+    task.run((settled) => start((core, id) => core.copy(id, openSource, openDestination, what, how), settled));
+  });
+  return task.transfer;
+}

@@ -1,0 +1,98 @@
+import { getSystemErrorMap, inspect } from 'node:util';
+import type { Side, Traffic } from './types.js';
+
+interface Details {
+  code: string;
+  traffic: Traffic;
+  errno?: number | undefined;
+  syscall?: string | undefined;
+  side?: Side | undefined;
+  cause?: unknown;
+  undelivered?: Buffer | undefined;
+}
+
+/** A transfer that ended before its end. */
+export class TransferError extends Error {
+  /** The system's code (`ECONNRESET`, …) or one of ours (`ABORT_ERR`, `ERR_STREAM_DESTROYED`, …). */
+  readonly code: string;
+  /** The system's error number, negative as Node's; absent for codes of ours. */
+  readonly errno?: number;
+  /** The system call that failed; absent for codes of ours. */
+  readonly syscall?: string;
+  /** The end at which it failed; absent where it failed at neither. */
+  readonly side?: Side;
+  /** What had been delivered by then. */
+  readonly traffic: Traffic;
+  /**
+   * Bytes a copy took from a descriptor given as a number that the destination did not accept, in
+   * order, not counted; absent when there are none.
+   */
+  readonly undelivered?: Buffer;
+
+  constructor(what: string, details: Details) {
+    const { code, traffic, errno, syscall, side, cause, undelivered } = details;
+    const where = side === undefined ? '' : ` on side ${side}`;
+    const bytes = `${traffic.total} ${traffic.total === 1 ? 'byte' : 'bytes'}`;
+    super(`${what}${where}, after ${bytes}`, cause === undefined ? undefined : { cause });
+    this.name = code === 'ABORT_ERR' ? 'AbortError' : 'TransferError';
+    this.code = code;
+    this.traffic = traffic;
+    if (errno !== undefined) this.errno = errno;
+    if (syscall !== undefined) this.syscall = syscall;
+    if (side !== undefined) this.side = side;
+    if (undelivered !== undefined) this.undelivered = undelivered;
+  }
+}
+
+/** Why a transfer ended early, before its counts are known. */
+export interface Failure {
+  what: string;
+  code: string;
+  errno?: number | undefined;
+  syscall?: string | undefined;
+  side?: Side | undefined;
+  cause?: unknown;
+  undelivered?: Buffer | undefined;
+}
+
+export function systemFailure(errno: number, syscall: string, side?: Side, cause?: unknown): Failure {
+  const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, 'unknown error'];
+  return { what: `${syscall} failed: ${code}, ${text},`, code, errno, syscall, side, cause };
+}
+
+export function aborted(cause: unknown, side?: Side): Failure {
+  return { what: side === undefined ? 'aborted' : 'the socket was destroyed', code: 'ABORT_ERR', side, cause };
+}
+
+interface Mistake extends Error {
+  code: string;
+}
+
+function mistake<E extends Error>(error: E, code: string): E & Mistake {
+  // Node's own errors carry their code in the stack's first line too.
+  error.stack = error.stack?.replace(error.name, `${error.name} [${code}]`) ?? '';
+  return Object.assign(error, { code });
+}
+
+function shown(value: unknown): string {
+  const text = inspect(value, { depth: 0, breakLength: Infinity });
+  return text.length > 128 ? `${text.slice(0, 125)}...` : text;
+}
+
+export function invalidType(name: string, expected: string, value: unknown): Mistake {
+  return mistake(new TypeError(`"${name}" must be ${expected}. Received ${shown(value)}`), 'ERR_INVALID_ARG_TYPE');
+}
+
+export function invalidValue(name: string, problem: string): Mistake {
+  return mistake(new TypeError(`"${name}" ${problem}`), 'ERR_INVALID_ARG_VALUE');
+}
+
+export function outOfRange(name: string, expected: string, value: unknown): Mistake {
+  return mistake(new RangeError(`"${name}" must be ${expected}. Received ${shown(value)}`), 'ERR_OUT_OF_RANGE');
+}
+
+/** A descriptor the caller has closed; a plain `Error`, as Node's. */
+export function badDescriptor(name: string, fd: number, errno: number, syscall: string): Mistake {
+  const error = new Error(`EBADF: "${name}" is not an open descriptor (${fd}), ${syscall}`);
+  return Object.assign(error, { code: 'EBADF', errno, syscall });
+}

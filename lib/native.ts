@@ -1,0 +1,102 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import type * as Binding from './binding.js';
+import type { Dispatcher, NativeEnd, NativeTransfer, Outcome, Refusal } from './binding.js';
+
+type Binding = typeof Binding;
+
+export type { NativeEnd, NativeTransfer, Outcome };
+
+const load = createRequire(import.meta.url);
+
+/** Operating system, CPU and C library, as the platform packages are named. */
+export const platform = [process.platform, process.arch, ...(process.platform === 'linux' ? [libc()] : [])].join('-');
+
+function libc(): 'gnu' | 'musl' {
+  // Without it, the report looks up the name of every address of the machine.
+  Object.assign(process.report, { excludeNetwork: true });
+  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
+  return report.header?.glibcVersionRuntime === undefined ? 'musl' : 'gnu';
+}
+
+function loadBinding(): { binding: Binding } | { binding: undefined; reason: string } {
+  // A checkout has the binary it built at its root, an installation has a package for its platform.
+  const local = new URL(`../../fdsplice.${platform}.node`, import.meta.url);
+  const name = `@fdsplice/${platform}`;
+  try {
+    return { binding: load(existsSync(local) ? local.pathname : name) as Binding };
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const reason = code === 'MODULE_NOT_FOUND' ? `the package ${name} is not installed` : message;
+    return { binding: undefined, reason: `no native core for ${platform}: ${reason}` };
+  }
+}
+
+const loaded = loadBinding();
+
+/** The binding, if there is one for this platform. */
+export const { binding } = loaded;
+
+/** Why there is no binding. */
+export const reason = loaded.binding === undefined ? loaded.reason : undefined;
+
+const waiting = new Map<number, (outcome: Outcome) => void>();
+let lastId = 0;
+let dispatcher: Dispatcher | undefined;
+let keepAlive: NodeJS.Timeout | undefined;
+
+/** The binding, for callers that cannot do without. */
+export function required(): Binding {
+  if (binding !== undefined) return binding;
+  throw Object.assign(new Error(reason), { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' });
+}
+
+/** Duplicates a descriptor for a transfer, or tells why it cannot serve. */
+export function openEnd(fd: number): { end: NativeEnd } | { end: undefined; refusal: Refusal } {
+  const native = required();
+  const opened = native.openEnd(fd);
+  return opened instanceof native.NativeEnd ? { end: opened } : { end: undefined, refusal: opened };
+}
+
+export function isSame(one: NativeEnd, other: NativeEnd): boolean {
+  return required().isSame(one, other);
+}
+
+/** Starts a transfer in the core and calls `settled` on this thread when it has ended. */
+export function start(
+  begin: (dispatcher: Dispatcher, id: number) => NativeTransfer,
+  settled: (outcome: Outcome) => void,
+): NativeTransfer {
+  const id = nextId();
+  const transfer = begin(dispatch(), id);
+  waiting.set(id, settled);
+  // A pending transfer keeps the process alive, as a socket would.
+  keepAlive ??= setInterval(() => {}, 2 ** 31 - 1);
+  if (waiting.size === 1) keepAlive.ref();
+  return transfer;
+}
+
+function nextId(): number {
+  do {
+    lastId = (lastId + 1) % 2 ** 32;
+  } while (waiting.has(lastId));
+  return lastId;
+}
+
+function dispatch(): Dispatcher {
+  if (dispatcher !== undefined) return dispatcher;
+  const created = new (required().Dispatcher)(deliver);
+  dispatcher = created;
+  // process.exit() ends the core's threads where they stand: what still runs is reset before.
+  process.on('exit', () => created.abortAll());
+  return created;
+}
+
+function deliver(outcomes: Outcome[]): void {
+  for (const outcome of outcomes) {
+    const settled = waiting.get(outcome.id);
+    waiting.delete(outcome.id);
+    settled?.(outcome);
+  }
+  if (waiting.size === 0) keepAlive?.unref();
+}

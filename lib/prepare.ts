@@ -1,0 +1,46 @@
+import type { PreparedEnd} from './endpoint.js';
+import { discard, type Endpoint, requireTwo } from './endpoint.js';
+import type { NativeEnd } from './native.js';
+import type { Task } from './transfer.js';
+
+/** Checks both ends; what throws is the caller's mistake, and nothing has been taken over then. */
+export function checkEnds(one: () => Endpoint, other: () => Endpoint): [Endpoint, Endpoint] {
+  const first = one();
+  let second: Endpoint;
+  try {
+    second = other();
+  } catch (mistake) {
+    discard(first);
+    throw mistake;
+  }
+  requireTwo(first, second);
+  return [first, second];
+}
+
+/** Takes both ends over and starts the task when both are ready, in the same tick if they are. */
+export function startWhenReady(
+  task: Task,
+  ends: readonly [PreparedEnd, PreparedEnd],
+  start: (opened: [NativeEnd, NativeEnd]) => void,
+): void {
+  const [first, second] = ends;
+  const ready = () => {
+    if (task.isOver || !first.isReady || !second.isReady) return;
+    const opened: NativeEnd[] = [];
+    for (const end of ends) {
+      const result = end.open();
+      if ('code' in result) {
+        for (const each of opened) each.release();
+        task.fail(result);
+        return;
+      }
+      opened.push(result);
+    }
+    const [one, other] = opened;
+    if (one !== undefined && other !== undefined) start([one, other]);
+  };
+  for (const end of ends) {
+    if (!task.isOver) end.prepare(ready, (failure) => task.fail(failure));
+  }
+  task.obeySignal();
+}

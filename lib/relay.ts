@@ -1,0 +1,83 @@
+import { account } from './accounting.js';
+import { endpoint, PreparedEnd } from './endpoint.js';
+import type { Failure } from './errors.js';
+import { start } from './native.js';
+import { relaySettings } from './options.js';
+import { checkEnds, startWhenReady } from './prepare.js';
+import { type Ending, refused, Task } from './transfer.js';
+import type { RelayEnd, RelayOptions, Side, Transfer } from './types.js';
+
+/**
+ * Relays bytes between `a` and `b` in both directions at once until both have ended.
+ *
+ * Sockets belong to the relay from the call on: it awaits their connection, delivers what Node had
+ * buffered in them first and in order, and destroys both at the end. Numbers stay the caller's.
+ *
+ * The end of input on one side drains what is in flight and then ends the other side for writing;
+ * the opposite direction goes on. Every other ending (error, abort, a socket destroyed from
+ * JavaScript) is passed on to both sockets as a reset, so that a truncated stream never looks
+ * complete; Unix sockets have no reset, their peers see the end and only the result tells.
+ *
+ * Rejects with a {@link TransferError} that carries the counts, unless `reject` is `false`; with a
+ * `TypeError`, `RangeError` or an `EBADF` `Error` for a mistake in the arguments, before a byte has
+ * moved and with nothing taken over.
+ */
+export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfer {
+  let settings, checked;
+  try {
+    settings = relaySettings(options);
+    checked = checkEnds(
+      () => endpoint('a', a),
+      () => endpoint('b', b),
+    );
+  } catch (mistake) {
+    return refused(mistake as Error);
+  }
+  const { headFromA, headFromB, zeroCopy, pipeSize } = settings;
+  const heads = { a: copyOf(headFromA), b: copyOf(headFromB) };
+  const task = new Task(settings);
+  const ends = [new PreparedEnd(checked[0]), new PreparedEnd(checked[1])] as const;
+  const [endOfA, endOfB] = ends;
+  const stopAccounting: (() => void)[] = [];
+  for (const { held, side } of ends) held?.refuseWrites(() => task.fail(writtenTo(side)));
+  task.release = async (ending) => {
+    for (const stop of stopAccounting) stop();
+    await Promise.all([letGo(endOfA, ending, ending.outcome?.aEnded), letGo(endOfB, ending, ending.outcome?.bEnded)]);
+  };
+  startWhenReady(task, ends, ([openA, openB]) => {
+    const roles = [role(endOfA, heads.a), role(endOfB, heads.b)] as const;
+    const how = { zeroCopy, ...(pipeSize === undefined ? {} : { pipeSize }) };
+    const traffic = () => task.traffic;
+    if (endOfA.held) {
+      stopAccounting.push(account(endOfA.held.socket, () => ({ read: traffic().tx, written: traffic().rx })));
+    }
+    if (endOfB.held) {
+      stopAccounting.push(account(endOfB.held.socket, () => ({ read: traffic().rx, written: traffic().tx })));
+    }
+    task.run((settled) => start((core, id) => core.relay(id, openA, openB, ...roles, how), settled));
+  });
+  return task.transfer;
+}
+
+function role({ held }: PreparedEnd, head: Uint8Array[]) {
+  const bytes = Buffer.concat(held === undefined ? head : [...head, held.takeUnread()]);
+  return {
+    handedOver: held !== undefined,
+    writeEnded: held?.socket.writableEnded ?? false,
+    ...(bytes.length > 0 ? { head: bytes } : {}),
+  };
+}
+
+function copyOf(head: Uint8Array | undefined): Uint8Array[] {
+  return head === undefined ? [] : [Uint8Array.from(head)];
+}
+
+function writtenTo(side: Side): Failure {
+  return { what: 'the socket was written to while a relay owned it', code: 'ERR_INVALID_STATE', side };
+}
+
+async function letGo(end: PreparedEnd, { failure, outcome }: Ending, ended = false): Promise<void> {
+  end.release();
+  // The core has prepared a reset of what it was given; what it never got is reset here.
+  await end.held?.destroy({ ended, reset: failure !== undefined && outcome === undefined });
+}

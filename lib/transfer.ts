@@ -1,0 +1,140 @@
+import { performance } from 'node:perf_hooks';
+import { aborted, type Failure, systemFailure, TransferError } from './errors.js';
+import type { NativeTransfer, Outcome } from './native.js';
+import type { Settings } from './options.js';
+import { onAbort } from './signals.js';
+import type { Side, Traffic, TrafficResult, Transfer } from './types.js';
+
+/** What stands behind the promise. */
+interface Work {
+  readonly traffic: Traffic;
+  abort(reason: unknown): void;
+}
+
+const IDLE: Work = { traffic: { tx: 0, rx: 0, total: 0 }, abort: () => {} };
+
+class TransferPromise extends Promise<TrafficResult> implements Transfer {
+  // `then` gives plain promises: only the first one has a transfer behind it.
+  static override get [Symbol.species](): PromiseConstructor {
+    return Promise;
+  }
+
+  work = IDLE;
+
+  get traffic(): Traffic {
+    return this.work.traffic;
+  }
+
+  abort(reason: unknown = new DOMException('This operation was aborted', 'AbortError')): void {
+    this.work.abort(reason);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.abort();
+    await this.catch(() => {});
+  }
+}
+
+/** A transfer that a caller's mistake kept from starting: it rejects, whatever `reject` says. */
+export function refused(mistake: Error): Transfer {
+  return new TransferPromise((_resolve, reject) => reject(mistake));
+}
+
+/** How a transfer ended, told to whoever lets go of its ends. */
+export interface Ending {
+  /** Absent after a clean end. */
+  failure: Failure | undefined;
+  /** What the core reported; absent when it was never started. */
+  outcome: Outcome | undefined;
+}
+
+/**
+ * The life of one transfer: preparing its ends, running in the core, letting go of the ends,
+ * settled. The first failure wins, whoever notices it.
+ */
+export class Task implements Work {
+  readonly transfer: Transfer;
+  /** Lets go of the ends; the promise settles after it. */
+  release: (ending: Ending) => Promise<void> | void = () => {};
+  readonly #settings: Settings;
+  readonly #startedAt = performance.now();
+  readonly #resolve: (result: TrafficResult) => void;
+  readonly #reject: (error: TransferError) => void;
+  #forgetSignal = () => {};
+  #native: NativeTransfer | undefined;
+  #traffic: Traffic = IDLE.traffic;
+  #failure: Failure | undefined;
+  #over = false;
+
+  constructor(settings: Settings) {
+    this.#settings = settings;
+    let resolve: (result: TrafficResult) => void = () => {};
+    let reject: (error: TransferError) => void = () => {};
+    const transfer = new TransferPromise((...settle) => ([resolve, reject] = settle));
+    transfer.work = this;
+    this.transfer = transfer;
+    this.#resolve = resolve;
+    this.#reject = reject;
+  }
+
+  /** Obeys the signal from here on; the ends must already be taken over. */
+  obeySignal(): void {
+    const { signal } = this.#settings;
+    if (signal === undefined) return;
+    if (signal.aborted) this.abort(signal.reason);
+    else this.#forgetSignal = onAbort(signal, (reason) => this.abort(reason));
+  }
+
+  get traffic(): Traffic {
+    if (this.#native === undefined || this.#over) return { ...this.#traffic };
+    const { tx, rx } = this.#native.traffic();
+    return { tx, rx, total: tx + rx };
+  }
+
+  /** Whether it has failed or ended: nothing more is to be prepared for it. */
+  get isOver(): boolean {
+    return this.#over || this.#failure !== undefined;
+  }
+
+  abort(reason: unknown): void {
+    this.fail(aborted(reason));
+  }
+
+  /** Ends the transfer with this failure, unless it has ended or failed before. */
+  fail(failure: Failure): void {
+    if (this.isOver) return;
+    this.#failure = failure;
+    if (this.#native === undefined) void this.#finish(undefined);
+    else this.#native.abort();
+  }
+
+  /** Runs in the core; `start` is told whom to report the outcome to. */
+  run(start: (settled: (outcome: Outcome) => void) => NativeTransfer): void {
+    this.#native = start((outcome) => void this.#finish(outcome));
+  }
+
+  async #finish(outcome: Outcome | undefined): Promise<void> {
+    if (outcome !== undefined) {
+      const { tx, rx } = outcome;
+      this.#traffic = { tx, rx, total: tx + rx };
+      // An abort that came after the end has changed nothing.
+      this.#failure = outcome.error === undefined ? undefined : (this.#failure ?? reported(outcome.error));
+    }
+    this.#over = true;
+    this.#forgetSignal();
+    const failure = this.#failure;
+    await this.release({ failure, outcome });
+    const error = failure === undefined ? null : new TransferError(failure.what, { ...failure, traffic: this.traffic });
+    if (error !== null && this.#settings.reject) {
+      this.#reject(error);
+      return;
+    }
+    const durationMs = performance.now() - this.#startedAt;
+    this.#resolve({ ...this.#traffic, zeroCopy: outcome?.zeroCopy ?? 0, durationMs, engine: 'native', error });
+  }
+}
+
+function reported({ errno, syscall, side }: NonNullable<Outcome['error']>): Failure {
+  if (errno === undefined || syscall === undefined) return aborted(undefined);
+  return systemFailure(errno, syscall, side as Side | undefined);
+}

@@ -1,0 +1,117 @@
+import type { Socket } from 'node:net';
+import type { TransferError } from './errors.js';
+
+/** The end of a transfer that something is said about. */
+export type Side = 'source' | 'destination' | 'a' | 'b';
+
+/** What a copy reads from: a connected TCP or Unix socket, or the number of an open descriptor of one. */
+export type Source = Socket | number;
+
+/** What a copy writes to: a connected TCP or Unix socket, or the number of an open descriptor of one. */
+export type Destination = Socket | number;
+
+/**
+ * One end of a relay: a TCP or Unix socket, which may still be connecting, or the number of an open
+ * descriptor of one. Sockets belong to the relay from the call on, numbers stay the caller's.
+ */
+export type RelayEnd = Socket | number;
+
+/**
+ * Bytes accepted by this machine's kernel for the destinations of a transfer: never what was merely
+ * read, never what is still on its way. Accepted does not mean received by the peer.
+ */
+export interface Traffic {
+  /** Bytes accepted by the destination; for a relay, by `b`, coming from `a`. */
+  tx: number;
+  /** Bytes accepted by `a`, coming from `b`. Always 0 for a copy. */
+  rx: number;
+  /** `tx + rx`. */
+  total: number;
+}
+
+/** How a transfer ended. */
+export interface TrafficResult extends Traffic {
+  /** How many of `total` never passed through user space. */
+  zeroCopy: number;
+  /** Milliseconds from the call to the end. */
+  durationMs: number;
+  /** `native`: descriptors, moved by the Rust core. `stream`: Node streams, moved by JavaScript. */
+  engine: 'native' | 'stream';
+  /** The failure, with `reject: false`; otherwise `null`. */
+  error: TransferError | null;
+}
+
+/** A running transfer: a promise of its result that can also be watched and aborted. */
+export interface Transfer extends Promise<TrafficResult> {
+  /** The counts at this moment; after the end, the final ones. */
+  readonly traffic: Traffic;
+  /**
+   * Ends the transfer with `ABORT_ERR`, and `reason` as its cause; the counts are kept. Does nothing
+   * once the transfer has ended.
+   */
+  abort(reason?: unknown): void;
+  /** Aborts if still running and waits until everything is released. Never rejects. */
+  [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** What every transfer can be told. */
+export interface CommonOptions {
+  /** Stops the transfer: `name: 'AbortError'`, `code: 'ABORT_ERR'`, `cause: signal.reason`. */
+  signal?: AbortSignal | undefined;
+  /** `false`: bytes pass through a private buffer, never a kernel pipe. Default `true`. */
+  zeroCopy?: boolean | undefined;
+  /** Wanted capacity of the kernel pipe in bytes, rounded and capped by the kernel. */
+  pipeSize?: number | undefined;
+  /** `false`: resolve with a result that holds `error` instead of rejecting. Default `true`. */
+  reject?: boolean | undefined;
+}
+
+export interface CopyOptions extends CommonOptions {
+  /**
+   * At most this many bytes of the source; not one more is consumed, what follows stays readable
+   * there. Ending earlier, at the end of input, is success with a smaller count. Default: no limit.
+   */
+  length?: number | undefined;
+  /** When done, end the destination (FIN). Default `false`. A number is never closed. */
+  endDestination?: boolean | undefined;
+  /** Bytes to write before anything from the source; counted, and not part of `length`. */
+  head?: Uint8Array | undefined;
+}
+
+export interface RelayOptions extends CommonOptions {
+  /** Bytes already read from `a`, delivered to `b` first; counted. */
+  headFromA?: Uint8Array | undefined;
+  /** Bytes already read from `b`, delivered to `a` first; counted. */
+  headFromB?: Uint8Array | undefined;
+}
+
+/** What this platform offers. */
+export interface Capabilities {
+  /** Whether the Rust core is there. */
+  native: boolean;
+  /** Why not, in one sentence; absent when it is. */
+  reason?: string;
+  /** Operating system, CPU and C library, as in `linux-x64-gnu`. */
+  platform: string;
+  /** Release of the running kernel. */
+  kernel: string;
+  splice: boolean;
+  sendfile: boolean;
+  copyFileRange: boolean;
+  /** Largest capacity of a pipe an unprivileged process may ask for, in bytes; 0 without the core. */
+  pipeMaxSize: number;
+}
+
+/** Counts of the whole process, all threads together, live. */
+export interface Stats extends Traffic {
+  /** Transfers running in the core. */
+  active: number;
+  /** Transfers that ran to their end. */
+  completed: number;
+  /** Transfers that ended in an error or abort. */
+  failed: number;
+  /** How many of `total` never passed through user space. */
+  zeroCopy: number;
+  /** Kernel pipes: in use, kept for the next use, and made since the process started. */
+  pipes: { leased: number; idle: number; created: number };
+}

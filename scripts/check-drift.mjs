@@ -1,0 +1,13 @@
+// The generated types are committed so that a change of the public surface shows in review: this fails, with the diff,
+// when what is tracked is not what the sources generate.
+import { mustRun, run, runMain, StepError } from './lib/run.mjs';
+
+const generated = ['index.d.ts', 'lib/binding.d.ts'];
+
+await runMain(async () => {
+  await mustRun('npm', ['run', '--silent', 'build']);
+  await mustRun('git', ['ls-files', '--error-unmatch', '--', ...generated]);
+  const { ok } = await run('git', ['--no-pager', 'diff', '--exit-code', '--', ...generated]);
+  if (!ok)
+    throw new StepError(`generated types are out of date: commit ${generated.join(' and ')} as just rebuilt`);
+});
