@@ -38,9 +38,9 @@ test('a signal stops a relay while bytes move, and the counts are kept', async (
   const controller = new AbortController();
   const transfer = relay(a, b, { signal: controller.signal });
   const endings = Promise.all([peer.readToEnd(client), peer.readToEnd(origin)]);
-  for (const conn of [client, origin]) {
-    peer.write(conn, GiB, 1, { pauseMs: 1 }).catch(() => {});
-  }
+  const writing = [client, origin].map((conn) =>
+    peer.write(conn, GiB, 1, { pauseMs: 1 }).catch((error: NodeJS.ErrnoException) => error.code),
+  );
   await until(
     'bytes move both ways',
     () => transfer.traffic,
@@ -55,7 +55,10 @@ test('a signal stops a relay while bytes move, and the counts are kept', async (
   t.deepEqual(transfer.traffic, error.traffic);
   t.true(error.traffic.tx > MiB && error.traffic.rx > MiB);
   const [atClient, atOrigin] = await endings;
-  t.deepEqual([atClient.end, atOrigin.end], ['reset', 'reset']);
+  // The kernel tells each peer of its reset once: its reader or its writer.
+  const [clientWrites, originWrites] = await Promise.all(writing);
+  t.true(atClient.end === 'reset' || clientWrites === 'ECONNRESET');
+  t.true(atOrigin.end === 'reset' || originWrites === 'ECONNRESET');
   // What the kernel had accepted can be lost by the reset, but nothing can arrive that was not accepted.
   t.true(atOrigin.bytes <= error.traffic.tx && atOrigin.bytes > 0);
   t.true(atClient.bytes <= error.traffic.rx && atClient.bytes > 0);

@@ -4,7 +4,7 @@ import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
 
 import test from 'ava';
-import { relay } from 'fdsplice';
+import { relay, type Transfer } from 'fdsplice';
 
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
@@ -79,13 +79,15 @@ for (const transport of ['tcp', 'unix'] as const) {
     const writing = peer.write(client, bytes, 1);
     const chunks: Buffer[] = [];
     let taken = 0;
-    const transfer = await new Promise<ReturnType<typeof relay>>((resolve) => {
+    let transfer: Transfer | undefined;
+    await new Promise<void>((resolve) => {
       a.on('data', function collect(chunk: Buffer) {
         chunks.push(chunk);
         taken += chunk.length;
         if (taken > MiB) {
           a.off('data', collect);
-          resolve(relay(a, b, { headFromA: Buffer.concat(chunks) }));
+          transfer = relay(a, b, { headFromA: Buffer.concat(chunks) });
+          resolve();
         }
       });
     });

@@ -1,8 +1,9 @@
 import { account } from './accounting.js';
-import { endpoint, PreparedEnd } from './endpoint.js';
+import { endpoint } from './endpoint.js';
 import { start } from './native.js';
 import { copySettings } from './options.js';
 import { checkEnds, startWhenReady } from './prepare.js';
+import { PreparedEnd } from './prepared-end.js';
 import { type Ending, refused, Task } from './transfer.js';
 import type { CopyOptions, Destination, Source, Transfer } from './types.js';
 
@@ -37,29 +38,27 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
   const stopAccounting: (() => void)[] = [];
   task.release = ({ failure, outcome }: Ending) => {
     for (const stop of stopAccounting) stop();
-    from.release();
-    to.release();
     const left = outcome?.error?.undelivered ?? Buffer.alloc(0);
     // Bytes of the head never came from the source: they do not go back there.
     const unread = left.subarray(Math.max(0, head.length - (outcome?.tx ?? 0)));
-    if (unread.length > 0 && from.held === undefined && failure !== undefined) failure.undelivered = unread;
-    from.held?.giveBack(unread);
-    to.held?.giveBack(Buffer.alloc(0));
-    if (endDestination && failure === undefined) to.held?.socket.end();
+    if (unread.length > 0 && from.socket === undefined && failure !== undefined) failure.undelivered = unread;
+    from.giveBack(unread);
+    to.giveBack(Buffer.alloc(0));
+    if (endDestination && failure === undefined) to.socket?.end();
   };
-  to.held?.queueWrites();
+  to.writes?.queue();
   startWhenReady(task, ends, ([openSource, openDestination]) => {
-    const taken = from.held?.takeUnread(length) ?? Buffer.alloc(0);
+    const taken = from.reads?.takeUnread(length) ?? Buffer.alloc(0);
     const what = {
       head: Buffer.concat([head, taken]),
-      endDestination: endDestination && to.held === undefined,
+      endDestination: endDestination && to.socket === undefined,
       ...(length === undefined ? {} : { length: length - taken.length }),
     };
     const how = { zeroCopy, ...(pipeSize === undefined ? {} : { pipeSize }) };
-    to.held?.holdWrites();
+    to.writes?.hold();
     const moved = () => task.traffic.tx;
-    if (from.held) stopAccounting.push(account(from.held.socket, () => ({ read: moved(), written: 0 })));
-    if (to.held) stopAccounting.push(account(to.held.socket, () => ({ read: 0, written: moved() })));
+    if (from.socket) stopAccounting.push(account(from.socket, () => ({ read: moved(), written: 0 })));
+    if (to.socket) stopAccounting.push(account(to.socket, () => ({ read: 0, written: moved() })));
     task.run((settled) => start((core, id) => core.copy(id, openSource, openDestination, what, how), settled));
   });
   return task.transfer;

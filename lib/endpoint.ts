@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net';
-import { badDescriptor, type Failure, invalidType, invalidValue, outOfRange, systemFailure } from './errors.js';
-import { HeldSocket } from './held-socket.js';
+import { badDescriptor, invalidType, invalidValue, outOfRange } from './errors.js';
+import { isReadByTransfer } from './held-reads.js';
+import { isWrittenByTransfer } from './held-writes.js';
 import { isSame, type NativeEnd, openEnd } from './native.js';
 import { descriptorOf, isPipeHandle, isPlainSocket } from './plain-socket.js';
 import type { Side } from './types.js';
@@ -22,13 +23,22 @@ export interface SocketEndpoint {
   socket: Socket;
 }
 
+const EXPECTED = 'a net.Socket (TCP or Unix) or the number of an open descriptor';
+
+function isWebStream(value: unknown): boolean {
+  return value instanceof ReadableStream || value instanceof WritableStream;
+}
+
 /** Finds out what was passed in. Throws a caller's mistake, and has then taken nothing over. */
 export function endpoint(side: Side, value: unknown): Endpoint {
   if (typeof value === 'number') return { kind: 'descriptor', side, end: openDescriptor(side, value) };
   if (!isPlainSocket(value)) {
-    throw invalidType(side, 'a net.Socket (TCP or Unix) or the number of an open descriptor', value);
+    throw invalidType(side, `${EXPECTED}${isWebStream(value) ? '; wrap a web stream by Readable.fromWeb()' : ''}`, value);
   }
-  if (value.readableEncoding !== null) {
+  if ((side !== 'destination' && isReadByTransfer(value)) || (side !== 'source' && isWrittenByTransfer(value))) {
+    throw invalidValue(side, 'must be a socket that no other transfer is using');
+  }
+  if (side !== 'destination' && value.readableEncoding !== null) {
     throw invalidValue(side, `must be a socket without setEncoding(): bytes decoded to ${value.readableEncoding} are lost`);
   }
   if (!value.destroyed && !value.connecting && descriptorOf(value) === undefined) {
@@ -75,82 +85,4 @@ function isOneSocket(one: Endpoint, other: Endpoint): boolean {
 /** Lets go of duplicates that no transfer took. */
 export function discard(...endpoints: Endpoint[]): void {
   for (const each of endpoints) if (each.kind === 'descriptor') each.end.release();
-}
-
-/** An end that is being made ready: connected, flushed, its unread bytes at hand. */
-export class PreparedEnd {
-  readonly side: Side;
-  readonly held: HeldSocket | undefined;
-  readonly #descriptor: NativeEnd | undefined;
-  #ready = false;
-
-  constructor(endpoint: Endpoint) {
-    this.side = endpoint.side;
-    this.held = endpoint.kind === 'socket' ? new HeldSocket(endpoint.socket) : undefined;
-    this.#descriptor = endpoint.kind === 'descriptor' ? endpoint.end : undefined;
-  }
-
-  get isReady(): boolean {
-    return this.#ready;
-  }
-
-  /** Calls `ready` once, perhaps at once, when the end can be given to the core; `fail` if it never can. */
-  prepare(ready: () => void, fail: (failure: Failure) => void): void {
-    const { held, side } = this;
-    const done = () => {
-      this.#ready = true;
-      ready();
-    };
-    if (held === undefined) {
-      done();
-      return;
-    }
-    const { socket } = held;
-    if (socket.destroyed) {
-      fail({ what: 'the socket was already destroyed', code: 'ERR_STREAM_DESTROYED', side, cause: socket.errored ?? undefined });
-      return;
-    }
-    const wasConnecting = socket.connecting;
-    // Failures are in the result alone: without a listener, Node would throw them.
-    held.on('error', () => {});
-    held.on('close', () => fail(this.#closed(wasConnecting && !this.#ready)));
-    const flush = () => {
-      if (held.isWriting) held.flush(done);
-      else done();
-    };
-    if (wasConnecting) held.on('connect', flush);
-    else flush();
-  }
-
-  #closed(whileConnecting: boolean): Failure {
-    const { side, held } = this;
-    const cause = held?.socket.errored ?? null;
-    const what = whileConnecting ? 'the socket was destroyed while connecting' : 'the socket was destroyed';
-    return (this.#ready ? undefined : reportedByNode(side, cause)) ?? { what, code: 'ABORT_ERR', side, cause };
-  }
-
-  /** The core's own duplicate; or why there is none. */
-  open(): NativeEnd | Failure {
-    if (this.#descriptor !== undefined) return this.#descriptor;
-    const fd = this.held === undefined ? undefined : descriptorOf(this.held.socket);
-    const opened = openEnd(fd ?? -1);
-    if (opened.end !== undefined) return opened.end;
-    const { found, errno, syscall } = opened.refusal;
-    if (errno !== undefined && syscall !== undefined) return systemFailure(errno, syscall, this.side);
-    return { what: `expected a connected stream socket, found ${found}`, code: 'ERR_INVALID_ARG_VALUE', side: this.side };
-  }
-
-  /** Lets go of what no transfer took. */
-  release(): void {
-    this.#descriptor?.release();
-  }
-}
-
-/** What Node found out of its own accord before the core took over: a failed connect or flush. */
-function reportedByNode(side: Side, cause: Error | null): Failure | undefined {
-  // A connect that tried several addresses fails with all their errors.
-  const first = cause instanceof AggregateError ? (cause.errors[0] as unknown) : cause;
-  const { code, errno, syscall } = (first ?? {}) as NodeJS.ErrnoException;
-  if (code === undefined || errno === undefined || syscall === undefined) return undefined;
-  return { ...systemFailure(errno, syscall, side, cause), what: `${syscall} failed: ${code}`, code };
 }

@@ -1,6 +1,6 @@
-import type { PreparedEnd} from './endpoint.js';
 import { discard, type Endpoint, requireTwo } from './endpoint.js';
 import type { NativeEnd } from './native.js';
+import type { PreparedEnd } from './prepared-end.js';
 import type { Task } from './transfer.js';
 
 /** Checks both ends; what throws is the caller's mistake, and nothing has been taken over then. */
@@ -39,8 +39,9 @@ export function startWhenReady(
     const [one, other] = opened;
     if (one !== undefined && other !== undefined) start([one, other]);
   };
+  // First: with a signal that has already aborted, not one byte moves.
+  task.obeySignal();
   for (const end of ends) {
     if (!task.isOver) end.prepare(ready, (failure) => task.fail(failure));
   }
-  task.obeySignal();
 }

@@ -1,9 +1,10 @@
 import { account } from './accounting.js';
-import { endpoint, PreparedEnd } from './endpoint.js';
+import { endpoint } from './endpoint.js';
 import type { Failure } from './errors.js';
 import { start } from './native.js';
 import { relaySettings } from './options.js';
 import { checkEnds, startWhenReady } from './prepare.js';
+import { PreparedEnd } from './prepared-end.js';
 import { type Ending, refused, Task } from './transfer.js';
 import type { RelayEnd, RelayOptions, Side, Transfer } from './types.js';
 
@@ -39,7 +40,7 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
   const ends = [new PreparedEnd(checked[0]), new PreparedEnd(checked[1])] as const;
   const [endOfA, endOfB] = ends;
   const stopAccounting: (() => void)[] = [];
-  for (const { held, side } of ends) held?.refuseWrites(() => task.fail(writtenTo(side)));
+  for (const { writes, side } of ends) writes?.refuse(() => task.fail(writtenTo(side)));
   task.release = async (ending) => {
     for (const stop of stopAccounting) stop();
     await Promise.all([letGo(endOfA, ending, ending.outcome?.aEnded), letGo(endOfB, ending, ending.outcome?.bEnded)]);
@@ -48,22 +49,22 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
     const roles = [role(endOfA, heads.a), role(endOfB, heads.b)] as const;
     const how = { zeroCopy, ...(pipeSize === undefined ? {} : { pipeSize }) };
     const traffic = () => task.traffic;
-    if (endOfA.held) {
-      stopAccounting.push(account(endOfA.held.socket, () => ({ read: traffic().tx, written: traffic().rx })));
+    if (endOfA.socket) {
+      stopAccounting.push(account(endOfA.socket, () => ({ read: traffic().tx, written: traffic().rx })));
     }
-    if (endOfB.held) {
-      stopAccounting.push(account(endOfB.held.socket, () => ({ read: traffic().rx, written: traffic().tx })));
+    if (endOfB.socket) {
+      stopAccounting.push(account(endOfB.socket, () => ({ read: traffic().rx, written: traffic().tx })));
     }
     task.run((settled) => start((core, id) => core.relay(id, openA, openB, ...roles, how), settled));
   });
   return task.transfer;
 }
 
-function role({ held }: PreparedEnd, head: Uint8Array[]) {
-  const bytes = Buffer.concat(held === undefined ? head : [...head, held.takeUnread()]);
+function role({ socket, reads }: PreparedEnd, head: Uint8Array[]) {
+  const bytes = Buffer.concat(reads === undefined ? head : [...head, reads.takeUnread()]);
   return {
-    handedOver: held !== undefined,
-    writeEnded: held?.socket.writableEnded ?? false,
+    handedOver: socket !== undefined,
+    writeEnded: socket?.writableEnded ?? false,
     ...(bytes.length > 0 ? { head: bytes } : {}),
   };
 }
@@ -77,7 +78,6 @@ function writtenTo(side: Side): Failure {
 }
 
 async function letGo(end: PreparedEnd, { failure, outcome }: Ending, ended = false): Promise<void> {
-  end.release();
   // The core has prepared a reset of what it was given; what it never got is reset here.
-  await end.held?.destroy({ ended, reset: failure !== undefined && outcome === undefined });
+  await end.destroy({ ended, reset: failure !== undefined && outcome === undefined });
 }

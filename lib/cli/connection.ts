@@ -31,7 +31,9 @@ export function startConnection(client: Socket, settings: ConnectionSettings): C
 
   let timeout: Error | undefined;
   const timer = setTimeout(() => {
-    timeout = new Error(`no connection to ${names.target} within ${settings.connectTimeout} ms`);
+    timeout = new Error(
+      `connect failed: ETIMEDOUT on side b, no answer within ${settings.connectTimeout} ms`,
+    );
     upstream.destroy(timeout);
   }, settings.connectTimeout);
   upstream.once('connect', () => clearTimeout(timer));

@@ -61,7 +61,7 @@ async function stop(
   if (outcome === undefined) {
     return true;
   }
-  report.problem(`${outcome}: ${relays.size} connections cut off`);
+  report.problem(`${outcome}, connections cut off: ${relays.size}`);
   relays.abort(new Error(outcome));
   await drained;
   return false;
@@ -88,7 +88,7 @@ class Relays {
     if (this.size >= maxConnections) {
       this.totals.refused += 1;
       this.#report.problem(
-        `${nameClient(client, listen)} refused: ${maxConnections} connections are the limit`,
+        `${nameClient(client, listen)} refused: --max-connections ${maxConnections} is reached`,
       );
       turnAway(client, listen);
       return;

@@ -1,5 +1,5 @@
 import prettyBytes from 'pretty-bytes';
-import { escapeControls, jsonLine } from './text.js';
+import { escapeControls, jsonLine, withCode } from './text.js';
 
 export interface ConnectionReport {
   client: string;
@@ -75,11 +75,7 @@ export class Reporter {
 function connectionLine({ client, target, tx, rx, durationMs, error }: ConnectionReport): string {
   const counts = `tx ${prettyBytes(tx)}  rx ${prettyBytes(rx)}  ${Math.round(durationMs)} ms`;
   const line = `${client} -> ${target}  ${counts}`;
-  return error === null ? line : `${line}  ${errorText(error)}`;
-}
-
-function errorText({ code, side, message }: NonNullable<ConnectionReport['error']>): string {
-  return `${code}${side === null ? '' : ` on side ${side}`}: ${message}`;
+  return error === null ? line : `${line}  ${withCode(error.code, error.message)}`;
 }
 
 function closedLine({ connections, failed, refused, tx, rx }: Totals): string {

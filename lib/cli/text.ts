@@ -8,13 +8,18 @@ export function jsonLine(value: object): string {
   return escapeControls(JSON.stringify(value));
 }
 
-/** Error code and message of anything thrown, without naming the code twice. */
+/** Names the code in front of a message that does not name it itself. */
+export function withCode(code: string, message: string): string {
+  return message.includes(code) ? message : `${code}: ${message}`;
+}
+
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) {
     return String(error);
   }
-  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
-  return error.message.includes(code) ? error.message : `${code} ${error.message}`;
+  return 'code' in error && typeof error.code === 'string'
+    ? withCode(error.code, error.message)
+    : error.message;
 }
 
 // By UTF-16 unit, which is how JSON writes a character beyond U+FFFF.

@@ -85,8 +85,12 @@ impl Socket {
             if ready.is_error() {
                 guard.clear_ready_matching(tokio::io::Ready::ERROR);
                 // None: the read or write that met the error first reports it.
-                if let Some(errno) = self.take_error() {
-                    return errno;
+                match self.take_error() {
+                    // A reset that comes after the peer's FIN is stored as EPIPE (tcp_reset() in
+                    // the kernel), as if somebody had written.
+                    Some(Errno::PIPE) => return Errno::CONNRESET,
+                    Some(errno) => return errno,
+                    None => {}
                 }
             }
             // "Priority" also covers the end of input, which stays ready for ever, and one

@@ -1,0 +1,106 @@
+import { Socket } from 'node:net';
+import { internals } from './plain-socket.js';
+import { Shadow } from './shadow.js';
+
+type WriteCallback = (error?: Error | null) => void;
+type Call = (...args: unknown[]) => unknown;
+
+const held = new WeakSet<Socket>();
+
+/** Whether a transfer is writing to this socket. */
+export function isWrittenByTransfer(socket: Socket): boolean {
+  return held.has(socket);
+}
+
+/** A socket that Node does not write to, because a transfer does. */
+export class HeldWrites {
+  readonly #socket: Socket;
+  readonly #shadow: Shadow;
+  /** What Node wanted to hand to the system while writes were held. */
+  #heldWrite: (() => void) | undefined;
+  /** Calls of `write` and `end` that came before Node had written what stood before them. */
+  readonly #queued: (() => unknown)[] = [];
+
+  constructor(socket: Socket) {
+    held.add(socket);
+    this.#socket = socket;
+    this.#shadow = new Shadow(socket);
+  }
+
+  /** Whether Node still has something to write, or an end to send. */
+  get isWriting(): boolean {
+    const { writableLength, writableCorked, writableEnded, writableFinished } = this.#socket;
+    const queued = internals(this.#socket)._handle?.writeQueueSize ?? 0;
+    return writableLength > 0 || writableCorked > 0 || queued > 0 || (writableEnded && !writableFinished);
+  }
+
+  /** Calls back when Node has written all it had to; never if the socket is destroyed before. */
+  flush(done: () => void): void {
+    const socket = this.#socket;
+    while (socket.writableCorked > 0) socket.uncork();
+    if (socket.writableEnded) {
+      if (socket.writableFinished) done();
+      else socket.once('finish', done);
+      return;
+    }
+    // An empty write calls back after all that stand before it. The socket's own `write` may be laid
+    // over for the transfer.
+    const write = Socket.prototype.write.bind(socket) as (chunk: string, callback: WriteCallback) => boolean;
+    write('', (error) => {
+      if (error == null) done();
+    });
+  }
+
+  /** Meets every `write` and `end` from JavaScript with `refuse`: they would get in between native bytes. */
+  refuse(refuse: () => void): void {
+    this.#layCalls(refuse);
+  }
+
+  /** Keeps `write` and `end` from JavaScript waiting, until {@link hold}. */
+  queue(): void {
+    this.#layCalls((call) => this.#queued.push(call));
+  }
+
+  /** Takes writes again, and holds them where Node would hand them to the system. */
+  hold(): void {
+    const { prototype } = Socket;
+    this.#shadow.lay('_write', (chunk: Buffer, encoding: BufferEncoding, callback: WriteCallback) => {
+      this.#heldWrite = () => prototype._write.call(this.#socket, chunk, encoding, callback);
+    });
+    this.#shadow.lay('_writev', null);
+    this.#shadow.lay('_final', (callback: WriteCallback) => {
+      this.#heldWrite = () => prototype._final.call(this.#socket, callback);
+    });
+    this.#replayQueued();
+  }
+
+  /** Lets Node write again, first what it wanted to meanwhile. */
+  giveBack(): void {
+    this.release();
+    if (this.#socket.destroyed) return;
+    this.#replayQueued();
+    this.#heldWrite?.();
+  }
+
+  /** Lifts what was laid over the socket, which is about to be destroyed. */
+  release(): void {
+    held.delete(this.#socket);
+    this.#shadow.lift();
+  }
+
+  #layCalls(meet: (call: () => unknown) => unknown): void {
+    for (const name of ['write', 'end'] as const) {
+      const call = Socket.prototype[name].bind(this.#socket) as Call;
+      this.#shadow.lay(name, (...args: unknown[]) => {
+        meet(() => call(...args));
+        return name === 'write' ? false : this.#socket;
+      });
+    }
+  }
+
+  #replayQueued(): void {
+    this.#shadow.lift('write');
+    this.#shadow.lift('end');
+    for (const call of this.#queued.splice(0)) call();
+  }
+}

@@ -1,0 +1,134 @@
+import type { Socket } from 'node:net';
+import type { Endpoint } from './endpoint.js';
+import { type Failure, systemFailure } from './errors.js';
+import { HeldReads } from './held-reads.js';
+import { HeldWrites } from './held-writes.js';
+import { type NativeEnd, openEnd } from './native.js';
+import { descriptorOf, internals } from './plain-socket.js';
+import type { Side } from './types.js';
+
+/** An end that is being made ready: connected, flushed, its unread bytes at hand. */
+export class PreparedEnd {
+  readonly side: Side;
+  readonly socket: Socket | undefined;
+  /** Present on a socket that is read from. */
+  readonly reads: HeldReads | undefined;
+  /** Present on a socket that is written to. */
+  readonly writes: HeldWrites | undefined;
+  readonly #descriptor: NativeEnd | undefined;
+  readonly #listeners: [event: string, listener: () => void][] = [];
+  #ready = false;
+
+  constructor(endpoint: Endpoint) {
+    const { side } = endpoint;
+    this.side = side;
+    this.#descriptor = endpoint.kind === 'descriptor' ? endpoint.end : undefined;
+    if (endpoint.kind !== 'socket') return;
+    this.socket = endpoint.socket;
+    if (side !== 'destination') this.reads = new HeldReads(endpoint.socket);
+    if (side !== 'source') this.writes = new HeldWrites(endpoint.socket);
+  }
+
+  get isReady(): boolean {
+    return this.#ready;
+  }
+
+  /** Calls `ready` once, perhaps at once, when the end can be given to the core; `fail` if it never can. */
+  prepare(ready: () => void, fail: (failure: Failure) => void): void {
+    const { socket, writes, side } = this;
+    const done = () => {
+      this.#ready = true;
+      ready();
+    };
+    if (socket === undefined) {
+      done();
+      return;
+    }
+    if (socket.destroyed) {
+      fail({ what: 'the socket was already destroyed', code: 'ERR_STREAM_DESTROYED', side, cause: socket.errored ?? undefined });
+      return;
+    }
+    const wasConnecting = socket.connecting;
+    // Failures are in the result alone: without a listener, Node would throw them.
+    this.#on('error', () => {});
+    this.#on('close', () => fail(this.#closed(wasConnecting && !this.#ready)));
+    const flush = () => {
+      if (writes?.isWriting) writes.flush(done);
+      else done();
+    };
+    if (wasConnecting) this.#on('connect', flush);
+    else flush();
+  }
+
+  #closed(whileConnecting: boolean): Failure {
+    const { side, socket } = this;
+    const cause = socket?.errored ?? null;
+    const what = whileConnecting ? 'the socket was destroyed while connecting' : 'the socket was destroyed';
+    return (this.#ready ? undefined : reportedByNode(side, cause)) ?? { what, code: 'ABORT_ERR', side, cause };
+  }
+
+  /** The core's own duplicate; or why there is none. */
+  open(): NativeEnd | Failure {
+    if (this.#descriptor !== undefined) return this.#descriptor;
+    const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
+    const opened = openEnd(fd ?? -1);
+    if (opened.end !== undefined) return opened.end;
+    const { found, errno, syscall } = opened.refusal;
+    if (errno !== undefined && syscall !== undefined) return systemFailure(errno, syscall, this.side);
+    return { what: `expected a connected stream socket, found ${found}`, code: 'ERR_INVALID_ARG_VALUE', side: this.side };
+  }
+
+  /** Gives the end back to its owner as it was, `unread` first in line to be read. */
+  giveBack(unread: Uint8Array): void {
+    this.#descriptor?.release();
+    this.#stopListening();
+    this.reads?.giveBack(unread);
+    this.writes?.giveBack();
+  }
+
+  /** Emits 'end' on a socket that ended and has told nobody, and destroys it; resolves when it is closed. */
+  async destroy({ ended, reset }: { ended: boolean; reset: boolean }): Promise<void> {
+    this.#descriptor?.release();
+    const { socket } = this;
+    if (socket === undefined) return;
+    const closed = socket.closed ? undefined : new Promise((resolve) => socket.once('close', resolve));
+    if (ended && !socket.destroyed && !socket.readableEnded) {
+      socket.push(null);
+      socket.read(0);
+      // 'end' is emitted in the next tick, and not at all once the socket is destroyed.
+      await new Promise((resolve) => socket.once('end', resolve).once('close', resolve));
+    }
+    this.reads?.release();
+    this.writes?.release();
+    if (reset) resetOrDestroy(socket);
+    else socket.destroy();
+    await closed;
+    this.#stopListening();
+  }
+
+  #on(event: 'close' | 'connect' | 'error', listener: () => void): void {
+    this.socket?.on(event, listener);
+    this.#listeners.push([event, listener]);
+  }
+
+  #stopListening(): void {
+    for (const [event, listener] of this.#listeners) this.socket?.off(event, listener);
+    this.#listeners.length = 0;
+  }
+}
+
+function resetOrDestroy(socket: Socket): void {
+  // Only TCP has a reset; a socket that is still connecting would wait for its connection first.
+  const isTcp = internals(socket)._handle?.constructor.name === 'TCP';
+  if (isTcp && !socket.connecting && !socket.destroyed) socket.resetAndDestroy();
+  else socket.destroy();
+}
+
+/** What Node found out of its own accord before the core took over: a failed connect or flush. */
+function reportedByNode(side: Side, cause: Error | null): Failure | undefined {
+  // A connect that tried several addresses fails with all their errors.
+  const first = cause instanceof AggregateError ? (cause.errors[0] as unknown) : cause;
+  const { code, errno, syscall } = (first ?? {}) as NodeJS.ErrnoException;
+  if (code === undefined || errno === undefined || syscall === undefined) return undefined;
+  return { ...systemFailure(errno, syscall, side, cause), what: `${syscall} failed: ${code}`, code };
+}

@@ -1,0 +1,12 @@
+// The client of the demo: `client.mjs <port> <bytes>` makes one connection and tells on stdout what goes through it.
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { exchange } from './exchange.mjs';
+import { tell } from './tell.mjs';
+
+const [port, bytes] = process.argv.slice(2).map(Number);
+
+const socket = connect({ port, host: '127.0.0.1', allowHalfOpen: true, noDelay: true });
+await once(socket, 'connect');
+const report = (sent, received) => tell('progress', { sent, received });
+tell('done', await exchange(socket, 'client', bytes, report));
