@@ -2,6 +2,7 @@ export { capabilities, stats } from './lib/process.js';
 export { copy } from './lib/copy.js';
 export { TransferError } from './lib/errors.js';
 export { relay } from './lib/relay.js';
+export { sendFile } from './lib/send-file.js';
 export type {
   Capabilities,
   CommonOptions,
@@ -9,6 +10,7 @@ export type {
   Destination,
   RelayEnd,
   RelayOptions,
+  SendFileOptions,
   Side,
   Source,
   Stats,

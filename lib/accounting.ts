@@ -34,7 +34,8 @@ export function account(socket: Socket, moved: () => Moved): () => void {
 function open(socket: Socket): Account {
   const opened: Account = { ended: { read: 0, written: 0 }, running: new Set() };
   accounts.set(socket, opened);
-  const total = (key: keyof Moved) => [...opened.running].reduce((sum, moved) => sum + moved()[key], opened.ended[key]);
+  const total = (key: keyof Moved) =>
+    [...opened.running].reduce((sum, moved) => sum + moved()[key], opened.ended[key]);
   // Undefined before the socket has connected, as Node's own counts.
   const own = (key: 'bytesRead' | 'bytesWritten') => Number(Reflect.get(Socket.prototype, key, socket) ?? 0);
   Object.defineProperties(socket, {

@@ -17,7 +17,14 @@ export declare class Dispatcher {
    */
   relay(id: number, a: NativeEnd, b: NativeEnd, roleOfA: EndRole, roleOfB: EndRole, how: MoveSpec): NativeTransfer
   /**
-   * Copies from one socket to another.
+   * Sends a file, or a part of one.
+   *
+   * # Errors
+   * When no worker thread can be started, or an end was used before.
+   */
+  sendFile(id: number, file: NativeEnd, destination: NativeEnd, what: SendFileSpec, how: MoveSpec): NativeTransfer
+  /**
+   * Copies from one descriptor to another.
    *
    * # Errors
    * When no worker thread can be started, or an end was used before.
@@ -33,6 +40,10 @@ export declare class Dispatcher {
  * is released or collected without one.
  */
 export declare class NativeEnd {
+  /** `tcp`, `unix`, `pipe`, `tty`, `file` or `device`. */
+  get kind(): string
+  /** Whether it was opened with `O_APPEND`. */
+  get appends(): boolean
   /** Closes the duplicate if no transfer has taken it. */
   release(): void
 }
@@ -50,6 +61,10 @@ export declare function capabilities(): NativeCapabilities
 
 /** What only a copy can be told. */
 export interface CopySpec {
+  /** First byte to read of a file. */
+  start?: number
+  /** Where to write in a file. */
+  position?: number
   /** At most this many bytes of the source. */
   length?: number
   /** Bytes to deliver before anything from the source, not part of `length`. */
@@ -70,7 +85,9 @@ export interface EndRole {
 
 /** Why a transfer ended before its end. */
 export interface Failure {
-  /** Negative, as Node's; absent when the transfer was aborted. */
+  /** A reason that is not the system's: `aborted` or `truncated`. */
+  reason?: string
+  /** Negative, as Node's. */
   errno?: number
   /** The failed system call. */
   syscall?: string
@@ -80,7 +97,7 @@ export interface Failure {
   undelivered?: Buffer
 }
 
-/** Whether two ends are one socket, which no transfer can serve. */
+/** Whether two ends are one socket or pipe, which no transfer can serve. */
 export declare function isSame(one: NativeEnd, other: NativeEnd): boolean
 
 /** How bytes are moved. */
@@ -127,8 +144,11 @@ export interface NativeTraffic {
   rx: number
 }
 
-/** Duplicates an open descriptor, and refuses what is not a stream socket. */
-export declare function openEnd(fd: number): NativeEnd | Refusal
+/**
+ * Duplicates an open descriptor, and refuses what cannot play the role: `source`, `destination`,
+ * or else an end of a relay.
+ */
+export declare function openEnd(fd: number, role: string): NativeEnd | Refusal
 
 /** How a transfer ended. */
 export interface Outcome {
@@ -150,12 +170,22 @@ export interface Outcome {
 
 /** Why a descriptor cannot be used; nothing was read, written or kept. */
 export interface Refusal {
-  /** What it is instead of a connected stream socket; absent for a system failure. */
+  /** What it is instead of what is wanted; absent for a system failure. */
   found?: string
   /** Negative, as Node's. */
   errno?: number
   /** The failed system call. */
   syscall?: string
+}
+
+/** What only the sending of a file can be told. */
+export interface SendFileSpec {
+  /** First byte to send. */
+  start?: number
+  /** Last byte to send. */
+  end?: number
+  /** Shut the destination down for writing when done. */
+  endDestination: boolean
 }
 
 /** Live counts of the whole process, all threads together. */

@@ -1,23 +1,24 @@
 import { account } from './accounting.js';
-import { endpoint } from './endpoint.js';
-import { start } from './native.js';
-import { copySettings } from './options.js';
+import { discard, type Endpoint, endpoint } from './endpoint.js';
+import { invalidValue } from './errors.js';
+import { start as begin } from './native.js';
+import { type CopySettings, copySettings } from './options.js';
 import { checkEnds, startWhenReady } from './prepare.js';
 import { PreparedEnd } from './prepared-end.js';
 import { type Ending, refused, Task } from './transfer.js';
 import type { CopyOptions, Destination, Source, Transfer } from './types.js';
 
 /**
- * Copies bytes from `source` to `destination` until the end of input or `length`.
+ * Copies bytes from `source` to `destination` until the end of input or `length`, the cheapest way the kernel has for
+ * the two.
  *
- * Both stay the caller's: a socket works in Node afterwards as before. While the copy runs, `write()`
- * and `end()` on a destination socket are held and follow it. If the copy fails or is aborted, bytes
- * taken from the source and not accepted by the destination go back: into the socket, or, for a
- * number, into the error's `undelivered`.
+ * Both stay the caller's: nothing is closed, and a socket works in Node afterwards as before. While the copy runs,
+ * `write()` and `end()` on a destination socket are held and follow it. If the copy fails or is aborted, bytes taken
+ * from the source and not accepted by the destination go back: the position of a file stands in front of them, a
+ * socket gives them to its next reader, and for other numbers they are in the error's `undelivered`.
  *
- * Rejects with a {@link TransferError} that carries the counts, unless `reject` is `false`; with a
- * `TypeError`, `RangeError` or an `EBADF` `Error` for a mistake in the arguments, before a byte has
- * moved.
+ * Rejects with a {@link TransferError} that carries the counts, unless `reject` is `false`; with a `TypeError`,
+ * `RangeError` or an `EBADF` `Error` for a mistake in the arguments, before a byte has moved.
  */
 export function copy(source: Source, destination: Destination, options?: CopyOptions): Transfer {
   let settings, checked;
@@ -27,10 +28,11 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
       () => endpoint('source', source),
       () => endpoint('destination', destination),
     );
+    requireFiles(checked, settings);
   } catch (mistake) {
     return refused(mistake as Error);
   }
-  const { zeroCopy, pipeSize, endDestination, length } = settings;
+  const { zeroCopy, pipeSize, endDestination, start, length, position } = settings;
   const head = settings.head === undefined ? new Uint8Array() : Uint8Array.from(settings.head);
   const task = new Task(settings);
   const ends = [new PreparedEnd(checked[0]), new PreparedEnd(checked[1])] as const;
@@ -50,6 +52,8 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
   startWhenReady(task, ends, ([openSource, openDestination]) => {
     const taken = from.reads?.takeUnread(length) ?? Buffer.alloc(0);
     const what = {
+      ...(start === undefined ? {} : { start }),
+      ...(position === undefined ? {} : { position }),
       head: Buffer.concat([head, taken]),
       endDestination: endDestination && to.socket === undefined,
       ...(length === undefined ? {} : { length: length - taken.length }),
@@ -59,7 +63,24 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
     const moved = () => task.traffic.tx;
     if (from.socket) stopAccounting.push(account(from.socket, () => ({ read: moved(), written: 0 })));
     if (to.socket) stopAccounting.push(account(to.socket, () => ({ read: 0, written: moved() })));
-    task.run((settled) => start((core, id) => core.copy(id, openSource, openDestination, what, how), settled));
+    task.run((settled) =>
+      begin((core, id) => core.copy(id, openSource, openDestination, what, how), settled),
+    );
   });
   return task.transfer;
+}
+
+/** Positions have a meaning in files alone. */
+function requireFiles([source, destination]: [Endpoint, Endpoint], { start, position }: CopySettings): void {
+  const fail = (name: string, problem: string) => {
+    discard(source, destination);
+    throw invalidValue(name, problem);
+  };
+  const isFile = (end: Endpoint) => end.kind === 'descriptor' && end.end.kind === 'file';
+  if (start !== undefined && !isFile(source)) fail('options.start', 'needs a source that is a regular file');
+  if (position === undefined) return;
+  if (!isFile(destination)) fail('options.position', 'needs a destination that is a regular file');
+  if (destination.kind === 'descriptor' && destination.end.appends) {
+    fail('options.position', 'means nothing for a destination opened with O_APPEND');
+  }
 }

@@ -3,7 +3,7 @@ import { badDescriptor, invalidType, invalidValue, outOfRange } from './errors.j
 import { isReadByTransfer } from './held-reads.js';
 import { isWrittenByTransfer } from './held-writes.js';
 import { isSame, type NativeEnd, openEnd } from './native.js';
-import { descriptorOf, isPipeHandle, isPlainSocket } from './plain-socket.js';
+import { descriptorOf, handleKind, isPlainSocket } from './plain-socket.js';
 import type { Side } from './types.js';
 
 /** One end of a transfer, checked. */
@@ -25,39 +25,70 @@ export interface SocketEndpoint {
 
 const EXPECTED = 'a net.Socket (TCP or Unix) or the number of an open descriptor';
 
-function isWebStream(value: unknown): boolean {
-  return value instanceof ReadableStream || value instanceof WritableStream;
-}
-
 /** Finds out what was passed in. Throws a caller's mistake, and has then taken nothing over. */
 export function endpoint(side: Side, value: unknown): Endpoint {
-  if (typeof value === 'number') return { kind: 'descriptor', side, end: openDescriptor(side, value) };
-  if (!isPlainSocket(value)) {
-    throw invalidType(side, `${EXPECTED}${isWebStream(value) ? '; wrap a web stream by Readable.fromWeb()' : ''}`, value);
+  const fd = side === 'a' || side === 'b' ? value : descriptorIn(value);
+  if (typeof fd === 'number') return { kind: 'descriptor', side, end: openDescriptor(side, fd) };
+  const handle = isPlainSocket(value) ? handleKind(value) : undefined;
+  if (!isPlainSocket(value) || (handle === 'TTY' && fd === value && (side === 'a' || side === 'b'))) {
+    const advice = isWebStream(value) ? '; wrap a web stream by Readable.fromWeb()' : '';
+    throw invalidType(
+      side,
+      `${EXPECTED}${side === 'a' || side === 'b' ? '' : ', or a FileHandle'}${advice}`,
+      value,
+    );
   }
-  if ((side !== 'destination' && isReadByTransfer(value)) || (side !== 'source' && isWrittenByTransfer(value))) {
+  if (
+    (side !== 'destination' && isReadByTransfer(value)) ||
+    (side !== 'source' && isWrittenByTransfer(value))
+  ) {
     throw invalidValue(side, 'must be a socket that no other transfer is using');
   }
   if (side !== 'destination' && value.readableEncoding !== null) {
-    throw invalidValue(side, `must be a socket without setEncoding(): bytes decoded to ${value.readableEncoding} are lost`);
+    throw invalidValue(
+      side,
+      `must be a socket without setEncoding(): bytes decoded to ${value.readableEncoding} are lost`,
+    );
   }
   if (!value.destroyed && !value.connecting && descriptorOf(value) === undefined) {
     throw invalidValue(side, 'must be a socket that is connected or connecting');
   }
-  // Node's Pipe handle also stands for pipes, which only the system can tell apart.
-  if (isPipeHandle(value)) openDescriptor(side, descriptorOf(value) ?? -1).release();
+  // Node's Pipe and TTY handles stand for several kinds, which only the system can tell apart.
+  if (handle !== undefined && handle !== 'TCP' && !value.connecting) {
+    openDescriptor(side, descriptorOf(value) ?? -1).release();
+  }
   return { kind: 'socket', side, socket: value };
 }
 
+/** The descriptor in a FileHandle, or in what stands for a file behind `process.stdin` and `process.stdout`. */
+function descriptorIn(value: unknown): unknown {
+  if (typeof value !== 'object' || value === null || !('fd' in value)) return value;
+  if (value.constructor.name === 'FileHandle') return value.fd;
+  // Of streams, only one that Node has not begun to use: it may be ahead of the descriptor's position.
+  if (value === process.stdin && !isPlainSocket(value) && process.stdin.readableFlowing === null) return 0;
+  if (value === process.stdout && !isPlainSocket(value) && process.stdout.writableLength === 0) return 1;
+  return value;
+}
+
+function isWebStream(value: unknown): boolean {
+  return value instanceof ReadableStream || value instanceof WritableStream;
+}
+
 function openDescriptor(side: Side, fd: number): NativeEnd {
-  if (!Number.isInteger(fd) || fd < 0 || fd > 2 ** 31 - 1) {
+  if (!Number.isInteger(fd) || fd < -1 || fd > 2 ** 31 - 1) {
     throw outOfRange(side, 'the number of an open descriptor', fd);
   }
-  const opened = openEnd(fd);
+  const opened = openEnd(fd, side);
   if (opened.end !== undefined) return opened.end;
   const { found, errno = 0, syscall = '' } = opened.refusal;
   if (found === undefined) throw badDescriptor(side, fd, errno, syscall);
-  throw invalidValue(side, `must be a connected stream socket. Descriptor ${fd} is ${found}`);
+  const wanted = {
+    source: 'readable',
+    destination: 'writable',
+    a: 'a connected stream socket',
+    b: 'a connected stream socket',
+  };
+  throw invalidValue(side, `must be ${wanted[side]}. Descriptor ${fd} is ${found}`);
 }
 
 /** Throws where both ends are one socket. */
@@ -75,7 +106,7 @@ function isOneSocket(one: Endpoint, other: Endpoint): boolean {
   if (one.kind === 'descriptor' && other.kind === 'descriptor') return isSame(one.end, other.end);
   const [socket, descriptor] = one.kind === 'socket' ? [one, other] : [other, one];
   if (socket.kind !== 'socket' || descriptor.kind !== 'descriptor') return false;
-  const opened = openEnd(descriptorOf(socket.socket) ?? -1);
+  const opened = openEnd(descriptorOf(socket.socket) ?? -1, socket.side);
   if (opened.end === undefined) return false;
   const same = isSame(opened.end, descriptor.end);
   opened.end.release();

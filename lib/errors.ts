@@ -61,7 +61,12 @@ export function systemFailure(errno: number, syscall: string, side?: Side, cause
 }
 
 export function aborted(cause: unknown, side?: Side): Failure {
-  return { what: side === undefined ? 'aborted' : 'the socket was destroyed', code: 'ABORT_ERR', side, cause };
+  return {
+    what: side === undefined ? 'aborted' : 'the socket was destroyed',
+    code: 'ABORT_ERR',
+    side,
+    cause,
+  };
 }
 
 interface Mistake extends Error {
@@ -80,7 +85,10 @@ function shown(value: unknown): string {
 }
 
 export function invalidType(name: string, expected: string, value: unknown): Mistake {
-  return mistake(new TypeError(`"${name}" must be ${expected}. Received ${shown(value)}`), 'ERR_INVALID_ARG_TYPE');
+  return mistake(
+    new TypeError(`"${name}" must be ${expected}. Received ${shown(value)}`),
+    'ERR_INVALID_ARG_TYPE',
+  );
 }
 
 export function invalidValue(name: string, problem: string): Mistake {
@@ -88,7 +96,10 @@ export function invalidValue(name: string, problem: string): Mistake {
 }
 
 export function outOfRange(name: string, expected: string, value: unknown): Mistake {
-  return mistake(new RangeError(`"${name}" must be ${expected}. Received ${shown(value)}`), 'ERR_OUT_OF_RANGE');
+  return mistake(
+    new RangeError(`"${name}" must be ${expected}. Received ${shown(value)}`),
+    'ERR_OUT_OF_RANGE',
+  );
 }
 
 /** A descriptor the caller has closed; a plain `Error`, as Node's. */

@@ -1,7 +1,9 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
 import type * as Binding from './binding.js';
 import type { Dispatcher, NativeEnd, NativeTransfer, Outcome, Refusal } from './binding.js';
+import type { Side } from './types.js';
 
 type Binding = typeof Binding;
 
@@ -10,7 +12,11 @@ export type { NativeEnd, NativeTransfer, Outcome };
 const load = createRequire(import.meta.url);
 
 /** Operating system, CPU and C library, as the platform packages are named. */
-export const platform = [process.platform, process.arch, ...(process.platform === 'linux' ? [libc()] : [])].join('-');
+export const platform = [
+  process.platform,
+  process.arch,
+  ...(process.platform === 'linux' ? [libc()] : []),
+].join('-');
 
 function libc(): 'gnu' | 'musl' {
   // Without it, the report looks up the name of every address of the machine.
@@ -24,7 +30,7 @@ function loadBinding(): { binding: Binding } | { binding: undefined; reason: str
   const local = new URL(`../../fdsplice.${platform}.node`, import.meta.url);
   const name = `@fdsplice/${platform}`;
   try {
-    return { binding: load(existsSync(local) ? local.pathname : name) as Binding };
+    return { binding: load(existsSync(local) ? fileURLToPath(local) : name) as Binding };
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     const reason = code === 'MODULE_NOT_FOUND' ? `the package ${name} is not installed` : message;
@@ -51,10 +57,10 @@ export function required(): Binding {
   throw Object.assign(new Error(reason), { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' });
 }
 
-/** Duplicates a descriptor for a transfer, or tells why it cannot serve. */
-export function openEnd(fd: number): { end: NativeEnd } | { end: undefined; refusal: Refusal } {
+/** Duplicates a descriptor for a transfer, or tells why it cannot play that part in one. */
+export function openEnd(fd: number, side: Side): { end: NativeEnd } | { end: undefined; refusal: Refusal } {
   const native = required();
-  const opened = native.openEnd(fd);
+  const opened = native.openEnd(fd, side);
   return opened instanceof native.NativeEnd ? { end: opened } : { end: undefined, refusal: opened };
 }
 

@@ -1,8 +1,9 @@
 import { invalidType, invalidValue, outOfRange } from './errors.js';
-import type { CommonOptions, CopyOptions, RelayOptions } from './types.js';
+import type { CommonOptions, CopyOptions, RelayOptions, SendFileOptions } from './types.js';
 
 const COMMON = ['signal', 'zeroCopy', 'pipeSize', 'reject'] as const;
-const COPY = [...COMMON, 'length', 'endDestination', 'head'] as const;
+const COPY = [...COMMON, 'start', 'length', 'position', 'endDestination', 'head'] as const;
+const SEND_FILE = [...COMMON, 'start', 'end', 'endDestination'] as const;
 const RELAY = [...COMMON, 'headFromA', 'headFromB'] as const;
 
 /** The common options, checked, with their defaults. */
@@ -14,9 +15,17 @@ export interface Settings {
 }
 
 export interface CopySettings extends Settings {
+  start: number | undefined;
+  position: number | undefined;
   length: number | undefined;
   endDestination: boolean;
   head: Uint8Array | undefined;
+}
+
+export interface SendFileSettings extends Settings {
+  start: number | undefined;
+  end: number | undefined;
+  endDestination: boolean;
 }
 
 export interface RelaySettings extends Settings {
@@ -28,9 +37,25 @@ export function copySettings(options: CopyOptions | undefined): CopySettings {
   const known = checked(options, COPY);
   return {
     ...common(known),
-    length: whole('length', known.length, 0, Number.MAX_SAFE_INTEGER),
+    start: whole('start', known.start),
+    length: whole('length', known.length),
+    position: whole('position', known.position),
     endDestination: flag('endDestination', known.endDestination, false),
     head: bytes('head', known.head),
+  };
+}
+
+export function sendFileSettings(options: SendFileOptions | undefined): SendFileSettings {
+  const known = checked(options, SEND_FILE);
+  const [start, end] = [whole('start', known.start), whole('end', known.end)];
+  if (start !== undefined && end !== undefined && end < start) {
+    throw outOfRange('options.end', `at least options.start, which is ${start}`, end);
+  }
+  return {
+    ...common(known),
+    start,
+    end,
+    endDestination: flag('endDestination', known.endDestination, false),
   };
 }
 
@@ -77,7 +102,12 @@ function flag(name: string, value: boolean | undefined, otherwise: boolean): boo
   throw invalidType(`options.${name}`, 'a boolean', value);
 }
 
-function whole(name: string, value: number | undefined, least: number, most: number): number | undefined {
+function whole(
+  name: string,
+  value: number | undefined,
+  least = 0,
+  most = Number.MAX_SAFE_INTEGER,
+): number | undefined {
   if (value === undefined) return undefined;
   if (typeof value !== 'number') throw invalidType(`options.${name}`, 'a number', value);
   if (Number.isInteger(value) && value >= least && value <= most) return value;

@@ -19,16 +19,16 @@ export function internals(socket: Socket): Socket & Internals {
   return socket;
 }
 
+/** What Node has behind a socket: `TCP`, `Pipe` (also a Unix socket) or `TTY`; absent once it is closed. */
+export function handleKind(socket: Socket): string | undefined {
+  return internals(socket)._handle?.constructor.name;
+}
+
 /** Whether this is a socket of Node's own whose bytes can be moved by descriptor: not TLS, no look-alike. */
 export function isPlainSocket(value: unknown): value is Socket {
   if (!(value instanceof Socket) || ('encrypted' in value && value.encrypted === true)) return false;
-  const handle = internals(value)._handle;
-  return handle == null || handle.constructor.name === 'TCP' || handle.constructor.name === 'Pipe';
-}
-
-/** Whether an open socket is one of those behind which Node may also have a pipe or a FIFO. */
-export function isPipeHandle(socket: Socket): boolean {
-  return internals(socket)._handle?.constructor.name === 'Pipe' && descriptorOf(socket) !== undefined;
+  const kind = handleKind(value);
+  return kind === undefined || kind === 'TCP' || kind === 'Pipe' || kind === 'TTY';
 }
 
 /** The descriptor of an open socket. */

@@ -1,6 +1,6 @@
 import { discard, type Endpoint, requireTwo } from './endpoint.js';
 import type { NativeEnd } from './native.js';
-import type { PreparedEnd } from './prepared-end.js';
+import type { Preparable } from './prepared-end.js';
 import type { Task } from './transfer.js';
 
 /** Checks both ends; what throws is the caller's mistake, and nothing has been taken over then. */
@@ -20,7 +20,7 @@ export function checkEnds(one: () => Endpoint, other: () => Endpoint): [Endpoint
 /** Takes both ends over and starts the task when both are ready, in the same tick if they are. */
 export function startWhenReady(
   task: Task,
-  ends: readonly [PreparedEnd, PreparedEnd],
+  ends: readonly [Preparable, Preparable],
   start: (opened: [NativeEnd, NativeEnd]) => void,
 ): void {
   const [first, second] = ends;

@@ -4,11 +4,20 @@ import { type Failure, systemFailure } from './errors.js';
 import { HeldReads } from './held-reads.js';
 import { HeldWrites } from './held-writes.js';
 import { type NativeEnd, openEnd } from './native.js';
-import { descriptorOf, internals } from './plain-socket.js';
+import { descriptorOf, handleKind } from './plain-socket.js';
 import type { Side } from './types.js';
 
+/** What can be made ready and given to the core. */
+export interface Preparable {
+  readonly isReady: boolean;
+  /** Calls `ready` once, perhaps at once, when the end can be given to the core; `fail` if it never can. */
+  prepare(ready: () => void, fail: (failure: Failure) => void): void;
+  /** The core's own duplicate; or why there is none. */
+  open(): NativeEnd | Failure;
+}
+
 /** An end that is being made ready: connected, flushed, its unread bytes at hand. */
-export class PreparedEnd {
+export class PreparedEnd implements Preparable {
   readonly side: Side;
   readonly socket: Socket | undefined;
   /** Present on a socket that is read from. */
@@ -33,7 +42,6 @@ export class PreparedEnd {
     return this.#ready;
   }
 
-  /** Calls `ready` once, perhaps at once, when the end can be given to the core; `fail` if it never can. */
   prepare(ready: () => void, fail: (failure: Failure) => void): void {
     const { socket, writes, side } = this;
     const done = () => {
@@ -45,7 +53,12 @@ export class PreparedEnd {
       return;
     }
     if (socket.destroyed) {
-      fail({ what: 'the socket was already destroyed', code: 'ERR_STREAM_DESTROYED', side, cause: socket.errored ?? undefined });
+      fail({
+        what: 'the socket was already destroyed',
+        code: 'ERR_STREAM_DESTROYED',
+        side,
+        cause: socket.errored ?? undefined,
+      });
       return;
     }
     const wasConnecting = socket.connecting;
@@ -64,23 +77,33 @@ export class PreparedEnd {
     const { side, socket } = this;
     const cause = socket?.errored ?? null;
     const what = whileConnecting ? 'the socket was destroyed while connecting' : 'the socket was destroyed';
-    return (this.#ready ? undefined : reportedByNode(side, cause)) ?? { what, code: 'ABORT_ERR', side, cause };
+    return (
+      (this.#ready ? undefined : reportedByNode(side, cause)) ?? { what, code: 'ABORT_ERR', side, cause }
+    );
   }
 
-  /** The core's own duplicate; or why there is none. */
   open(): NativeEnd | Failure {
     if (this.#descriptor !== undefined) return this.#descriptor;
     const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
-    const opened = openEnd(fd ?? -1);
+    const opened = openEnd(fd ?? -1, this.side);
     if (opened.end !== undefined) return opened.end;
     const { found, errno, syscall } = opened.refusal;
     if (errno !== undefined && syscall !== undefined) return systemFailure(errno, syscall, this.side);
-    return { what: `expected a connected stream socket, found ${found}`, code: 'ERR_INVALID_ARG_VALUE', side: this.side };
+    return {
+      what: `expected a connected stream socket, found ${found}`,
+      code: 'ERR_INVALID_ARG_VALUE',
+      side: this.side,
+    };
+  }
+
+  /** Closes a duplicate that no transfer took. */
+  release(): void {
+    this.#descriptor?.release();
   }
 
   /** Gives the end back to its owner as it was, `unread` first in line to be read. */
   giveBack(unread: Uint8Array): void {
-    this.#descriptor?.release();
+    this.release();
     this.#stopListening();
     this.reads?.giveBack(unread);
     this.writes?.giveBack();
@@ -88,7 +111,7 @@ export class PreparedEnd {
 
   /** Emits 'end' on a socket that ended and has told nobody, and destroys it; resolves when it is closed. */
   async destroy({ ended, reset }: { ended: boolean; reset: boolean }): Promise<void> {
-    this.#descriptor?.release();
+    this.release();
     const { socket } = this;
     if (socket === undefined) return;
     const closed = socket.closed ? undefined : new Promise((resolve) => socket.once('close', resolve));
@@ -119,8 +142,7 @@ export class PreparedEnd {
 
 function resetOrDestroy(socket: Socket): void {
   // Only TCP has a reset; a socket that is still connecting would wait for its connection first.
-  const isTcp = internals(socket)._handle?.constructor.name === 'TCP';
-  if (isTcp && !socket.connecting && !socket.destroyed) socket.resetAndDestroy();
+  if (handleKind(socket) === 'TCP' && !socket.connecting && !socket.destroyed) socket.resetAndDestroy();
   else socket.destroy();
 }
 

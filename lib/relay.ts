@@ -43,7 +43,10 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
   for (const { writes, side } of ends) writes?.refuse(() => task.fail(writtenTo(side)));
   task.release = async (ending) => {
     for (const stop of stopAccounting) stop();
-    await Promise.all([letGo(endOfA, ending, ending.outcome?.aEnded), letGo(endOfB, ending, ending.outcome?.bEnded)]);
+    await Promise.all([
+      letGo(endOfA, ending, ending.outcome?.aEnded),
+      letGo(endOfB, ending, ending.outcome?.bEnded),
+    ]);
   };
   startWhenReady(task, ends, ([openA, openB]) => {
     const roles = [role(endOfA, heads.a), role(endOfB, heads.b)] as const;

@@ -12,7 +12,12 @@ export class Shadow {
 
   lay(key: PropertyKey, value: unknown): void {
     if (!this.#before.has(key)) this.#before.set(key, Object.getOwnPropertyDescriptor(this.#target, key));
-    Object.defineProperty(this.#target, key, { value, writable: true, enumerable: false, configurable: true });
+    Object.defineProperty(this.#target, key, {
+      value,
+      writable: true,
+      enumerable: false,
+      configurable: true,
+    });
   }
 
   /** Lifts one property, or all. */

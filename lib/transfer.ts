@@ -59,7 +59,8 @@ export class Task implements Work {
   readonly #settings: Settings;
   readonly #startedAt = performance.now();
   readonly #resolve: (result: TrafficResult) => void;
-  readonly #reject: (error: TransferError) => void;
+  readonly #reject: (error: Error) => void;
+  #mistake: Error | undefined;
   #forgetSignal = () => {};
   #native: NativeTransfer | undefined;
   #traffic: Traffic = IDLE.traffic;
@@ -69,7 +70,7 @@ export class Task implements Work {
   constructor(settings: Settings) {
     this.#settings = settings;
     let resolve: (result: TrafficResult) => void = () => {};
-    let reject: (error: TransferError) => void = () => {};
+    let reject: (error: Error) => void = () => {};
     const transfer = new TransferPromise((...settle) => ([resolve, reject] = settle));
     transfer.work = this;
     this.transfer = transfer;
@@ -108,6 +109,13 @@ export class Task implements Work {
     else this.#native.abort();
   }
 
+  /** Ends what has not started yet because of a caller's mistake: that rejects, whatever `reject` says. */
+  refuse(mistake: Error): void {
+    if (this.isOver) return;
+    this.#mistake = mistake;
+    void this.#finish(undefined);
+  }
+
   /** Runs in the core; `start` is told whom to report the outcome to. */
   run(start: (settled: (outcome: Outcome) => void) => NativeTransfer): void {
     this.#native = start((outcome) => void this.#finish(outcome));
@@ -124,17 +132,35 @@ export class Task implements Work {
     this.#forgetSignal();
     const failure = this.#failure;
     await this.release({ failure, outcome });
-    const error = failure === undefined ? null : new TransferError(failure.what, { ...failure, traffic: this.traffic });
+    if (this.#mistake !== undefined) {
+      this.#reject(this.#mistake);
+      return;
+    }
+    const error =
+      failure === undefined ? null : new TransferError(failure.what, { ...failure, traffic: this.traffic });
     if (error !== null && this.#settings.reject) {
       this.#reject(error);
       return;
     }
     const durationMs = performance.now() - this.#startedAt;
-    this.#resolve({ ...this.#traffic, zeroCopy: outcome?.zeroCopy ?? 0, durationMs, engine: 'native', error });
+    this.#resolve({
+      ...this.#traffic,
+      zeroCopy: outcome?.zeroCopy ?? 0,
+      durationMs,
+      engine: 'native',
+      error,
+    });
   }
 }
 
-function reported({ errno, syscall, side }: NonNullable<Outcome['error']>): Failure {
+function reported({ reason, errno, syscall, side }: NonNullable<Outcome['error']>): Failure {
+  if (reason === 'truncated') {
+    return {
+      what: 'the file became shorter while it was sent,',
+      code: 'ERR_SOURCE_TRUNCATED',
+      side: 'source',
+    };
+  }
   if (errno === undefined || syscall === undefined) return aborted(undefined);
   return systemFailure(errno, syscall, side as Side | undefined);
 }

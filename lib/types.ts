@@ -1,14 +1,21 @@
+import type { FileHandle } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import type { TransferError } from './errors.js';
 
 /** The end of a transfer that something is said about. */
 export type Side = 'source' | 'destination' | 'a' | 'b';
 
-/** What a copy reads from: a connected TCP or Unix socket, or the number of an open descriptor of one. */
-export type Source = Socket | number;
+/**
+ * What a copy reads from: the number of an open descriptor, a `FileHandle`, a TCP or Unix socket, a pipe from a
+ * child process, or `process.stdin`.
+ */
+export type Source = Socket | FileHandle | number | typeof process.stdin;
 
-/** What a copy writes to: a connected TCP or Unix socket, or the number of an open descriptor of one. */
-export type Destination = Socket | number;
+/**
+ * What a copy writes to: the number of an open descriptor, a `FileHandle`, a TCP or Unix socket, a pipe to a child
+ * process, or `process.stdout`.
+ */
+export type Destination = Socket | FileHandle | number | typeof process.stdout;
 
 /**
  * One end of a relay: a TCP or Unix socket, which may still be connecting, or the number of an open
@@ -58,7 +65,11 @@ export interface Transfer extends Promise<TrafficResult> {
 export interface CommonOptions {
   /** Stops the transfer: `name: 'AbortError'`, `code: 'ABORT_ERR'`, `cause: signal.reason`. */
   signal?: AbortSignal | undefined;
-  /** `false`: bytes pass through a private buffer, never a kernel pipe. Default `true`. */
+  /**
+   * `false`: bytes pass through a private buffer, so that later changes of a source file cannot alter what was sent.
+   * Default `true`: the kernel may send references to a file's pages, and a file that is overwritten after the
+   * transfer can still change what arrives.
+   */
   zeroCopy?: boolean | undefined;
   /** Wanted capacity of the kernel pipe in bytes, rounded and capped by the kernel. */
   pipeSize?: number | undefined;
@@ -68,6 +79,16 @@ export interface CommonOptions {
 
 export interface CopyOptions extends CommonOptions {
   /**
+   * First byte to read, source a regular file; its own position is then left alone. Default: the current position,
+   * which advances by what was delivered.
+   */
+  start?: number | undefined;
+  /**
+   * Where to write, destination a regular file that was not opened with `O_APPEND`; its own position is then left
+   * alone. Default: the current position, which advances; `O_APPEND` appends.
+   */
+  position?: number | undefined;
+  /**
    * At most this many bytes of the source; not one more is consumed, what follows stays readable
    * there. Ending earlier, at the end of input, is success with a smaller count. Default: no limit.
    */
@@ -76,6 +97,15 @@ export interface CopyOptions extends CommonOptions {
   endDestination?: boolean | undefined;
   /** Bytes to write before anything from the source; counted, and not part of `length`. */
   head?: Uint8Array | undefined;
+}
+
+export interface SendFileOptions extends CommonOptions {
+  /** First byte to send. Default: 0 for a path or URL, the current position for a number or `FileHandle`. */
+  start?: number | undefined;
+  /** Last byte to send, capped to the file. Default: the last one it has at the start. */
+  end?: number | undefined;
+  /** When done, end the destination (FIN). Default `false`. A number or `FileHandle` is never closed. */
+  endDestination?: boolean | undefined;
 }
 
 export interface RelayOptions extends CommonOptions {

@@ -13,8 +13,9 @@ class Totals {
 
   /** Closes the count with how the runner itself ended, which has to agree with what it printed. */
   finish({ ok, how }) {
-    if (!ok && this.failed === 0) this.problems.push(`${this.runner} ended with ${how}`);
-    if (this.passed + this.failed === 0) this.problems.push(`${this.runner} ran no test`);
+    if (!ok && this.failed + this.problems.length === 0)
+      this.problems.push(`${this.runner} ended with ${how}`);
+    if (ok && this.passed + this.failed === 0) this.problems.push(`${this.runner} ran no test`);
     return this;
   }
 }
@@ -40,13 +41,14 @@ export class CargoTotals extends Totals {
   }
 }
 
-const tapTest = /^(not )?ok \d+ - (.*?)(?: # (SKIP|TODO)\b.*)?$/;
-const tapPlan = /^1\.\.(\d+)$/;
+const avaSummary = /^ {2}(\d+) tests? passed$/;
 
-/** `ava --tap` on stdout. A skipped test has no place for a reason in TAP, so by convention its title says it. */
+/**
+ * ava's own report on stdout: unlike its TAP one, it names the tests that were still running when a file timed out. A
+ * skipped test has no place for a reason, so by convention its title says it.
+ */
 export class AvaTotals extends Totals {
-  #seen = 0;
-  #planned;
+  #announced;
 
   constructor() {
     super('ava');
@@ -54,21 +56,18 @@ export class AvaTotals extends Totals {
 
   add(rawLine) {
     const line = stripVTControlCharacters(rawLine);
-    const plan = tapPlan.exec(line);
-    if (plan) this.#planned = Number(plan[1]);
-    const test = tapTest.exec(line);
-    if (!test) return;
-    const [, not, title, directive] = test;
-    this.#seen += 1;
-    if (directive === 'SKIP') this.skipped.push(title);
-    else if (not) this.failed += 1;
-    else this.passed += 1;
+    if (line.startsWith('  ✔ ')) this.passed += 1;
+    else if (line.startsWith('  ✘ [fail]: ')) this.failed += 1;
+    else if (line.startsWith('  - [skip] ')) this.skipped.push(line.slice('  - [skip] '.length));
+    else if (line.startsWith('  ◌ ')) this.problems.push(`did not finish: ${line.slice('  ◌ '.length)}`);
+    else if (/^ {2}(✘|Uncaught exception|Unhandled rejection) /.test(line)) this.problems.push(line.trim());
+    this.#announced = avaSummary.exec(line)?.[1] ?? this.#announced;
   }
 
   finish(ending) {
-    if (this.#planned === undefined) this.problems.push('ava did not finish its report');
-    else if (this.#seen < this.#planned)
-      this.problems.push(`ava announced ${this.#planned} tests and reported ${this.#seen}`);
+    // ava gives the number of passed tests only when nothing failed.
+    if (ending.ok && Number(this.#announced) !== this.passed)
+      this.problems.push(`ava says ${this.#announced} tests passed, its report lists ${this.passed}`);
     return super.finish(ending);
   }
 }

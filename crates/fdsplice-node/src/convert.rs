@@ -1,6 +1,9 @@
 //! JavaScript values ↔ the core's types.
 
-use fdsplice::{CopyOptions, Endpoint, EndpointError, Reason, RelayOptions, TrafficResult};
+use fdsplice::{
+    CopyOptions, Endpoint, EndpointError, Kind, Reason, RelayOptions, SendFileOptions,
+    TrafficResult,
+};
 use napi::bindgen_prelude::{Buffer, Error, Result, Uint8Array};
 use napi_derive::napi;
 
@@ -18,6 +21,26 @@ impl NativeEnd {
         Self {
             endpoint: Some(endpoint),
         }
+    }
+
+    /// `tcp`, `unix`, `pipe`, `tty`, `file` or `device`.
+    #[napi(getter)]
+    pub fn kind(&self) -> &'static str {
+        match self.endpoint.as_ref().map(Endpoint::kind) {
+            Some(Kind::Tcp) => "tcp",
+            Some(Kind::UnixStream) => "unix",
+            Some(Kind::Pipe) => "pipe",
+            Some(Kind::Tty) => "tty",
+            Some(Kind::File) => "file",
+            Some(Kind::Device) => "device",
+            _ => "",
+        }
+    }
+
+    /// Whether it was opened with `O_APPEND`.
+    #[napi(getter)]
+    pub fn appends(&self) -> bool {
+        self.endpoint.as_ref().is_some_and(Endpoint::appends)
     }
 
     /// Closes the duplicate if no transfer has taken it.
@@ -41,9 +64,14 @@ impl NativeEnd {
             .ok_or_else(|| Error::from_reason("this end was already given to a transfer"))
     }
 
+    /// Whether both are one socket or pipe, which no transfer can serve. Two parts of one file are
+    /// another matter.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         match (&self.endpoint, &other.endpoint) {
-            (Some(this), Some(other)) => this.same_as(other),
+            (Some(this), Some(other)) => {
+                matches!(this.kind(), Kind::Tcp | Kind::UnixStream | Kind::Pipe)
+                    && this.same_as(other)
+            }
             _ => false,
         }
     }
@@ -72,6 +100,10 @@ pub struct MoveSpec {
 /// What only a copy can be told.
 #[napi(object)]
 pub struct CopySpec {
+    /// First byte to read of a file.
+    pub start: Option<f64>,
+    /// Where to write in a file.
+    pub position: Option<f64>,
     /// At most this many bytes of the source.
     pub length: Option<f64>,
     /// Bytes to deliver before anything from the source, not part of `length`.
@@ -80,10 +112,21 @@ pub struct CopySpec {
     pub end_destination: bool,
 }
 
+/// What only the sending of a file can be told.
+#[napi(object)]
+pub struct SendFileSpec {
+    /// First byte to send.
+    pub start: Option<f64>,
+    /// Last byte to send.
+    pub end: Option<f64>,
+    /// Shut the destination down for writing when done.
+    pub end_destination: bool,
+}
+
 /// Why a descriptor cannot be used; nothing was read, written or kept.
 #[napi(object)]
 pub struct Refusal {
-    /// What it is instead of a connected stream socket; absent for a system failure.
+    /// What it is instead of what is wanted; absent for a system failure.
     pub found: Option<String>,
     /// Negative, as Node's.
     pub errno: Option<i32>,
@@ -107,7 +150,9 @@ pub(crate) fn refusal(error: EndpointError) -> Refusal {
 /// Why a transfer ended before its end.
 #[napi(object)]
 pub struct Failure {
-    /// Negative, as Node's; absent when the transfer was aborted.
+    /// A reason that is not the system's: `aborted` or `truncated`.
+    pub reason: Option<String>,
+    /// Negative, as Node's.
     pub errno: Option<i32>,
     /// The failed system call.
     pub syscall: Option<String>,
@@ -150,11 +195,13 @@ impl Outcome {
             a_ended: result.a_ended,
             b_ended: result.b_ended,
             error: result.error.map(|error| {
-                let system = match error.reason {
-                    Reason::System { errno, syscall } => Some((errno, syscall)),
-                    _ => None,
+                let (reason, system) = match error.reason {
+                    Reason::System { errno, syscall } => (None, Some((errno, syscall))),
+                    Reason::SourceTruncated => (Some("truncated"), None),
+                    _ => (Some("aborted"), None),
                 };
                 Failure {
+                    reason: reason.map(str::to_owned),
                     errno: system.map(|(errno, _)| -errno.raw_os_error()),
                     syscall: system.map(|(_, syscall)| syscall.to_owned()),
                     side: error.side.map(|side| side.as_str().to_owned()),
@@ -189,13 +236,36 @@ pub(crate) fn copy_options(what: &CopySpec, how: &MoveSpec) -> CopyOptions {
     if let Some(bytes) = how.pipe_size {
         options = options.pipe_size(bytes as usize);
     }
-    #[allow(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "the facade has checked that it is a safe integer above or equal to 0"
-    )]
+    if let Some(start) = what.start {
+        options = options.start(whole(start));
+    }
+    if let Some(position) = what.position {
+        options = options.position(whole(position));
+    }
     if let Some(length) = what.length {
-        options = options.length(length as u64);
+        options = options.length(whole(length));
     }
     options
+}
+
+pub(crate) fn send_file_options(what: &SendFileSpec, how: &MoveSpec) -> SendFileOptions {
+    let mut options = SendFileOptions::new()
+        .end_destination(what.end_destination)
+        .zero_copy(how.zero_copy);
+    if let Some(start) = what.start {
+        options = options.start(whole(start));
+    }
+    if let Some(end) = what.end {
+        options = options.end(whole(end));
+    }
+    options
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "the facade has checked that it is a safe integer above or equal to 0"
+)]
+fn whole(number: f64) -> u64 {
+    number as u64
 }

@@ -4,14 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fdsplice::{Control, TrafficResult, copy, relay};
+use fdsplice::{Control, TrafficResult, copy, relay, send_file};
 use napi::bindgen_prelude::{Env, Function, Result};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Error, Status};
 use napi_derive::napi;
 
 use crate::convert::{
-    CopySpec, EndRole, MoveSpec, NativeEnd, Outcome, copy_options, relay_options,
+    CopySpec, EndRole, MoveSpec, NativeEnd, Outcome, SendFileSpec, copy_options, relay_options,
+    send_file_options,
 };
 use crate::registry::{self, Entry};
 use crate::runtime::worker;
@@ -102,7 +103,27 @@ impl Dispatcher {
         self.start(id, control, relay(a, b, options))
     }
 
-    /// Copies from one socket to another.
+    /// Sends a file, or a part of one.
+    ///
+    /// # Errors
+    /// When no worker thread can be started, or an end was used before.
+    #[napi]
+    #[allow(clippy::needless_pass_by_value, reason = "napi hands arguments over")]
+    pub fn send_file(
+        &self,
+        id: u32,
+        file: &mut NativeEnd,
+        destination: &mut NativeEnd,
+        what: SendFileSpec,
+        how: MoveSpec,
+    ) -> Result<NativeTransfer> {
+        let control = Control::new();
+        let options = send_file_options(&what, &how).control(control.clone());
+        let (file, destination) = (file.take_borrowed()?, destination.take_borrowed()?);
+        self.start(id, control, send_file(file, destination, options))
+    }
+
+    /// Copies from one descriptor to another.
     ///
     /// # Errors
     /// When no worker thread can be started, or an end was used before.

@@ -9,7 +9,7 @@ mod runtime;
 
 use std::os::fd::BorrowedFd;
 
-use fdsplice::{Endpoint, EndpointError};
+use fdsplice::{Endpoint, EndpointError, Role};
 use napi::bindgen_prelude::Either;
 use napi_derive::napi;
 use rustix::io::Errno;
@@ -64,9 +64,11 @@ pub fn stats() -> NativeStats {
     registry::stats()
 }
 
-/// Duplicates an open descriptor, and refuses what is not a stream socket.
+/// Duplicates an open descriptor, and refuses what cannot play the role: `source`, `destination`,
+/// or else an end of a relay.
 #[napi]
-pub fn open_end(fd: i32) -> Either<NativeEnd, Refusal> {
+#[allow(clippy::needless_pass_by_value, reason = "napi hands arguments over")]
+pub fn open_end(fd: i32, role: String) -> Either<NativeEnd, Refusal> {
     if fd < 0 {
         return Either::B(refusal(EndpointError::System {
             errno: Errno::BADF,
@@ -81,13 +83,22 @@ pub fn open_end(fd: i32) -> Either<NativeEnd, Refusal> {
     // is to duplicate it; JavaScript, which could close it meanwhile, does not run. A number that
     // is not open gives EBADF.
     let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    match Endpoint::duplicate(fd) {
+    let role = match role.as_str() {
+        "source" => Role::Source,
+        "destination" => Role::Destination,
+        _ => Role::Relay,
+    };
+    let opened = Endpoint::duplicate(fd).and_then(|endpoint| {
+        endpoint.require(role)?;
+        Ok(endpoint)
+    });
+    match opened {
         Ok(endpoint) => Either::A(NativeEnd::new(endpoint)),
         Err(error) => Either::B(refusal(error)),
     }
 }
 
-/// Whether two ends are one socket, which no transfer can serve.
+/// Whether two ends are one socket or pipe, which no transfer can serve.
 #[napi]
 pub fn is_same(one: &NativeEnd, other: &NativeEnd) -> bool {
     one.same_as(other)

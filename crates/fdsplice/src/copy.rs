@@ -9,9 +9,9 @@ use tokio::io::Interest;
 use tracing::Instrument;
 
 use crate::direction::{Direction, End, Fault, Plan, Route};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Role};
 use crate::error::{Side, TransferError};
-use crate::socket::Socket;
+use crate::file_copy::{self, Handle, Stop};
 use crate::traffic::{Control, TrafficResult};
 
 /// Options of [`copy`].
@@ -32,6 +32,22 @@ impl CopyOptions {
     #[must_use]
     pub fn length(mut self, bytes: u64) -> Self {
         self.plan.length = Some(bytes);
+        self
+    }
+
+    /// First byte to read, source a file; its own position is then left alone. Default: the
+    /// current position, which advances by what was delivered.
+    #[must_use]
+    pub fn start(mut self, byte: u64) -> Self {
+        self.plan.start = Some(byte);
+        self
+    }
+
+    /// Where to write, destination a file; its own position is then left alone. Default: the
+    /// current position, which advances. A file opened with `O_APPEND` is appended to in any case.
+    #[must_use]
+    pub fn position(mut self, byte: u64) -> Self {
+        self.plan.position = Some(byte);
         self
     }
 
@@ -72,16 +88,24 @@ impl CopyOptions {
     }
 }
 
-/// Copies from one connected stream socket to another until the end of input or a length.
+/// Copies from one descriptor to another until the end of input or a length, the cheapest way the
+/// kernel has for the two: `copy_file_range`, `sendfile`, `splice`, or reads and writes.
+///
+/// # Page cache
+/// `splice` and `sendfile` send references to a file's pages: what is written to the file after the
+/// copy has returned can still change the bytes that arrive. With
+/// [`zero_copy(false)`](CopyOptions::zero_copy) they are copied first.
 ///
 /// # Errors
 /// Failures stand in [`TrafficResult::error`], beside counts that are exact in every case. Bytes
 /// that were taken from the source and not accepted by the destination are in
-/// [`TransferError::undelivered`].
+/// [`TransferError::undelivered`]; a file's position stands in front of them instead. A source that
+/// is not readable or a destination that is not writable is `EBADF`; ranges of one file that
+/// overlap are `EINVAL`.
 ///
 /// # Cancel safety
 /// Dropping the future closes the endpoints and loses what is in flight. Use [`Control::abort`] to
-/// end a copy early.
+/// end a copy early. File input and output stop after the current call, of at most 1 MiB.
 ///
 /// # Panics
 /// Outside a tokio runtime that has I/O enabled.
@@ -89,7 +113,7 @@ pub async fn copy(source: Endpoint, destination: Endpoint, options: CopyOptions)
     let span = tracing::debug_span!("copy",
         source = ?source.kind(), destination = ?destination.kind());
     async move {
-        let result = run(source, destination, options).await;
+        let result = run(source, destination, options.plan, options.control).await;
         tracing::debug!(tx = result.tx, zero_copy = result.zero_copy, error = ?result.error, "ended");
         result
     }
@@ -97,40 +121,72 @@ pub async fn copy(source: Endpoint, destination: Endpoint, options: CopyOptions)
     .await
 }
 
-async fn run(source: Endpoint, destination: Endpoint, options: CopyOptions) -> TrafficResult {
-    let CopyOptions { plan, control } = options;
-    let unregistered = |errno: Errno, side, head: Vec<u8>| {
-        let error = TransferError::system(errno, "epoll_ctl", side);
-        control.result(Some(TransferError {
-            undelivered: head,
-            ..error
-        }))
+pub(crate) async fn run(
+    source: Endpoint,
+    destination: Endpoint,
+    plan: Plan,
+    control: Control,
+) -> TrafficResult {
+    let (outcome, undelivered, a_ended) = match open(source, destination) {
+        Err(error) => (Err(error), plan.head, false),
+        Ok((Handle::Watched(source), Handle::Watched(destination))) => {
+            let mut direction = Direction::new(plan, &source, &destination);
+            let route = Route {
+                source: &source,
+                destination: &destination,
+                counter: control.tx(),
+            };
+            let outcome = transfer(&mut direction, route, &control).await;
+            let ended = direction.source_ended();
+            (outcome, direction.into_undelivered(), ended)
+        }
+        Ok((source, destination)) => {
+            let (outcome, undelivered, ended) =
+                file_copy::run(source, destination, plan, &control).await;
+            let outcome = outcome.map_err(|stop| match stop {
+                Stop::Aborted => TransferError::aborted(),
+                Stop::Truncated => TransferError::truncated(),
+                Stop::Failed(fault) => failed(fault),
+            });
+            (outcome, undelivered, ended)
+        }
     };
-    let source = match Socket::register(source) {
-        Ok(source) => source,
-        Err((_, errno)) => return unregistered(errno, Side::Source, plan.head),
-    };
-    let destination = match Socket::register(destination) {
-        Ok(destination) => destination,
-        Err((_, errno)) => return unregistered(errno, Side::Destination, plan.head),
-    };
-    let mut direction = Direction::new(plan, &source, &destination);
-    let route = Route {
-        source: &source,
-        destination: &destination,
-        counter: control.tx(),
-    };
-
-    let outcome = transfer(&mut direction, route, &control).await;
-    let a_ended = direction.source_ended();
     let error = outcome.err().map(|error| TransferError {
-        undelivered: direction.into_undelivered(),
+        undelivered,
         ..error
     });
     TrafficResult {
         a_ended,
         ..control.result(error)
     }
+}
+
+fn open(source: Endpoint, destination: Endpoint) -> Result<(Handle, Handle), TransferError> {
+    let ends = [
+        (source, Role::Source, Side::Source, "read"),
+        (destination, Role::Destination, Side::Destination, "write"),
+    ];
+    let [source, destination] = ends.map(|(end, role, side, call)| {
+        if end.require(role).is_err() {
+            return Err(TransferError::system(Errno::BADF, call, side));
+        }
+        Handle::new(end).map_err(|errno| TransferError::system(errno, "epoll_ctl", side))
+    });
+    Ok((source?, destination?))
+}
+
+fn failed(
+    Fault {
+        errno,
+        syscall,
+        end,
+    }: Fault,
+) -> TransferError {
+    let side = match end {
+        End::Source => Side::Source,
+        End::Destination => Side::Destination,
+    };
+    TransferError::system(errno, syscall, side)
 }
 
 async fn transfer(
@@ -151,19 +207,7 @@ async fn transfer(
             let error = TransferError::system(errno, "epoll_wait", Side::Destination);
             return Poll::Ready(Err(error));
         }
-        direction.poll(cx, route).map_err(
-            |Fault {
-                 errno,
-                 syscall,
-                 end,
-             }| {
-                let side = match end {
-                    End::Source => Side::Source,
-                    End::Destination => Side::Destination,
-                };
-                TransferError::system(errno, syscall, side)
-            },
-        )
+        direction.poll(cx, route).map_err(failed)
     })
     .await
 }

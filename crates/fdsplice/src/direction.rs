@@ -6,9 +6,11 @@ use std::task::{Context, Poll, ready};
 use rustix::io::Errno;
 
 use crate::cadence::Cadence;
-use crate::engine::{read_write, splice};
+use crate::endpoint::Kind;
+use crate::engine::splice::At;
+use crate::engine::{read_write, readiness, splice};
 use crate::pipe::Lease;
-use crate::socket::{Ready, Socket};
+use crate::stream::{Ready, Stream};
 use crate::traffic::Counter;
 
 /// Bytes one poll moves before it lets other transfers of its thread go first.
@@ -32,7 +34,7 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    fn source(syscall: &'static str) -> impl Fn(Errno) -> Self {
+    pub(crate) fn source(syscall: &'static str) -> impl Fn(Errno) -> Self {
         move |errno| Self {
             errno,
             syscall,
@@ -40,7 +42,7 @@ impl Fault {
         }
     }
 
-    fn destination(syscall: &'static str) -> impl Fn(Errno) -> Self {
+    pub(crate) fn destination(syscall: &'static str) -> impl Fn(Errno) -> Self {
         move |errno| Self {
             errno,
             syscall,
@@ -52,8 +54,8 @@ impl Fault {
 /// Where a direction takes its bytes from, where it brings them, and where it counts them.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route<'a> {
-    pub(crate) source: &'a Socket,
-    pub(crate) destination: &'a Socket,
+    pub(crate) source: &'a Stream,
+    pub(crate) destination: &'a Stream,
     pub(crate) counter: Counter<'a>,
 }
 
@@ -67,6 +69,16 @@ enum Phase {
     Ended,
 }
 
+/// What bulk bytes are spliced through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pipes {
+    /// They are not.
+    None,
+    Leased,
+    /// One end is a pipe itself.
+    OfAnEnd,
+}
+
 /// What a direction can be told beforehand.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
@@ -74,6 +86,14 @@ pub(crate) struct Plan {
     pub(crate) head: Vec<u8>,
     /// At most this many bytes of the source.
     pub(crate) length: Option<u64>,
+    /// The source is a file, of which the part that is there at the start is wanted, no less.
+    pub(crate) whole: bool,
+    /// With `whole`: the last byte wanted.
+    pub(crate) last: Option<u64>,
+    /// First byte to read of a file, instead of its own position.
+    pub(crate) start: Option<u64>,
+    /// Where to write in a file, instead of its own position.
+    pub(crate) position: Option<u64>,
     /// Shut the destination down for writing at the end.
     pub(crate) pass_end_on: bool,
     /// Never use a pipe.
@@ -95,15 +115,25 @@ pub(crate) struct Direction {
     remaining: u64,
     source_ended: bool,
     pass_end_on: bool,
-    splices: bool,
+    pipes: Pipes,
     pipe_size: Option<usize>,
     lease_pause: u32,
     cadence: Cadence,
 }
 
 impl Direction {
-    pub(crate) fn new(plan: Plan, source: &Socket, destination: &Socket) -> Self {
-        let nonblocking = source.endpoint().nonblocking() && destination.endpoint().nonblocking();
+    pub(crate) fn new(plan: Plan, source: &Stream, destination: &Stream) -> Self {
+        let ends = [source.endpoint(), destination.endpoint()];
+        let can_splice = ends
+            .iter()
+            .all(|end| end.is_nonblocking() && end.kind() != Kind::Tty);
+        let pipes = if plan.copy_only || !can_splice {
+            Pipes::None
+        } else if ends.iter().any(|end| end.kind() == Kind::Pipe) {
+            Pipes::OfAnEnd
+        } else {
+            Pipes::Leased
+        };
         Self {
             phase: Phase::Open,
             bytes: plan.head,
@@ -112,7 +142,7 @@ impl Direction {
             remaining: plan.length.unwrap_or(u64::MAX),
             source_ended: false,
             pass_end_on: plan.pass_end_on,
-            splices: nonblocking && !plan.copy_only,
+            pipes,
             pipe_size: plan.pipe_size,
             lease_pause: 0,
             cadence: Cadence::default(),
@@ -163,7 +193,13 @@ impl Direction {
                 return Poll::Pending;
             };
             let mut ready = ready.map_err(Fault::source("epoll_wait"))?;
-            let taken = self.pull(route, Some(&mut ready))?;
+            let taken = if self.pipes == Pipes::OfAnEnd {
+                let mut writable = ready!(route.destination.poll_writable(cx))
+                    .map_err(Fault::destination("epoll_wait"))?;
+                self.pass(route, &mut ready, &mut writable)?
+            } else {
+                self.pull(route, Some(&mut ready))?
+            };
             quantum = quantum.saturating_sub(taken as u64);
         }
     }
@@ -177,7 +213,7 @@ impl Direction {
     ) -> Poll<Result<(), Fault>> {
         self.pass_end_on = false;
         // Splice tells an empty source only by way of a recv: use that alone.
-        self.splices = false;
+        self.pipes = Pipes::None;
         let mut quantum = QUANTUM;
         while quantum > 0 {
             ready!(self.poll_push(cx, route))?;
@@ -222,13 +258,17 @@ impl Direction {
         while self.delivered < self.bytes.len() {
             let mut ready = ready!(route.destination.poll_writable(cx))
                 .map_err(Fault::destination("epoll_wait"))?;
-            match read_write::transmit(route.destination.as_fd(), &self.bytes[self.delivered..]) {
+            let rest = &self.bytes[self.delivered..];
+            match read_write::give(route.destination.endpoint(), None, rest) {
                 Ok(sent) => {
                     self.delivered += sent;
                     route.counter.add(sent, false);
                 }
                 Err(Errno::AGAIN) => ready.clear_ready(),
-                Err(errno) => return Poll::Ready(Err(Fault::destination("send")(errno))),
+                Err(errno) => {
+                    let call = read_write::give_call(route.destination.endpoint());
+                    return Poll::Ready(Err(Fault::destination(call)(errno)));
+                }
             }
         }
         // A direction that waits holds no buffer.
@@ -237,11 +277,11 @@ impl Direction {
         while let Some(lease) = self.lease.as_mut().filter(|lease| lease.held() > 0) {
             let mut ready = ready!(route.destination.poll_writable(cx))
                 .map_err(Fault::destination("epoll_wait"))?;
-            match splice::drain(lease, route.destination.as_fd()) {
+            match splice::drain(lease, At(route.destination.as_fd(), None)) {
                 Ok(sent) => route.counter.add(sent, true),
                 Err(Errno::AGAIN) => ready.clear_ready(),
                 Err(errno) if splice::is_unsupported(errno) => {
-                    self.splices = false;
+                    self.pipes = Pipes::None;
                     self.bytes = self.lease.take().map(Lease::into_bytes).unwrap_or_default();
                     return self.poll_push(cx, route);
                 }
@@ -256,7 +296,7 @@ impl Direction {
         if self.wants_pipe() {
             let most = usize::try_from(self.remaining).unwrap_or(usize::MAX);
             if let Some(lease) = &mut self.lease {
-                match splice::fill(route.source.as_fd(), lease, most) {
+                match splice::fill(At(route.source.as_fd(), None), lease, most) {
                     Err(Errno::AGAIN) if !route.source.urgent() => {
                         if let Some(ready) = ready {
                             ready.clear_ready();
@@ -269,7 +309,7 @@ impl Direction {
                         self.taken(taken);
                         return Ok(taken);
                     }
-                    Err(errno) if splice::is_unsupported(errno) => self.splices = false,
+                    Err(errno) if splice::is_unsupported(errno) => self.pipes = Pipes::None,
                     Err(errno) => return Err(Fault::source("splice")(errno)),
                 }
             }
@@ -277,16 +317,59 @@ impl Direction {
         self.pull_through_buffer(route, ready)
     }
 
+    /// Source → destination by one splice, one of them a pipe.
+    fn pass(
+        &mut self,
+        route: Route<'_>,
+        readable: &mut Ready<'_>,
+        writable: &mut Ready<'_>,
+    ) -> Result<usize, Fault> {
+        let (source, destination) = (route.source.as_fd(), route.destination.as_fd());
+        let most = usize::try_from(self.remaining).unwrap_or(usize::MAX);
+        match splice::direct(At(source, None), At(destination, None), most) {
+            Ok(0) => self.pull_through_buffer(route, Some(readable)),
+            Ok(passed) => {
+                self.taken(passed);
+                route.counter.add(passed, true);
+                Ok(passed)
+            }
+            Err(Errno::AGAIN) => {
+                let (can_read, can_write) =
+                    readiness(source, destination).map_err(Fault::source("poll"))?;
+                if !can_read {
+                    readable.clear_ready();
+                }
+                if !can_write {
+                    writable.clear_ready();
+                }
+                if can_read && can_write && route.source.urgent() {
+                    return self.pull_through_buffer(route, Some(readable));
+                }
+                Ok(0)
+            }
+            Err(errno) if splice::is_unsupported(errno) => {
+                self.pipes = Pipes::None;
+                self.pull_through_buffer(route, Some(readable))
+            }
+            // Into a pipe, only a missing reader is the pipe's own failure.
+            Err(errno) if errno != Errno::PIPE && route.destination.is_pipe() => {
+                Err(Fault::source("splice")(errno))
+            }
+            Err(errno) => Err(Fault::destination("splice")(errno)),
+        }
+    }
+
     fn pull_through_buffer(
         &mut self,
         route: Route<'_>,
         ready: Option<&mut Ready<'_>>,
     ) -> Result<usize, Fault> {
+        let (source, destination) = (route.source.endpoint(), route.destination.endpoint());
         read_write::with_buffer(|buffer| {
             let most = usize::try_from(self.remaining)
                 .unwrap_or(usize::MAX)
                 .min(buffer.len());
-            let received = match read_write::receive(route.source.as_fd(), &mut buffer[..most]) {
+            let received = match read_write::take(source, None, &mut buffer[..most]) {
                 Ok(0) => {
                     self.source_ended = true;
                     self.phase = Phase::Draining;
@@ -299,15 +382,16 @@ impl Direction {
                     }
                     return Ok(0);
                 }
-                Err(errno) => return Err(Fault::source("recv")(errno)),
+                Err(errno) => return Err(Fault::source(read_write::take_call(source))(errno)),
             };
             self.taken(received);
-            // A short read has emptied the socket: the next event tells of more, and the recv that
-            // would only say EAGAIN is saved.
-            if let Some(ready) = ready.filter(|_| received < most && !route.source.urgent()) {
+            // A short read has emptied a socket: the next event tells of more, and the recv that
+            // would only say EAGAIN is saved. A terminal gives a line at a time.
+            let emptied = received < most && source.is_socket() && !route.source.urgent();
+            if let Some(ready) = ready.filter(|_| emptied) {
                 ready.clear_ready();
             }
-            match read_write::transmit(route.destination.as_fd(), &buffer[..received]) {
+            match read_write::give(destination, None, &buffer[..received]) {
                 Ok(sent) => {
                     route.counter.add(sent, false);
                     self.bytes.extend_from_slice(&buffer[sent..received]);
@@ -315,7 +399,9 @@ impl Direction {
                 Err(errno) => {
                     self.bytes.extend_from_slice(&buffer[..received]);
                     if errno != Errno::AGAIN {
-                        return Err(Fault::destination("send")(errno));
+                        return Err(Fault::destination(read_write::give_call(destination))(
+                            errno,
+                        ));
                     }
                 }
             }
@@ -330,7 +416,7 @@ impl Direction {
 
     /// Whether the next bytes go through a pipe; leases one if need be.
     fn wants_pipe(&mut self) -> bool {
-        if !self.splices || !self.cadence.is_bulk() {
+        if self.pipes != Pipes::Leased || !self.cadence.is_bulk() {
             self.lease = None;
             return false;
         }

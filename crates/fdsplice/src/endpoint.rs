@@ -3,9 +3,10 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
-use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat, makedev, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::termios::isatty;
 
 use crate::error::EndpointError;
 
@@ -17,6 +18,25 @@ pub enum Kind {
     Tcp,
     /// A Unix stream socket, or a stream socket of another family without a reset.
     UnixStream,
+    /// A pipe or FIFO.
+    Pipe,
+    /// A terminal or pseudo-terminal.
+    Tty,
+    /// A regular file, also a memfd and a file of procfs or sysfs, or a block device.
+    File,
+    /// Another character device, such as `/dev/null`.
+    Device,
+}
+
+/// What an end is wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// To be read from by [`copy`](crate::copy()).
+    Source,
+    /// To be written to by [`copy`](crate::copy()).
+    Destination,
+    /// Either end of a [`relay`](crate::relay()).
+    Relay,
 }
 
 /// One end of a transfer: a descriptor that the transfer owns alone.
@@ -29,7 +49,7 @@ pub enum Kind {
 pub struct Endpoint {
     fd: OwnedFd,
     kind: Kind,
-    nonblocking: bool,
+    flags: OFlags,
     identity: (u64, u64),
     handed_over: bool,
     write_ended: bool,
@@ -43,7 +63,8 @@ impl Endpoint {
     ///
     /// # Errors
     /// [`EndpointError::System`] for a closed descriptor or when no duplicate can be had,
-    /// [`EndpointError::Unsupported`] for anything but a stream socket that is not listening.
+    /// [`EndpointError::Unsupported`] for what has no stream of bytes: datagram and listening
+    /// sockets, directories, event descriptors and the like.
     pub fn duplicate(fd: impl AsFd) -> Result<Self, EndpointError> {
         let duplicate = fcntl_dupfd_cloexec(fd, 0).map_err(failed("fcntl"))?;
         Self::inspect(duplicate, false)
@@ -71,15 +92,49 @@ impl Endpoint {
         self.kind
     }
 
-    /// Whether both are the same socket, perhaps through two descriptors.
+    /// Checks that the end can play a role.
+    ///
+    /// # Errors
+    /// [`EndpointError::Unsupported`] with what it is instead.
+    pub fn require(&self, role: Role) -> Result<(), EndpointError> {
+        let mode = self.flags & OFlags::RWMODE;
+        let found = match role {
+            Role::Source if mode == OFlags::WRONLY => "open for writing only",
+            Role::Destination if mode == OFlags::RDONLY => "open for reading only",
+            Role::Relay if !self.is_socket() => self.kind.name(),
+            _ => return Ok(()),
+        };
+        Err(EndpointError::Unsupported(found))
+    }
+
+    /// Whether writes go to the end of the file, wherever it is (`O_APPEND`).
+    pub fn appends(&self) -> bool {
+        self.flags.contains(OFlags::APPEND)
+    }
+
+    /// Whether both are the same socket, pipe or file, perhaps through two descriptors.
     pub fn same_as(&self, other: &Self) -> bool {
         self.identity == other.identity
     }
 
-    /// Whether the open file description has `O_NONBLOCK`. Where it has not, splicing *into* it
+    pub(crate) fn is_socket(&self) -> bool {
+        matches!(self.kind, Kind::Tcp | Kind::UnixStream)
+    }
+
+    /// Whether the reactor can tell when it is ready, and no call on it blocks. A socket always is:
+    /// its calls can be told not to wait.
+    pub(crate) fn is_pollable(&self) -> bool {
+        match self.kind {
+            Kind::Tcp | Kind::UnixStream => true,
+            Kind::Pipe | Kind::Tty => self.is_nonblocking(),
+            Kind::File | Kind::Device => false,
+        }
+    }
+
+    /// Whether the open file description has `O_NONBLOCK`. Where a socket has not, splicing into it
     /// could block the worker (`SPLICE_F_NONBLOCK` does not reach the socket).
-    pub(crate) fn nonblocking(&self) -> bool {
-        self.nonblocking
+    pub(crate) fn is_nonblocking(&self) -> bool {
+        self.flags.contains(OFlags::NONBLOCK)
     }
 
     /// Whether the transfer owns a connection that has a reset.
@@ -101,53 +156,94 @@ impl Endpoint {
         }
     }
 
-    fn inspect(fd: OwnedFd, owned: bool) -> Result<Self, EndpointError> {
+    fn inspect(fd: OwnedFd, handed_over: bool) -> Result<Self, EndpointError> {
         let stat = fstat(&fd).map_err(failed("fstat"))?;
-        let found = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Socket => return Self::inspect_socket(fd, (stat.st_dev, stat.st_ino), owned),
-            FileType::RegularFile => "a regular file",
-            FileType::Directory => "a directory",
-            FileType::Fifo => "a pipe",
-            FileType::CharacterDevice => "a character device",
-            FileType::BlockDevice => "a block device",
-            _ => "something else",
-        };
-        Err(EndpointError::Unsupported(found))
-    }
-
-    fn inspect_socket(
-        fd: OwnedFd,
-        identity: (u64, u64),
-        owned: bool,
-    ) -> Result<Self, EndpointError> {
-        match sockopt::socket_type(&fd).map_err(failed("getsockopt"))? {
-            SocketType::STREAM => {}
-            SocketType::DGRAM => return Err(EndpointError::Unsupported("a datagram socket")),
-            // A splice shorter than a packet would lose the packet's rest.
-            SocketType::SEQPACKET => {
-                return Err(EndpointError::Unsupported("a sequenced-packet socket"));
-            }
-            _ => return Err(EndpointError::Unsupported("a raw socket")),
+        let flags = fcntl_getfl(&fd).map_err(failed("fcntl"))?;
+        if flags.contains(OFlags::PATH) {
+            return Err(EndpointError::Unsupported("opened with O_PATH"));
         }
-        if sockopt::socket_acceptconn(&fd).map_err(failed("getsockopt"))? {
-            return Err(EndpointError::Unsupported("a listening socket"));
-        }
-        let kind = match sockopt::socket_domain(&fd).map_err(failed("getsockopt"))? {
-            AddressFamily::INET | AddressFamily::INET6 => Kind::Tcp,
-            _ => Kind::UnixStream,
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Socket => socket_kind(&fd)?,
+            FileType::RegularFile | FileType::BlockDevice => Kind::File,
+            FileType::Fifo => Kind::Pipe,
+            FileType::CharacterDevice if isatty(&fd) => Kind::Tty,
+            FileType::CharacterDevice => Kind::Device,
+            FileType::Directory => return Err(EndpointError::Unsupported("a directory")),
+            // eventfd, epoll, signalfd, timerfd and their kin have no file type.
+            _ => return Err(EndpointError::Unsupported("not a stream of bytes")),
         };
-        let nonblocking = fcntl_getfl(&fd)
-            .map_err(failed("fcntl"))?
-            .contains(OFlags::NONBLOCK);
-        Ok(Self {
+        let identity = (stat.st_dev, stat.st_ino);
+        let endpoint = Self {
             fd,
             kind,
-            nonblocking,
+            flags,
             identity,
-            handed_over: owned,
+            handed_over,
             write_ended: false,
+        };
+        let pty_master = stat.st_rdev == makedev(5, 2);
+        Ok(match kind {
+            Kind::Pipe => endpoint.without_blocking(),
+            // Opening a pseudo-terminal's master again makes a new pseudo-terminal.
+            Kind::Tty if !pty_master => endpoint.without_blocking(),
+            _ => endpoint,
         })
     }
+
+    /// Swaps a blocking descriptor for a second open file description of the same pipe or terminal
+    /// that does not block. `O_NONBLOCK` is never set on the one that was passed in: it belongs to
+    /// everybody who shares it, a parent shell among them.
+    fn without_blocking(mut self) -> Self {
+        if !self.is_nonblocking() {
+            let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+            let flags = (self.flags & OFlags::RWMODE) | OFlags::NONBLOCK;
+            let reopened = open(
+                path,
+                flags | OFlags::CLOEXEC | OFlags::NOCTTY,
+                Mode::empty(),
+            );
+            // Without permission to open it, its calls are made on a thread that may block.
+            if let Ok(fd) = reopened {
+                self.fd = fd;
+                self.flags = flags;
+            }
+        }
+        self
+    }
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Tcp => "a TCP socket",
+            Kind::UnixStream => "a Unix socket",
+            Kind::Pipe => "a pipe",
+            Kind::Tty => "a terminal",
+            Kind::File => "a regular file",
+            Kind::Device => "a character device",
+        }
+    }
+}
+
+fn socket_kind(fd: &OwnedFd) -> Result<Kind, EndpointError> {
+    match sockopt::socket_type(fd).map_err(failed("getsockopt"))? {
+        SocketType::STREAM => {}
+        SocketType::DGRAM => return Err(EndpointError::Unsupported("a datagram socket")),
+        // A splice shorter than a packet would lose the packet's rest.
+        SocketType::SEQPACKET => {
+            return Err(EndpointError::Unsupported("a sequenced-packet socket"));
+        }
+        _ => return Err(EndpointError::Unsupported("a raw socket")),
+    }
+    if sockopt::socket_acceptconn(fd).map_err(failed("getsockopt"))? {
+        return Err(EndpointError::Unsupported("a listening socket"));
+    }
+    Ok(
+        match sockopt::socket_domain(fd).map_err(failed("getsockopt"))? {
+            AddressFamily::INET | AddressFamily::INET6 => Kind::Tcp,
+            _ => Kind::UnixStream,
+        },
+    )
 }
 
 impl TryFrom<OwnedFd> for Endpoint {

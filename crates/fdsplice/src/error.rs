@@ -43,6 +43,8 @@ pub enum Reason {
     },
     /// [`Control::abort`](crate::Control::abort) was called.
     Aborted,
+    /// The file became shorter while it was sent.
+    SourceTruncated,
 }
 
 /// The failure of a transfer; the counts stand beside it in
@@ -69,6 +71,14 @@ impl TransferError {
         }
     }
 
+    pub(crate) fn truncated() -> Self {
+        Self {
+            reason: Reason::SourceTruncated,
+            side: Some(Side::Source),
+            undelivered: Vec::new(),
+        }
+    }
+
     pub(crate) fn aborted() -> Self {
         Self {
             reason: Reason::Aborted,
@@ -83,6 +93,7 @@ impl fmt::Display for TransferError {
         match self.reason {
             Reason::System { errno, syscall } => write!(f, "{syscall} failed: {errno}")?,
             Reason::Aborted => f.write_str("aborted")?,
+            Reason::SourceTruncated => f.write_str("the file became shorter")?,
         }
         match self.side {
             Some(side) => write!(f, " (side {})", side.as_str()),

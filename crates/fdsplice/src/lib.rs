@@ -1,9 +1,12 @@
 //! Move bytes between descriptors inside the Linux kernel, and always know how many arrived.
 //!
-//! [`relay`] joins two stream sockets in both directions, [`copy`] moves bytes in one. Both use
-//! `splice(2)` through leased pipes for bulk and one buffer per thread for small messages, keep
-//! their counts on an error and on an abort, and run on any tokio runtime with I/O and time
-//! enabled.
+//! [`relay`] joins two stream sockets in both directions, [`copy`](copy()) moves bytes in one
+//! between any two descriptors, [`send_file`] sends a file or a part of one. All keep their counts
+//! on an error and on an abort, and run on any tokio runtime with I/O and time enabled.
+//!
+//! Sockets are joined by `splice(2)` through leased pipes for bulk, and through one buffer per
+//! thread for small messages. Calls on files may wait for a disk; they are made on tokio's threads
+//! for blocking work.
 //!
 //! # Signals
 //! `splice(2)` raises `SIGPIPE` when a peer is gone, and has no flag against it. Rust programs and
@@ -15,14 +18,18 @@ mod direction;
 mod endpoint;
 mod engine;
 mod error;
+mod file_copy;
+mod file_job;
 mod pipe;
 mod relay;
-mod socket;
+mod send_file;
+mod stream;
 mod traffic;
 
 pub use copy::{CopyOptions, copy};
-pub use endpoint::{Endpoint, Kind};
+pub use endpoint::{Endpoint, Kind, Role};
 pub use error::{EndpointError, Reason, Side, TransferError};
 pub use pipe::{PipeStats, pipe_max_size, pipe_stats};
 pub use relay::{RelayOptions, relay};
+pub use send_file::{SendFileOptions, send_file};
 pub use traffic::{Control, Traffic, TrafficResult};

@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::direction::{Direction, End, Fault, Plan, Route};
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Role};
 use crate::error::{Side, TransferError};
-use crate::socket::Socket;
+use crate::stream::Stream;
 use crate::traffic::{Control, TrafficResult};
 
 /// How long bytes that came before a failure may take to reach the other side.
@@ -74,10 +74,10 @@ impl RelayOptions {
     fn plan(&self, head: Vec<u8>) -> Plan {
         Plan {
             head,
-            length: None,
             pass_end_on: true,
             copy_only: self.copy_only,
             pipe_size: self.pipe_size,
+            ..Plan::default()
         }
     }
 }
@@ -105,7 +105,7 @@ impl RelayOptions {
 pub async fn relay(a: Endpoint, b: Endpoint, options: RelayOptions) -> TrafficResult {
     let span = tracing::debug_span!("relay", a = ?a.kind(), b = ?b.kind());
     async move {
-        let result = match register(a, b) {
+        let result = match require_sockets(&a, &b).and_then(|()| register(a, b)) {
             Ok((a, b)) => run(a, b, options).await,
             Err(error) => options.control.result(Some(error)),
         };
@@ -117,20 +117,29 @@ pub async fn relay(a: Endpoint, b: Endpoint, options: RelayOptions) -> TrafficRe
     .await
 }
 
-fn register(a: Endpoint, b: Endpoint) -> Result<(Socket, Socket), TransferError> {
+fn require_sockets(a: &Endpoint, b: &Endpoint) -> Result<(), TransferError> {
+    for (end, side) in [(a, Side::A), (b, Side::B)] {
+        if end.require(Role::Relay).is_err() {
+            return Err(TransferError::system(Errno::NOTSOCK, "getsockopt", side));
+        }
+    }
+    Ok(())
+}
+
+fn register(a: Endpoint, b: Endpoint) -> Result<(Stream, Stream), TransferError> {
     let failed = |errno, side, ends: &[&Endpoint]| {
         for end in ends {
             end.prepare_reset();
         }
         TransferError::system(errno, "epoll_ctl", side)
     };
-    let a = Socket::register(a).map_err(|(a, errno)| failed(errno, Side::A, &[&a, &b]))?;
+    let a = Stream::register(a).map_err(|(a, errno)| failed(errno, Side::A, &[&a, &b]))?;
     let b =
-        Socket::register(b).map_err(|(b, errno)| failed(errno, Side::B, &[a.endpoint(), &b]))?;
+        Stream::register(b).map_err(|(b, errno)| failed(errno, Side::B, &[a.endpoint(), &b]))?;
     Ok((a, b))
 }
 
-async fn run(a: Socket, b: Socket, mut options: RelayOptions) -> TrafficResult {
+async fn run(a: Stream, b: Stream, mut options: RelayOptions) -> TrafficResult {
     let head_from_a = std::mem::take(&mut options.head_from_a);
     let head_from_b = std::mem::take(&mut options.head_from_b);
     // Bytes that have nowhere to go are a failure, not an end: they meet the EPIPE.

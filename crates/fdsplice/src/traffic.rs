@@ -86,10 +86,14 @@ impl Control {
         self.0.waker.wake();
     }
 
+    pub(crate) fn is_aborted(&self) -> bool {
+        self.0.aborted.load(Ordering::Acquire)
+    }
+
     /// Whether an abort was asked for; otherwise the task of `cx` is woken when it is.
     pub(crate) fn poll_aborted(&self, cx: &Context<'_>) -> bool {
         self.0.waker.register(cx.waker());
-        self.0.aborted.load(Ordering::Acquire)
+        self.is_aborted()
     }
 
     /// The counts as a result.

@@ -1,11 +1,13 @@
-//! Through one buffer per thread: cheaper than a pipe for small messages, and what is left where
-//! the kernel cannot splice or has no pipe.
+//! Through a buffer: cheaper than a pipe for small messages, and what is left where the kernel
+//! cannot splice or has no pipe.
 
 use std::cell::RefCell;
-use std::os::fd::BorrowedFd;
+use std::os::fd::AsFd;
 
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, pread, pwrite, read, retry_on_intr, write};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::endpoint::{Endpoint, Kind};
 
 /// Bytes one call can take.
 pub(crate) const BUFFER: usize = 64 * 1024;
@@ -20,19 +22,56 @@ pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     SHARED.with_borrow_mut(|buffer| work(buffer))
 }
 
-/// `MSG_DONTWAIT`: also right for a socket that was handed over blocking, whose flags belong to
-/// whoever shares its open file description.
-pub(crate) fn receive(source: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
-    retry_on_intr(|| recv(source, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, received)| received))
+/// Reads from a position, or from where the descriptor stands; 0 at the end of input.
+pub(crate) fn take(
+    source: &Endpoint,
+    position: Option<u64>,
+    buffer: &mut [u8],
+) -> Result<usize, Errno> {
+    let fd = source.as_fd();
+    let taken = retry_on_intr(|| match position {
+        Some(position) => pread(fd, &mut *buffer, position),
+        // MSG_DONTWAIT: also right for a socket that was handed over blocking, whose flags belong
+        // to whoever shares its open file description.
+        None if source.is_socket() => {
+            recv(fd, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, received)| received)
+        }
+        None => read(fd, &mut *buffer),
+    });
+    match taken {
+        // What a pseudo-terminal's master says once nobody has the terminal open any more.
+        Err(Errno::IO) if source.kind() == Kind::Tty => Ok(0),
+        taken => taken,
+    }
 }
 
-/// `MSG_NOSIGNAL`: an embedder that does not ignore `SIGPIPE` gets `EPIPE` all the same.
-pub(crate) fn transmit(destination: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    retry_on_intr(|| {
-        send(
-            destination,
-            bytes,
-            SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
-        )
+/// Writes at a position, or where the descriptor stands.
+pub(crate) fn give(
+    destination: &Endpoint,
+    position: Option<u64>,
+    bytes: &[u8],
+) -> Result<usize, Errno> {
+    let fd = destination.as_fd();
+    retry_on_intr(|| match position {
+        Some(position) => pwrite(fd, bytes, position),
+        // MSG_NOSIGNAL: an embedder that does not ignore SIGPIPE gets EPIPE all the same.
+        None if destination.is_socket() => {
+            send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+        }
+        None => write(fd, bytes),
     })
+}
+
+/// The name of the call that [`take`] makes.
+pub(crate) fn take_call(source: &Endpoint) -> &'static str {
+    if source.is_socket() { "recv" } else { "read" }
+}
+
+/// The name of the call that [`give`] makes.
+pub(crate) fn give_call(destination: &Endpoint) -> &'static str {
+    if destination.is_socket() {
+        "send"
+    } else {
+        "write"
+    }
 }

@@ -1,9 +1,9 @@
-//! Socket to socket through a pipe, without a copy in user space.
+//! Through a pipe, without a copy in user space; a single call where one end is a pipe already.
 //!
 //! `SPLICE_F_MORE` is never passed on: on the last part it would hold the tail back for about
 //! 200 ms, even with `TCP_NODELAY`.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::{SpliceFlags, splice};
@@ -13,47 +13,49 @@ use crate::pipe::Lease;
 /// One call moves at most this many bytes; `splice(2)` refuses `usize::MAX`.
 const MOST: usize = 1 << 30;
 
-/// Socket → pipe, at most `most` bytes.
+/// A descriptor, and the file position to use instead of its own.
+pub(crate) struct At<'a>(pub(crate) BorrowedFd<'a>, pub(crate) Option<&'a mut u64>);
+
+/// Source → leased pipe, at most `most` bytes.
 ///
 /// The pipe must be empty: a pipe's room is counted in slots, not bytes, so from one that holds
 /// something `EAGAIN` may mean either end. With an empty pipe it says something about the source:
-/// that it has nothing, or that an out-of-band byte is next, which splice never passes and only
-/// `recv(2)` can tell apart. 0 is as ambiguous: end of input, or the call after a reset.
-pub(crate) fn fill(source: BorrowedFd<'_>, lease: &mut Lease, most: usize) -> Result<usize, Errno> {
+/// that it has nothing, or, of a socket, that an out-of-band byte is next, which splice never
+/// passes and only `recv(2)` can tell apart. 0 is as ambiguous for a socket: end of input, or the
+/// call after a reset.
+pub(crate) fn fill(source: At<'_>, lease: &mut Lease, most: usize) -> Result<usize, Errno> {
     debug_assert_eq!(lease.held(), 0, "only an empty pipe is filled");
-    let filled = retry_on_intr(|| {
-        splice(
-            source,
-            None,
-            lease.writer(),
-            None,
-            most.min(MOST),
-            SpliceFlags::MOVE | SpliceFlags::NONBLOCK,
-        )
-    })?;
+    let filled = direct(source, At(lease.writer(), None), most)?;
     lease.filled(filled);
     Ok(filled)
 }
 
-/// Pipe → socket. The pipe holds something, so `EAGAIN` can only mean the destination.
-pub(crate) fn drain(lease: &mut Lease, destination: BorrowedFd<'_>) -> Result<usize, Errno> {
-    let drained = retry_on_intr(|| {
-        splice(
-            lease.reader(),
-            None,
-            destination,
-            None,
-            lease.held(),
-            SpliceFlags::MOVE | SpliceFlags::NONBLOCK,
-        )
-    })?;
+/// Leased pipe → destination. The pipe holds something, so `EAGAIN` can only mean the destination.
+pub(crate) fn drain(lease: &mut Lease, destination: At<'_>) -> Result<usize, Errno> {
+    let drained = direct(At(lease.reader(), None), destination, lease.held())?;
     lease.drained(drained);
     Ok(drained)
 }
 
+/// Source → destination, one of them a pipe. `EAGAIN` may mean either end.
+pub(crate) fn direct(source: At<'_>, destination: At<'_>, most: usize) -> Result<usize, Errno> {
+    let (At(from, mut from_position), At(to, mut to_position)) = (source, destination);
+    retry_on_intr(|| {
+        splice(
+            from.as_fd(),
+            from_position.as_deref_mut(),
+            to.as_fd(),
+            to_position.as_deref_mut(),
+            most.min(MOST),
+            SpliceFlags::MOVE | SpliceFlags::NONBLOCK,
+        )
+    })
+}
+
 /// Whether splice cannot serve these descriptors at all, so that bytes go through a buffer:
-/// `EINVAL` (a socket family without splice, or a kernel without a generic one), `ENOSYS`
-/// (a seccomp filter or another kernel), `EOPNOTSUPP`, `EPERM` (a security policy).
+/// `EINVAL` (a kind of file without splice, since Linux 5.10 without a generic one too; a target
+/// opened with `O_APPEND`), `ENOSYS` (a seccomp filter or another kernel), `EOPNOTSUPP`, `EPERM`
+/// (a security policy).
 pub(crate) fn is_unsupported(errno: Errno) -> bool {
     matches!(
         errno,

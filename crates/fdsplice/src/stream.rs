@@ -10,19 +10,19 @@ use rustix::net::{Shutdown, shutdown, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Kind};
 
 pub(crate) type Ready<'a> = AsyncFdReadyGuard<'a, Endpoint>;
 
 #[derive(Debug)]
-pub(crate) struct Socket {
+pub(crate) struct Stream {
     io: AsyncFd<Endpoint>,
     /// An out-of-band byte was announced: from then on a short read no longer proves that the
     /// socket is empty, because reads stop in front of that byte.
     urgent: AtomicBool,
 }
 
-impl Socket {
+impl Stream {
     /// A failure gives the endpoint back.
     ///
     /// # Panics
@@ -49,6 +49,10 @@ impl Socket {
         self.io.get_ref()
     }
 
+    pub(crate) fn is_pipe(&self) -> bool {
+        self.endpoint().kind() == Kind::Pipe
+    }
+
     pub(crate) fn urgent(&self) -> bool {
         self.urgent.load(Ordering::Relaxed)
     }
@@ -61,8 +65,12 @@ impl Socket {
         self.io.poll_write_ready(cx).map_err(|_| Errno::CANCELED)
     }
 
-    /// Sends FIN: the peer sees the end of input, and can still send.
+    /// Sends FIN: the peer sees the end of input, and can still send. A pipe ends when its last
+    /// writer closes it.
     pub(crate) fn end(&self) -> Result<(), Errno> {
+        if !self.endpoint().is_socket() {
+            return Ok(());
+        }
         shutdown(self, Shutdown::Write).map_err(|errno| match errno {
             // The connection is gone; the reason, where it still stands, says more.
             Errno::NOTCONN => self.take_error().unwrap_or(errno),
@@ -84,6 +92,10 @@ impl Socket {
             }
             if ready.is_error() {
                 guard.clear_ready_matching(tokio::io::Ready::ERROR);
+                if !self.endpoint().is_socket() {
+                    // What a pipe says when it has no reader any more.
+                    return Errno::PIPE;
+                }
                 // None: the read or write that met the error first reports it.
                 match self.take_error() {
                     // A reset that comes after the peer's FIN is stored as EPIPE (tcp_reset() in
@@ -122,7 +134,7 @@ impl Socket {
     }
 }
 
-impl AsFd for Socket {
+impl AsFd for Stream {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.endpoint().as_fd()
     }

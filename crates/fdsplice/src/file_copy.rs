@@ -1,0 +1,195 @@
+//! Copies in which an end cannot be waited for by the reactor: files, devices, and pipes and
+//! terminals that only block. Their calls may wait for a disk, so each step runs on a thread that
+//! may block, never on an async worker; between steps the worker waits for the end that can be
+//! waited for.
+
+use std::future::{Future, poll_fn};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
+use tokio::io::Interest;
+use tokio::task::spawn_blocking;
+
+use crate::direction::{End, Fault, Plan};
+use crate::endpoint::Endpoint;
+use crate::file_job::{FileJob, Step};
+use crate::stream::Stream;
+use crate::traffic::Control;
+
+/// How long one look at an end that only blocks may take; an abort is noticed after it.
+const LOOK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 50_000_000,
+};
+
+/// An end of such a copy.
+#[derive(Clone, Debug)]
+pub(crate) enum Handle {
+    /// The reactor tells when it is ready.
+    Watched(Arc<Stream>),
+    /// Its calls are made where they may block.
+    Blocking(Arc<Endpoint>),
+}
+
+impl Handle {
+    pub(crate) fn new(endpoint: Endpoint) -> Result<Self, Errno> {
+        if endpoint.is_pollable() {
+            let stream = Stream::register(endpoint).map_err(|(_, errno)| errno)?;
+            Ok(Self::Watched(Arc::new(stream)))
+        } else {
+            Ok(Self::Blocking(Arc::new(endpoint)))
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        match self {
+            Self::Watched(stream) => stream.endpoint(),
+            Self::Blocking(endpoint) => endpoint,
+        }
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.endpoint().as_fd()
+    }
+
+    /// Whether an out-of-band byte was announced.
+    pub(crate) fn urgent(&self) -> bool {
+        matches!(self, Self::Watched(stream) if stream.urgent())
+    }
+}
+
+/// What ended a copy.
+pub(crate) enum Stop {
+    Aborted,
+    /// The file has become shorter than it was at the start.
+    Truncated,
+    Failed(Fault),
+}
+
+/// Runs the copy; gives back what was taken and not delivered, and whether the source has ended.
+pub(crate) async fn run(
+    source: Handle,
+    destination: Handle,
+    plan: Plan,
+    control: &Control,
+) -> (Result<(), Stop>, Vec<u8>, bool) {
+    let pass_end_on = plan.pass_end_on;
+    let mut job = FileJob::new(source.clone(), destination.clone(), plan, control.clone());
+    let mut urgent = pin!(watch(&source, Interest::PRIORITY));
+    let mut refused = pin!(watch(&destination, Interest::ERROR));
+    let outcome = loop {
+        let (given_back, step) = in_background(job).await;
+        job = given_back;
+        let waiting = match step {
+            Err(fault) => break Err(Stop::Failed(fault)),
+            Ok(Step::Ended) if job.is_truncated() => break Err(Stop::Truncated),
+            Ok(Step::Ended) => break end(&destination, pass_end_on),
+            Ok(Step::Again) => None,
+            Ok(Step::SourceEmpty) => Some(End::Source),
+            Ok(Step::DestinationFull) => Some(End::Destination),
+        };
+        let ready = poll_fn(|cx| {
+            if control.poll_aborted(cx) {
+                return Poll::Ready(Err(Stop::Aborted));
+            }
+            let _ = urgent.as_mut().poll(cx);
+            if let Poll::Ready(errno) = refused.as_mut().poll(cx) {
+                return Poll::Ready(Err(Stop::Failed(Fault {
+                    errno,
+                    syscall: "epoll_wait",
+                    end: End::Destination,
+                })));
+            }
+            match waiting {
+                Some(End::Source) => poll_ready(cx, &source, End::Source),
+                Some(End::Destination) => poll_ready(cx, &destination, End::Destination),
+                None => Poll::Ready(Ok(())),
+            }
+        });
+        if let Err(stop) = ready.await {
+            break Err(stop);
+        }
+    };
+    let source_ended = job.source_ended();
+    (outcome, job.into_undelivered(), source_ended)
+}
+
+async fn in_background(mut job: FileJob) -> (FileJob, Result<Step, Fault>) {
+    let work = spawn_blocking(move || {
+        let step = job.step();
+        (job, step)
+    });
+    match work.await {
+        Ok(done) => done,
+        Err(failure) => std::panic::resume_unwind(failure.into_panic()),
+    }
+}
+
+fn end(destination: &Handle, pass_end_on: bool) -> Result<(), Stop> {
+    let Handle::Watched(stream) = destination else {
+        return Ok(());
+    };
+    if !pass_end_on {
+        return Ok(());
+    }
+    stream.end().map_err(|errno| {
+        Stop::Failed(Fault {
+            errno,
+            syscall: "shutdown",
+            end: End::Destination,
+        })
+    })
+}
+
+async fn watch(handle: &Handle, interest: Interest) -> Errno {
+    match handle {
+        Handle::Watched(stream) => stream.watch(interest).await,
+        Handle::Blocking(_) => std::future::pending().await,
+    }
+}
+
+/// Ready when the end is. The step has found it not to be, without telling the reactor: so what the
+/// reactor remembers is only believed after a look at the descriptor itself.
+fn poll_ready(cx: &mut Context<'_>, handle: &Handle, end: End) -> Poll<Result<(), Stop>> {
+    let Handle::Watched(stream) = handle else {
+        // The step itself waits for ends that only block.
+        return Poll::Ready(Ok(()));
+    };
+    let failed = |errno| {
+        Stop::Failed(Fault {
+            errno,
+            syscall: "epoll_wait",
+            end,
+        })
+    };
+    loop {
+        let guard = match end {
+            End::Source => stream.poll_readable(cx),
+            End::Destination => stream.poll_writable(cx),
+        };
+        let mut guard = ready!(guard).map_err(failed)?;
+        if look(handle, end, &Timespec::default()).map_err(failed)? {
+            return Poll::Ready(Ok(()));
+        }
+        guard.clear_ready();
+    }
+}
+
+/// Waits a moment for an end that only blocks; whether a call on it will not.
+pub(crate) fn look_at_blocking(handle: &Handle, end: End) -> Result<bool, Errno> {
+    look(handle, end, &LOOK)
+}
+
+fn look(handle: &Handle, end: End, wait: &Timespec) -> Result<bool, Errno> {
+    let flags = match end {
+        End::Source => PollFlags::IN,
+        End::Destination => PollFlags::OUT,
+    };
+    let mut ends = [PollFd::from_borrowed_fd(handle.fd(), flags)];
+    // Errors and hang-ups count as ready: the next call tells what they are.
+    retry_on_intr(|| poll(&mut ends, Some(wait))).map(|ready| ready > 0)
+}
