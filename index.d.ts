@@ -32,6 +32,24 @@ declare class TransferError extends Error {
     constructor(what: string, details: Details);
 }
 
+/**
+ * A limit on bytes per second for all the transfers it is given to. Each busy transfer gets the same share; one that
+ * has nothing to send leaves its share to the others. Belongs to one thread.
+ */
+declare class RateLimiter {
+    #private;
+    /**
+     * @param bytesPerSecond above 0; `Infinity` is no limit
+     * @param options `burst`: bytes that may go at once after a pause; default 20 ms' worth
+     */
+    constructor(bytesPerSecond: number, options?: {
+        burst?: number | undefined;
+    });
+    /** The limit in force. A change takes effect within 100 ms, also on transfers that run. */
+    get bytesPerSecond(): number;
+    set bytesPerSecond(value: number);
+}
+
 /** The end of a transfer that something is said about. */
 type Side = 'source' | 'destination' | 'a' | 'b';
 /**
@@ -94,6 +112,20 @@ interface CommonOptions {
      * transfer can still change what arrives.
      */
     zeroCopy?: boolean | undefined;
+    /**
+     * Bytes per second, above 0: of this transfer, or, as a {@link RateLimiter}, of all that share it. Waiting happens
+     * before reading, so that backpressure reaches the sender. Default: no limit.
+     */
+    rateLimit?: number | RateLimiter | undefined;
+    /**
+     * Milliseconds that may pass without one byte moved in any direction; then `ERR_IDLE_TIMEOUT`. Waiting for a
+     * limiter is not idleness. Default: no limit.
+     */
+    idleTimeout?: number | undefined;
+    /** Called with the counts while bytes move, and a last time before the transfer settles. */
+    onProgress?: ((traffic: Traffic) => void) | undefined;
+    /** Milliseconds between calls of `onProgress`. Default 1000. */
+    progressInterval?: number | undefined;
     /** Wanted capacity of the kernel pipe in bytes, rounded and capped by the kernel. */
     pipeSize?: number | undefined;
     /** `false`: resolve with a result that holds `error` instead of rejecting. Default `true`. */
@@ -128,7 +160,17 @@ interface SendFileOptions extends CommonOptions {
     /** When done, end the destination (FIN). Default `false`. A number or `FileHandle` is never closed. */
     endDestination?: boolean | undefined;
 }
-interface RelayOptions extends CommonOptions {
+interface RelayOptions extends Omit<CommonOptions, 'rateLimit'> {
+    /** As for every transfer, both directions together; or for each direction by itself. */
+    rateLimit?: number | RateLimiter | {
+        tx?: number | RateLimiter;
+        rx?: number | RateLimiter;
+    } | undefined;
+    /**
+     * Milliseconds that one direction may stay open after the other has ended; then `ERR_HALF_CLOSE_TIMEOUT`. Default:
+     * no limit.
+     */
+    halfCloseTimeout?: number | undefined;
     /** Bytes already read from `a`, delivered to `b` first; counted. */
     headFromA?: Uint8Array | undefined;
     /** Bytes already read from `b`, delivered to `a` first; counted. */
@@ -216,5 +258,5 @@ declare function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transf
  */
 declare function sendFile(file: string | URL | FileHandle | number, destination: Destination, options?: SendFileOptions): Transfer;
 
-export { TransferError, capabilities, copy, relay, sendFile, stats };
+export { RateLimiter, TransferError, capabilities, copy, relay, sendFile, stats };
 export type { Capabilities, CommonOptions, CopyOptions, Destination, RelayEnd, RelayOptions, SendFileOptions, Side, Source, Stats, Traffic, TrafficResult, Transfer };

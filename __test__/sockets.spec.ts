@@ -124,17 +124,15 @@ for (const side of ['a', 'b'] as const) {
       const made = await meet();
       const failing = net.connect(port, '127.0.0.1');
       const [kept, conn] = side === 'a' ? [made.b, made.origin] : [made.a, made.client];
-      const seen = [watch(failing), watch(kept)];
+      const seen = watch(kept);
       const transfer = side === 'a' ? relay(failing, kept, { reject }) : relay(kept, failing, { reject });
       const error = reject ? await failure(t, transfer) : (await transfer).error;
       t.like(error, { code: 'ECONNREFUSED', syscall: 'connect', side, traffic: { tx: 0, rx: 0, total: 0 } });
       t.is(typeof error?.errno, 'number');
       t.like(await peer.readToEnd(conn), { bytes: 0, end: 'reset' });
-      await until('both are closed', () => seen.every(({ close }) => close === 1), Boolean);
-      t.deepEqual(
-        seen.map((of) => of.error),
-        [0, 0],
-      );
+      // Nobody listens to the errors of `failing`: Node's own one must not bring the process down.
+      await until('both are closed', () => failing.closed && kept.closed, Boolean);
+      t.deepEqual(seen.order, ['close']);
     }
   });
 

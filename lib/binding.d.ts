@@ -10,26 +10,33 @@ export declare class Dispatcher {
    */
   constructor(settled: (arg: Array<Outcome>) => void)
   /**
+   * Tells when the connection of a socket fails that no transfer uses yet.
+   *
+   * # Errors
+   * When no worker thread can be started, or the end was used before.
+   */
+  watch(id: number, end: NativeEnd): NativeTransfer
+  /**
    * Joins two sockets.
    *
    * # Errors
    * When no worker thread can be started, or an end was used before.
    */
-  relay(id: number, a: NativeEnd, b: NativeEnd, roleOfA: EndRole, roleOfB: EndRole, how: MoveSpec): NativeTransfer
+  relay(id: number, a: NativeEnd, b: NativeEnd, roleOfA: EndRole, roleOfB: EndRole, how: MoveSpec, limit?: NativeRateLimiter | undefined | null, limitOfTx?: NativeRateLimiter | undefined | null, limitOfRx?: NativeRateLimiter | undefined | null): NativeTransfer
   /**
    * Sends a file, or a part of one.
    *
    * # Errors
    * When no worker thread can be started, or an end was used before.
    */
-  sendFile(id: number, file: NativeEnd, destination: NativeEnd, what: SendFileSpec, how: MoveSpec): NativeTransfer
+  sendFile(id: number, file: NativeEnd, destination: NativeEnd, what: SendFileSpec, how: MoveSpec, limit?: NativeRateLimiter | undefined | null): NativeTransfer
   /**
    * Copies from one descriptor to another.
    *
    * # Errors
    * When no worker thread can be started, or an end was used before.
    */
-  copy(id: number, source: NativeEnd, destination: NativeEnd, what: CopySpec, how: MoveSpec): NativeTransfer
+  copy(id: number, source: NativeEnd, destination: NativeEnd, what: CopySpec, how: MoveSpec, limit?: NativeRateLimiter | undefined | null): NativeTransfer
   /** Aborts every transfer of this thread and waits a moment until their sockets are let go. */
   abortAll(): void
 }
@@ -46,6 +53,16 @@ export declare class NativeEnd {
   get appends(): boolean
   /** Closes the duplicate if no transfer has taken it. */
   release(): void
+}
+
+/** A limit on bytes per second, shared by the transfers it is given to. */
+export declare class NativeRateLimiter {
+  /** The facade has checked that the numbers are above 0. */
+  constructor(bytesPerSecond: number, burst?: number | undefined | null)
+  /** Bytes per second. */
+  get bytesPerSecond(): number
+  /** Bytes per second, above 0. */
+  set bytesPerSecond(bytesPerSecond: number)
 }
 
 /** A running transfer. */
@@ -85,7 +102,7 @@ export interface EndRole {
 
 /** Why a transfer ended before its end. */
 export interface Failure {
-  /** A reason that is not the system's: `aborted` or `truncated`. */
+  /** A reason that is not the system's: `aborted`, `truncated`, `idle` or `halfOpen`. */
   reason?: string
   /** Negative, as Node's. */
   errno?: number
@@ -106,6 +123,10 @@ export interface MoveSpec {
   zeroCopy: boolean
   /** Wanted capacity of the kernel pipe in bytes. */
   pipeSize?: number
+  /** Milliseconds that may pass without one byte moved. */
+  idleTimeout?: number
+  /** Of a relay: milliseconds one direction may stay open after the other has ended. */
+  halfCloseTimeout?: number
 }
 
 /** What the running kernel offers; see the public `capabilities()`. */

@@ -32,9 +32,9 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
   } catch (mistake) {
     return refused(mistake as Error);
   }
-  const { zeroCopy, pipeSize, endDestination, start, length, position } = settings;
+  const { how, limit, endDestination, start, length, position } = settings;
   const head = settings.head === undefined ? new Uint8Array() : Uint8Array.from(settings.head);
-  const task = new Task(settings);
+  const task = new Task('copy', settings);
   const ends = [new PreparedEnd(checked[0]), new PreparedEnd(checked[1])] as const;
   const [from, to] = ends;
   const stopAccounting: (() => void)[] = [];
@@ -58,13 +58,14 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
       endDestination: endDestination && to.socket === undefined,
       ...(length === undefined ? {} : { length: length - taken.length }),
     };
-    const how = { zeroCopy, ...(pipeSize === undefined ? {} : { pipeSize }) };
     to.writes?.hold();
-    const moved = () => task.traffic.tx;
-    if (from.socket) stopAccounting.push(account(from.socket, () => ({ read: moved(), written: 0 })));
-    if (to.socket) stopAccounting.push(account(to.socket, () => ({ read: 0, written: moved() })));
+    const written = () => task.traffic.tx;
+    // Node has counted what it had read itself.
+    const read = () => Math.max(0, written() - head.length - taken.length);
+    if (from.socket) stopAccounting.push(account(from.socket, () => ({ read: read(), written: 0 })));
+    if (to.socket) stopAccounting.push(account(to.socket, () => ({ read: 0, written: written() })));
     task.run((settled) =>
-      begin((core, id) => core.copy(id, openSource, openDestination, what, how), settled),
+      begin((core, id) => core.copy(id, openSource, openDestination, what, how, limit), settled),
     );
   });
   return task.transfer;

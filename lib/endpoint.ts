@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import { badDescriptor, invalidType, invalidValue, outOfRange } from './errors.js';
 import { isReadByTransfer } from './held-reads.js';
 import { isWrittenByTransfer } from './held-writes.js';
-import { isSame, type NativeEnd, openEnd } from './native.js';
+import { isSame, type NativeEnd, openEnd, required } from './native.js';
 import { descriptorOf, handleKind, isPlainSocket } from './plain-socket.js';
 import type { Side } from './types.js';
 
@@ -27,6 +27,7 @@ const EXPECTED = 'a net.Socket (TCP or Unix) or the number of an open descriptor
 
 /** Finds out what was passed in. Throws a caller's mistake, and has then taken nothing over. */
 export function endpoint(side: Side, value: unknown): Endpoint {
+  required();
   const fd = side === 'a' || side === 'b' ? value : descriptorIn(value);
   if (typeof fd === 'number') return { kind: 'descriptor', side, end: openDescriptor(side, fd) };
   const handle = isPlainSocket(value) ? handleKind(value) : undefined;

@@ -31,7 +31,7 @@ export class TransferError extends Error {
 
   constructor(what: string, details: Details) {
     const { code, traffic, errno, syscall, side, cause, undelivered } = details;
-    const where = side === undefined ? '' : ` on side ${side}`;
+    const where = side === undefined ? '' : ` (side ${side})`;
     const bytes = `${traffic.total} ${traffic.total === 1 ? 'byte' : 'bytes'}`;
     super(`${what}${where}, after ${bytes}`, cause === undefined ? undefined : { cause });
     this.name = code === 'ABORT_ERR' ? 'AbortError' : 'TransferError';
@@ -57,7 +57,7 @@ export interface Failure {
 
 export function systemFailure(errno: number, syscall: string, side?: Side, cause?: unknown): Failure {
   const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, 'unknown error'];
-  return { what: `${syscall} failed: ${code}, ${text},`, code, errno, syscall, side, cause };
+  return { what: `${syscall} failed: ${code}, ${text}`, code, errno, syscall, side, cause };
 }
 
 export function aborted(cause: unknown, side?: Side): Failure {

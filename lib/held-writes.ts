@@ -53,7 +53,12 @@ export class HeldWrites {
 
   /** Meets every `write` and `end` from JavaScript with `refuse`: they would get in between native bytes. */
   refuse(refuse: () => void): void {
-    this.#layCalls(refuse);
+    this.#layCalls((_call, args) => {
+      refuse();
+      const error = Object.assign(new Error('the socket belongs to a relay'), { code: 'ERR_INVALID_STATE' });
+      const callback = args.find((arg) => typeof arg === 'function') as WriteCallback | undefined;
+      if (callback !== undefined) process.nextTick(callback, error);
+    });
   }
 
   /** Keeps `write` and `end` from JavaScript waiting, until {@link hold}. */
@@ -88,11 +93,11 @@ export class HeldWrites {
     this.#shadow.lift();
   }
 
-  #layCalls(meet: (call: () => unknown) => unknown): void {
+  #layCalls(meet: (call: () => unknown, args: unknown[]) => unknown): void {
     for (const name of ['write', 'end'] as const) {
       const call = Socket.prototype[name].bind(this.#socket) as Call;
       this.#shadow.lay(name, (...args: unknown[]) => {
-        meet(() => call(...args));
+        meet(() => call(...args), args);
         return name === 'write' ? false : this.#socket;
       });
     }

@@ -1,13 +1,20 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import type * as Binding from './binding.js';
-import type { Dispatcher, NativeEnd, NativeTransfer, Outcome, Refusal } from './binding.js';
+import type * as bindingModule from './binding.js';
+import type {
+  Dispatcher,
+  NativeEnd,
+  NativeRateLimiter,
+  NativeTransfer,
+  Outcome,
+  Refusal,
+} from './binding.js';
 import type { Side } from './types.js';
 
-type Binding = typeof Binding;
+type Binding = typeof bindingModule;
 
-export type { NativeEnd, NativeTransfer, Outcome };
+export type { NativeEnd, NativeRateLimiter, NativeTransfer, Outcome };
 
 const load = createRequire(import.meta.url);
 

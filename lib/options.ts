@@ -1,20 +1,35 @@
+import type { MoveSpec } from './binding.js';
 import { invalidType, invalidValue, outOfRange } from './errors.js';
-import type { CommonOptions, CopyOptions, RelayOptions, SendFileOptions } from './types.js';
+import type { NativeRateLimiter } from './native.js';
+import { limiterOf, RateLimiter } from './rate-limiter.js';
+import type { CommonOptions, CopyOptions, RelayOptions, SendFileOptions, Traffic } from './types.js';
 
-const COMMON = ['signal', 'zeroCopy', 'pipeSize', 'reject'] as const;
+const COMMON = [
+  'signal',
+  'rateLimit',
+  'idleTimeout',
+  'onProgress',
+  'progressInterval',
+  'zeroCopy',
+  'pipeSize',
+  'reject',
+] as const;
 const COPY = [...COMMON, 'start', 'length', 'position', 'endDestination', 'head'] as const;
 const SEND_FILE = [...COMMON, 'start', 'end', 'endDestination'] as const;
-const RELAY = [...COMMON, 'headFromA', 'headFromB'] as const;
+const RELAY = [...COMMON, 'headFromA', 'headFromB', 'halfCloseTimeout'] as const;
 
 /** The common options, checked, with their defaults. */
 export interface Settings {
   signal: AbortSignal | undefined;
-  zeroCopy: boolean;
-  pipeSize: number | undefined;
+  onProgress: ((traffic: Traffic) => void) | undefined;
+  progressInterval: number;
   reject: boolean;
+  /** How bytes are moved, as the core is told. */
+  how: MoveSpec;
 }
 
 export interface CopySettings extends Settings {
+  limit: NativeRateLimiter | undefined;
   start: number | undefined;
   position: number | undefined;
   length: number | undefined;
@@ -23,12 +38,15 @@ export interface CopySettings extends Settings {
 }
 
 export interface SendFileSettings extends Settings {
+  limit: NativeRateLimiter | undefined;
   start: number | undefined;
   end: number | undefined;
   endDestination: boolean;
 }
 
 export interface RelaySettings extends Settings {
+  /** For both directions together, for what comes from a, for what comes from b. */
+  limits: [NativeRateLimiter | undefined, NativeRateLimiter | undefined, NativeRateLimiter | undefined];
   headFromA: Uint8Array | undefined;
   headFromB: Uint8Array | undefined;
 }
@@ -37,6 +55,7 @@ export function copySettings(options: CopyOptions | undefined): CopySettings {
   const known = checked(options, COPY);
   return {
     ...common(known),
+    limit: limiterOf('options.rateLimit', known.rateLimit),
     start: whole('start', known.start),
     length: whole('length', known.length),
     position: whole('position', known.position),
@@ -53,6 +72,7 @@ export function sendFileSettings(options: SendFileOptions | undefined): SendFile
   }
   return {
     ...common(known),
+    limit: limiterOf('options.rateLimit', known.rateLimit),
     start,
     end,
     endDestination: flag('endDestination', known.endDestination, false),
@@ -61,31 +81,53 @@ export function sendFileSettings(options: SendFileOptions | undefined): SendFile
 
 export function relaySettings(options: RelayOptions | undefined): RelaySettings {
   const known = checked(options, RELAY);
+  const { rateLimit } = known;
+  const each = typeof rateLimit === 'object' && rateLimit !== null && !(rateLimit instanceof RateLimiter);
+  const { tx, rx } = each ? checked(rateLimit, ['tx', 'rx'], 'options.rateLimit') : {};
+  const settings = common(known);
+  const halfCloseTimeout = milliseconds('halfCloseTimeout', known.halfCloseTimeout);
   return {
-    ...common(known),
+    ...settings,
+    how: { ...settings.how, ...(halfCloseTimeout === undefined ? {} : { halfCloseTimeout }) },
+    limits: [
+      each ? undefined : limiterOf('options.rateLimit', rateLimit),
+      limiterOf('options.rateLimit.tx', tx),
+      limiterOf('options.rateLimit.rx', rx),
+    ],
     headFromA: bytes('headFromA', known.headFromA),
     headFromB: bytes('headFromB', known.headFromB),
   };
 }
 
-function common(options: CommonOptions): Settings {
+function common(options: Omit<CommonOptions, 'rateLimit'>): Settings {
+  const pipeSize = whole('pipeSize', options.pipeSize, 1, 2 ** 31 - 1);
+  const idleTimeout = milliseconds('idleTimeout', options.idleTimeout);
   return {
     signal: signal(options.signal),
-    zeroCopy: flag('zeroCopy', options.zeroCopy, true),
-    pipeSize: whole('pipeSize', options.pipeSize, 1, 2 ** 31 - 1),
+    onProgress: callback('onProgress', options.onProgress),
+    progressInterval: milliseconds('progressInterval', options.progressInterval) ?? 1000,
     reject: flag('reject', options.reject, true),
+    how: {
+      zeroCopy: flag('zeroCopy', options.zeroCopy, true),
+      ...(pipeSize === undefined ? {} : { pipeSize }),
+      ...(idleTimeout === undefined ? {} : { idleTimeout }),
+    },
   };
 }
 
 /** An option that does not exist is a mistake: ignoring it would pass for obeying it. */
-function checked<O extends object>(options: O | undefined, known: readonly (keyof O & string)[]): Partial<O> {
+function checked<O extends object>(
+  options: O | undefined,
+  known: readonly (keyof O & string)[],
+  name = 'options',
+): Partial<O> {
   if (options === undefined) return {};
   if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw invalidType('options', 'an object', options);
+    throw invalidType(name, 'an object', options);
   }
   for (const key of Object.keys(options)) {
     if (!(known as readonly string[]).includes(key)) {
-      throw invalidValue(`options.${key}`, `is not an option. Expected one of ${known.join(', ')}`);
+      throw invalidValue(`${name}.${key}`, `is not an option. Expected one of ${known.join(', ')}`);
     }
   }
   return options;
@@ -112,6 +154,19 @@ function whole(
   if (typeof value !== 'number') throw invalidType(`options.${name}`, 'a number', value);
   if (Number.isInteger(value) && value >= least && value <= most) return value;
   throw outOfRange(`options.${name}`, `a whole number from ${least} to ${most}`, value);
+}
+
+/** What a timer of Node's can wait for. */
+function milliseconds(name: string, value: number | undefined): number | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value !== 'number') throw invalidType(`options.${name}`, 'a number', value);
+  if (value > 0 && value <= 2 ** 31 - 1) return value;
+  throw outOfRange(`options.${name}`, `a number of milliseconds above 0 and at most ${2 ** 31 - 1}`, value);
+}
+
+function callback<F>(name: string, value: F | undefined): F | undefined {
+  if (value === undefined || typeof value === 'function') return value;
+  throw invalidType(`options.${name}`, 'a function', value);
 }
 
 function bytes(name: string, value: Uint8Array | undefined): Uint8Array | undefined {

@@ -44,4 +44,8 @@ export function startWhenReady(
   for (const end of ends) {
     if (!task.isOver) end.prepare(ready, (failure) => task.fail(failure));
   }
+  const waits = !task.isOver && first.isReady !== second.isReady;
+  for (const end of ends) {
+    if (waits && end.isReady) end.guard?.((failure) => task.fail(failure));
+  }
 }

@@ -3,7 +3,7 @@ import type { Endpoint } from './endpoint.js';
 import { type Failure, systemFailure } from './errors.js';
 import { HeldReads } from './held-reads.js';
 import { HeldWrites } from './held-writes.js';
-import { type NativeEnd, openEnd } from './native.js';
+import { type NativeEnd, type NativeTransfer, openEnd, start } from './native.js';
 import { descriptorOf, handleKind } from './plain-socket.js';
 import type { Side } from './types.js';
 
@@ -14,6 +14,8 @@ export interface Preparable {
   prepare(ready: () => void, fail: (failure: Failure) => void): void;
   /** The core's own duplicate; or why there is none. */
   open(): NativeEnd | Failure;
+  /** Where the end is ready and the other one is not: watches that it stays so. */
+  guard?(fail: (failure: Failure) => void): void;
 }
 
 /** An end that is being made ready: connected, flushed, its unread bytes at hand. */
@@ -26,6 +28,7 @@ export class PreparedEnd implements Preparable {
   readonly writes: HeldWrites | undefined;
   readonly #descriptor: NativeEnd | undefined;
   readonly #listeners: [event: string, listener: () => void][] = [];
+  #watch: NativeTransfer | undefined;
   #ready = false;
 
   constructor(endpoint: Endpoint) {
@@ -57,7 +60,7 @@ export class PreparedEnd implements Preparable {
         what: 'the socket was already destroyed',
         code: 'ERR_STREAM_DESTROYED',
         side,
-        cause: socket.errored ?? undefined,
+        cause: socket.errored,
       });
       return;
     }
@@ -83,6 +86,7 @@ export class PreparedEnd implements Preparable {
   }
 
   open(): NativeEnd | Failure {
+    this.#watch?.abort();
     if (this.#descriptor !== undefined) return this.#descriptor;
     const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
     const opened = openEnd(fd ?? -1, this.side);
@@ -96,8 +100,26 @@ export class PreparedEnd implements Preparable {
     };
   }
 
-  /** Closes a duplicate that no transfer took. */
+  /**
+   * Node does not read from the socket while the other end is still connecting, so it would not see that its peer has
+   * hung up.
+   */
+  guard(fail: (failure: Failure) => void): void {
+    const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
+    const opened = fd === undefined ? undefined : openEnd(fd, this.side);
+    const end = opened?.end;
+    if (end === undefined || this.#watch !== undefined) return;
+    this.#watch = start(
+      (core, id) => core.watch(id, end),
+      ({ error }) => {
+        if (error?.errno !== undefined) fail(systemFailure(error.errno, error.syscall ?? '', this.side));
+      },
+    );
+  }
+
+  /** Ends the watch, and closes a duplicate that no transfer took. */
   release(): void {
+    this.#watch?.abort();
     this.#descriptor?.release();
   }
 

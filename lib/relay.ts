@@ -34,9 +34,9 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
   } catch (mistake) {
     return refused(mistake as Error);
   }
-  const { headFromA, headFromB, zeroCopy, pipeSize } = settings;
+  const { headFromA, headFromB, how, limits } = settings;
   const heads = { a: copyOf(headFromA), b: copyOf(headFromB) };
-  const task = new Task(settings);
+  const task = new Task('relay', settings);
   const ends = [new PreparedEnd(checked[0]), new PreparedEnd(checked[1])] as const;
   const [endOfA, endOfB] = ends;
   const stopAccounting: (() => void)[] = [];
@@ -50,15 +50,20 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
   };
   startWhenReady(task, ends, ([openA, openB]) => {
     const roles = [role(endOfA, heads.a), role(endOfB, heads.b)] as const;
-    const how = { zeroCopy, ...(pipeSize === undefined ? {} : { pipeSize }) };
-    const traffic = () => task.traffic;
+    const counts = () => task.traffic;
+    // Node has counted what it had read itself.
+    const [known, knownToo] = roles.map(({ head }) => head?.length ?? 0) as [number, number];
     if (endOfA.socket) {
-      stopAccounting.push(account(endOfA.socket, () => ({ read: traffic().tx, written: traffic().rx })));
+      const moved = () => ({ read: Math.max(0, counts().tx - known), written: counts().rx });
+      stopAccounting.push(account(endOfA.socket, moved));
     }
     if (endOfB.socket) {
-      stopAccounting.push(account(endOfB.socket, () => ({ read: traffic().rx, written: traffic().tx })));
+      const moved = () => ({ read: Math.max(0, counts().rx - knownToo), written: counts().tx });
+      stopAccounting.push(account(endOfB.socket, moved));
     }
-    task.run((settled) => start((core, id) => core.relay(id, openA, openB, ...roles, how), settled));
+    task.run((settled) =>
+      start((core, id) => core.relay(id, openA, openB, ...roles, how, ...limits), settled),
+    );
   });
   return task.transfer;
 }

@@ -34,9 +34,9 @@ export function sendFile(
     if (source !== undefined) discard(source);
     return refused(mistake as Error);
   }
-  const { zeroCopy, pipeSize, endDestination, end } = settings;
+  const { how, limit, endDestination, end } = settings;
   const start = settings.start ?? (source === undefined ? 0 : undefined);
-  const task = new Task(settings);
+  const task = new Task('sendFile', settings);
   const from =
     source === undefined
       ? new FileEnd(file as string | URL, (mistake) => task.refuse(mistake))
@@ -56,11 +56,10 @@ export function sendFile(
       ...(end === undefined ? {} : { end }),
       endDestination: endDestination && to.socket === undefined,
     };
-    const how = { zeroCopy, ...(pipeSize === undefined ? {} : { pipeSize }) };
     to.writes?.hold();
     if (to.socket) stopAccounting.push(account(to.socket, () => ({ read: 0, written: task.traffic.tx })));
     task.run((settled) =>
-      begin((core, id) => core.sendFile(id, openFile, openDestination, what, how), settled),
+      begin((core, id) => core.sendFile(id, openFile, openDestination, what, how, limit), settled),
     );
   });
   return task.transfer;

@@ -1,4 +1,6 @@
+import { AsyncResource } from 'node:async_hooks';
 import { performance } from 'node:perf_hooks';
+import { type Trace, traceStart, type TransferKind } from './diagnostics.js';
 import { aborted, type Failure, systemFailure, TransferError } from './errors.js';
 import type { NativeTransfer, Outcome } from './native.js';
 import type { Settings } from './options.js';
@@ -57,6 +59,7 @@ export class Task implements Work {
   /** Lets go of the ends; the promise settles after it. */
   release: (ending: Ending) => Promise<void> | void = () => {};
   readonly #settings: Settings;
+  readonly #trace: Trace | undefined;
   readonly #startedAt = performance.now();
   readonly #resolve: (result: TrafficResult) => void;
   readonly #reject: (error: Error) => void;
@@ -66,9 +69,13 @@ export class Task implements Work {
   #traffic: Traffic = IDLE.traffic;
   #failure: Failure | undefined;
   #over = false;
+  #report = () => {};
+  #reported = 0;
+  #timer: NodeJS.Timeout | undefined;
 
-  constructor(settings: Settings) {
+  constructor(kind: TransferKind, settings: Settings) {
     this.#settings = settings;
+    this.#trace = traceStart(kind);
     let resolve: (result: TrafficResult) => void = () => {};
     let reject: (error: Error) => void = () => {};
     const transfer = new TransferPromise((...settle) => ([resolve, reject] = settle));
@@ -119,6 +126,24 @@ export class Task implements Work {
   /** Runs in the core; `start` is told whom to report the outcome to. */
   run(start: (settled: (outcome: Outcome) => void) => NativeTransfer): void {
     this.#native = start((outcome) => void this.#finish(outcome));
+    const { onProgress, progressInterval } = this.#settings;
+    if (onProgress === undefined) return;
+    // The last call comes from the core's callback, which has no context of its own.
+    this.#report = AsyncResource.bind(() => this.#progress(onProgress));
+    this.#timer = setInterval(this.#report, progressInterval).unref();
+  }
+
+  #progress(onProgress: (traffic: Traffic) => void): void {
+    const { traffic } = this;
+    if (!this.#over && traffic.total === this.#reported) return;
+    this.#reported = traffic.total;
+    try {
+      onProgress(traffic);
+    } catch (cause) {
+      const failure: Failure = { what: 'onProgress threw', code: 'ABORT_ERR', cause };
+      if (this.#over) this.#failure ??= failure;
+      else this.fail(failure);
+    }
   }
 
   async #finish(outcome: Outcome | undefined): Promise<void> {
@@ -130,35 +155,41 @@ export class Task implements Work {
     }
     this.#over = true;
     this.#forgetSignal();
+    clearInterval(this.#timer);
+    this.#report();
     const failure = this.#failure;
     await this.release({ failure, outcome });
     if (this.#mistake !== undefined) {
+      this.#trace?.failed(this.#mistake);
       this.#reject(this.#mistake);
       return;
     }
     const error =
       failure === undefined ? null : new TransferError(failure.what, { ...failure, traffic: this.traffic });
-    if (error !== null && this.#settings.reject) {
-      this.#reject(error);
-      return;
-    }
     const durationMs = performance.now() - this.#startedAt;
-    this.#resolve({
-      ...this.#traffic,
-      zeroCopy: outcome?.zeroCopy ?? 0,
-      durationMs,
-      engine: 'native',
-      error,
-    });
+    const zeroCopy = outcome?.zeroCopy ?? 0;
+    const result: TrafficResult = { ...this.#traffic, zeroCopy, durationMs, engine: 'native', error };
+    if (error === null) this.#trace?.ended(result);
+    else this.#trace?.failed(error, result);
+    if (error !== null && this.#settings.reject) this.#reject(error);
+    else this.#resolve(result);
   }
 }
 
 function reported({ reason, errno, syscall, side }: NonNullable<Outcome['error']>): Failure {
   if (reason === 'truncated') {
     return {
-      what: 'the file became shorter while it was sent,',
+      what: 'the file became shorter while it was sent',
       code: 'ERR_SOURCE_TRUNCATED',
       side: 'source',
+    };
+  }
+  if (reason === 'idle') return { what: 'no byte moved in time', code: 'ERR_IDLE_TIMEOUT' };
+  if (reason === 'halfOpen') {
+    return {
+      what: 'the other direction has ended and this one did not in time',
+      code: 'ERR_HALF_CLOSE_TIMEOUT',
+      side: side as Side,
     };
   }
   if (errno === undefined || syscall === undefined) return aborted(undefined);

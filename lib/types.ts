@@ -1,6 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import type { TransferError } from './errors.js';
+import type { RateLimiter } from './rate-limiter.js';
 
 /** The end of a transfer that something is said about. */
 export type Side = 'source' | 'destination' | 'a' | 'b';
@@ -71,6 +72,20 @@ export interface CommonOptions {
    * transfer can still change what arrives.
    */
   zeroCopy?: boolean | undefined;
+  /**
+   * Bytes per second, above 0: of this transfer, or, as a {@link RateLimiter}, of all that share it. Waiting happens
+   * before reading, so that backpressure reaches the sender. Default: no limit.
+   */
+  rateLimit?: number | RateLimiter | undefined;
+  /**
+   * Milliseconds that may pass without one byte moved in any direction; then `ERR_IDLE_TIMEOUT`. Waiting for a
+   * limiter is not idleness. Default: no limit.
+   */
+  idleTimeout?: number | undefined;
+  /** Called with the counts while bytes move, and a last time before the transfer settles. */
+  onProgress?: ((traffic: Traffic) => void) | undefined;
+  /** Milliseconds between calls of `onProgress`. Default 1000. */
+  progressInterval?: number | undefined;
   /** Wanted capacity of the kernel pipe in bytes, rounded and capped by the kernel. */
   pipeSize?: number | undefined;
   /** `false`: resolve with a result that holds `error` instead of rejecting. Default `true`. */
@@ -108,7 +123,14 @@ export interface SendFileOptions extends CommonOptions {
   endDestination?: boolean | undefined;
 }
 
-export interface RelayOptions extends CommonOptions {
+export interface RelayOptions extends Omit<CommonOptions, 'rateLimit'> {
+  /** As for every transfer, both directions together; or for each direction by itself. */
+  rateLimit?: number | RateLimiter | { tx?: number | RateLimiter; rx?: number | RateLimiter } | undefined;
+  /**
+   * Milliseconds that one direction may stay open after the other has ended; then `ERR_HALF_CLOSE_TIMEOUT`. Default:
+   * no limit.
+   */
+  halfCloseTimeout?: number | undefined;
   /** Bytes already read from `a`, delivered to `b` first; counted. */
   headFromA?: Uint8Array | undefined;
   /** Bytes already read from `b`, delivered to `a` first; counted. */

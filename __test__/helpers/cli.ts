@@ -28,7 +28,8 @@ export interface ConnectionEvent {
 export async function runCli(
   ...args: string[]
 ): Promise<{ status: number | null; stdout: string; stderr: string }> {
-  const child = spawn(process.execPath, [MAIN, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  const limit = { timeout: PATIENCE_MS, killSignal: 'SIGKILL' } as const;
+  const child = spawn(process.execPath, [MAIN, ...args], { ...limit, stdio: ['ignore', 'pipe', 'pipe'] });
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
   return { status: child.exitCode, stdout, stderr };
 }

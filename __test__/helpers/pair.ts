@@ -59,7 +59,7 @@ export async function crossing(
     originPath === undefined ? { port: 0, tuning } : { path: originPath, tuning },
   );
 
-  return async () => {
+  async function meet(): Promise<Pair> {
     const [[a], { conn: client }] = await Promise.all([
       once(server, 'connection') as Promise<[net.Socket]>,
       peer.connect({ ...nodeAddress, tuning: options.client ?? {} }),
@@ -71,6 +71,14 @@ export async function crossing(
     }
     const [{ conn: origin }] = await Promise.all([peer.accept(listener), once(b, 'connect')]);
     return { a, b, client, origin };
+  }
+
+  // One after the other: nothing else tells which accepted socket belongs to which connect.
+  let last: Promise<unknown> = Promise.resolve();
+  return () => {
+    const made = last.then(meet);
+    last = made.catch(() => {});
+    return made;
   };
 }
 

@@ -1,8 +1,9 @@
 // A raw stream peer in a process of its own, for what Node cannot do to a socket: resets, out-of-band bytes, small
 // buffers, an exact end. Its commands are those of crates/testpeer.
-import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process';
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 import type { ExecutionContext } from 'ava';
@@ -68,15 +69,15 @@ interface Pending {
 }
 
 export class Peer {
-  readonly #process: ChildProcessWithoutNullStreams;
+  readonly #process: ChildProcessByStdio<Writable, Readable, null>;
   readonly #pending = new Map<number, Pending>();
   #last = 0;
   #ended = false;
 
-  private constructor(child: ChildProcessWithoutNullStreams) {
+  private constructor(child: ChildProcessByStdio<Writable, Readable, null>) {
     this.#process = child;
     createInterface({ input: child.stdout }).on('line', (line) => this.#settle(JSON.parse(line) as Answer));
-    child.stderr.pipe(process.stderr);
+    child.stdin.once('error', (error) => this.#fail(error));
     child.once('error', (error) => this.#fail(error));
     child.once('close', (code, signal) =>
       this.#fail(new Error(`the peer ended: ${signal ?? `status ${code}`}`)),
@@ -88,7 +89,7 @@ export class Peer {
     if (!existsSync(BINARY)) {
       throw new Error(`${BINARY} is missing: run \`cargo build -p fdsplice-testpeer\` first`);
     }
-    const child = spawn(BINARY, [], { stdio: 'pipe' });
+    const child = spawn(BINARY, [], { stdio: ['pipe', 'pipe', 'inherit'] });
     t.teardown(() => child.kill('SIGKILL'));
     return new Peer(child);
   }

@@ -1,8 +1,10 @@
 //! JavaScript values ↔ the core's types.
 
+use std::time::Duration;
+
 use fdsplice::{
-    CopyOptions, Endpoint, EndpointError, Kind, Reason, RelayOptions, SendFileOptions,
-    TrafficResult,
+    CopyOptions, Endpoint, EndpointError, Kind, RateLimiter, Reason, RelayOptions, SendFileOptions,
+    TrafficResult, TransferError,
 };
 use napi::bindgen_prelude::{Buffer, Error, Result, Uint8Array};
 use napi_derive::napi;
@@ -95,6 +97,55 @@ pub struct MoveSpec {
     pub zero_copy: bool,
     /// Wanted capacity of the kernel pipe in bytes.
     pub pipe_size: Option<u32>,
+    /// Milliseconds that may pass without one byte moved.
+    pub idle_timeout: Option<f64>,
+    /// Of a relay: milliseconds one direction may stay open after the other has ended.
+    pub half_close_timeout: Option<f64>,
+}
+
+impl MoveSpec {
+    fn idle_timeout(&self) -> Option<Duration> {
+        self.idle_timeout.map(milliseconds)
+    }
+}
+
+/// Who shares which limiter: `both` for a transfer as a whole, or else one a direction.
+pub(crate) struct Limits<'a> {
+    pub(crate) both: Option<&'a NativeRateLimiter>,
+    pub(crate) tx: Option<&'a NativeRateLimiter>,
+    pub(crate) rx: Option<&'a NativeRateLimiter>,
+}
+
+/// A limit on bytes per second, shared by the transfers it is given to.
+#[napi]
+pub struct NativeRateLimiter {
+    limiter: RateLimiter,
+}
+
+#[napi]
+impl NativeRateLimiter {
+    /// The facade has checked that the numbers are above 0.
+    #[napi(constructor)]
+    pub fn new(bytes_per_second: f64, burst: Option<f64>) -> Self {
+        let limiter = RateLimiter::new(bytes_per_second);
+        let limiter = match burst {
+            Some(bytes) => limiter.burst(bytes),
+            None => limiter,
+        };
+        Self { limiter }
+    }
+
+    /// Bytes per second.
+    #[napi(getter)]
+    pub fn bytes_per_second(&self) -> f64 {
+        self.limiter.bytes_per_second()
+    }
+
+    /// Bytes per second, above 0.
+    #[napi(setter)]
+    pub fn set_bytes_per_second(&self, bytes_per_second: f64) {
+        self.limiter.set_bytes_per_second(bytes_per_second);
+    }
 }
 
 /// What only a copy can be told.
@@ -150,7 +201,7 @@ pub(crate) fn refusal(error: EndpointError) -> Refusal {
 /// Why a transfer ended before its end.
 #[napi(object)]
 pub struct Failure {
-    /// A reason that is not the system's: `aborted` or `truncated`.
+    /// A reason that is not the system's: `aborted`, `truncated`, `idle` or `halfOpen`.
     pub reason: Option<String>,
     /// Negative, as Node's.
     pub errno: Option<i32>,
@@ -160,6 +211,25 @@ pub struct Failure {
     pub side: Option<String>,
     /// Bytes taken from the source that the destination did not accept.
     pub undelivered: Option<Buffer>,
+}
+
+impl Failure {
+    fn new(error: TransferError) -> Self {
+        let (reason, system) = match error.reason {
+            Reason::System { errno, syscall } => (None, Some((errno, syscall))),
+            Reason::SourceTruncated => (Some("truncated"), None),
+            Reason::IdleTimeout => (Some("idle"), None),
+            Reason::HalfCloseTimeout => (Some("halfOpen"), None),
+            _ => (Some("aborted"), None),
+        };
+        Self {
+            reason: reason.map(str::to_owned),
+            errno: system.map(|(errno, _)| -errno.raw_os_error()),
+            syscall: system.map(|(_, syscall)| syscall.to_owned()),
+            side: error.side.map(|side| side.as_str().to_owned()),
+            undelivered: (!error.undelivered.is_empty()).then(|| Buffer::from(error.undelivered)),
+        }
+    }
 }
 
 /// How a transfer ended.
@@ -182,6 +252,19 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// Of a watch, which moves nothing.
+    pub(crate) fn of_watch(id: u32, failure: Option<TransferError>) -> Self {
+        Self {
+            id,
+            tx: 0.0,
+            rx: 0.0,
+            zero_copy: 0.0,
+            a_ended: false,
+            b_ended: false,
+            error: failure.map(Failure::new),
+        }
+    }
+
     #[allow(
         clippy::cast_precision_loss,
         reason = "JavaScript numbers; exact up to 2^53"
@@ -194,21 +277,7 @@ impl Outcome {
             zero_copy: result.zero_copy as f64,
             a_ended: result.a_ended,
             b_ended: result.b_ended,
-            error: result.error.map(|error| {
-                let (reason, system) = match error.reason {
-                    Reason::System { errno, syscall } => (None, Some((errno, syscall))),
-                    Reason::SourceTruncated => (Some("truncated"), None),
-                    _ => (Some("aborted"), None),
-                };
-                Failure {
-                    reason: reason.map(str::to_owned),
-                    errno: system.map(|(errno, _)| -errno.raw_os_error()),
-                    syscall: system.map(|(_, syscall)| syscall.to_owned()),
-                    side: error.side.map(|side| side.as_str().to_owned()),
-                    undelivered: (!error.undelivered.is_empty())
-                        .then(|| Buffer::from(error.undelivered)),
-                }
-            }),
+            error: result.error.map(Failure::new),
         }
     }
 }
@@ -217,18 +286,38 @@ fn head(head: Option<&Uint8Array>) -> Vec<u8> {
     head.map(|head| head.to_vec()).unwrap_or_default()
 }
 
-pub(crate) fn relay_options(a: &EndRole, b: &EndRole, how: &MoveSpec) -> RelayOptions {
-    let options = RelayOptions::new()
+pub(crate) fn relay_options(
+    a: &EndRole,
+    b: &EndRole,
+    how: &MoveSpec,
+    limits: &Limits<'_>,
+) -> RelayOptions {
+    let mut options = RelayOptions::new()
         .head_from_a(head(a.head.as_ref()))
         .head_from_b(head(b.head.as_ref()))
         .zero_copy(how.zero_copy);
-    match how.pipe_size {
-        Some(bytes) => options.pipe_size(bytes as usize),
-        None => options,
+    if let Some(bytes) = how.pipe_size {
+        options = options.pipe_size(bytes as usize);
+    }
+    if let Some(timeout) = how.idle_timeout() {
+        options = options.idle_timeout(timeout);
+    }
+    if let Some(timeout) = how.half_close_timeout {
+        options = options.half_close_timeout(milliseconds(timeout));
+    }
+    let limiter = |limit: Option<&NativeRateLimiter>| limit.map(|limit| limit.limiter.clone());
+    match (limiter(limits.both), limiter(limits.tx), limiter(limits.rx)) {
+        (Some(both), _, _) => options.rate_limit(both),
+        (None, None, None) => options,
+        (None, tx, rx) => options.rate_limits(tx, rx),
     }
 }
 
-pub(crate) fn copy_options(what: &CopySpec, how: &MoveSpec) -> CopyOptions {
+pub(crate) fn copy_options(
+    what: &CopySpec,
+    how: &MoveSpec,
+    limit: Option<&NativeRateLimiter>,
+) -> CopyOptions {
     let mut options = CopyOptions::new()
         .head(head(what.head.as_ref()))
         .end_destination(what.end_destination)
@@ -245,10 +334,20 @@ pub(crate) fn copy_options(what: &CopySpec, how: &MoveSpec) -> CopyOptions {
     if let Some(length) = what.length {
         options = options.length(whole(length));
     }
+    if let Some(timeout) = how.idle_timeout() {
+        options = options.idle_timeout(timeout);
+    }
+    if let Some(limit) = limit {
+        options = options.rate_limit(limit.limiter.clone());
+    }
     options
 }
 
-pub(crate) fn send_file_options(what: &SendFileSpec, how: &MoveSpec) -> SendFileOptions {
+pub(crate) fn send_file_options(
+    what: &SendFileSpec,
+    how: &MoveSpec,
+    limit: Option<&NativeRateLimiter>,
+) -> SendFileOptions {
     let mut options = SendFileOptions::new()
         .end_destination(what.end_destination)
         .zero_copy(how.zero_copy);
@@ -258,7 +357,17 @@ pub(crate) fn send_file_options(what: &SendFileSpec, how: &MoveSpec) -> SendFile
     if let Some(end) = what.end {
         options = options.end(whole(end));
     }
+    if let Some(timeout) = how.idle_timeout() {
+        options = options.idle_timeout(timeout);
+    }
+    if let Some(limit) = limit {
+        options = options.rate_limit(limit.limiter.clone());
+    }
     options
+}
+
+fn milliseconds(number: f64) -> Duration {
+    Duration::from_secs_f64(number / 1000.0)
 }
 
 #[allow(

@@ -4,15 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use fdsplice::{Control, TrafficResult, copy, relay, send_file};
+use fdsplice::{Control, Side, TrafficResult, copy, relay, send_file, watch};
 use napi::bindgen_prelude::{Env, Function, Result};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Error, Status};
 use napi_derive::napi;
+use tokio::runtime::Handle;
 
 use crate::convert::{
-    CopySpec, EndRole, MoveSpec, NativeEnd, Outcome, SendFileSpec, copy_options, relay_options,
-    send_file_options,
+    CopySpec, EndRole, Limits, MoveSpec, NativeEnd, NativeRateLimiter, Outcome, SendFileSpec,
+    copy_options, relay_options, send_file_options,
 };
 use crate::registry::{self, Entry};
 use crate::runtime::worker;
@@ -82,12 +83,32 @@ impl Dispatcher {
         })
     }
 
+    /// Tells when the connection of a socket fails that no transfer uses yet.
+    ///
+    /// # Errors
+    /// When no worker thread can be started, or the end was used before.
+    #[napi]
+    pub fn watch(&self, id: u32, end: &mut NativeEnd) -> Result<NativeTransfer> {
+        let socket = end.take_borrowed()?;
+        let control = Control::new();
+        let watching = watch(socket, Side::A, control.clone());
+        let settled = Arc::clone(&self.settled);
+        spawner()?.spawn(async move {
+            settled.push(Outcome::of_watch(id, watching.await));
+        });
+        Ok(NativeTransfer { control })
+    }
+
     /// Joins two sockets.
     ///
     /// # Errors
     /// When no worker thread can be started, or an end was used before.
     #[napi]
-    #[allow(clippy::needless_pass_by_value, reason = "napi hands arguments over")]
+    #[allow(
+        clippy::needless_pass_by_value,
+        clippy::too_many_arguments,
+        reason = "napi hands arguments over, and classes only as arguments"
+    )]
     pub fn relay(
         &self,
         id: u32,
@@ -96,9 +117,17 @@ impl Dispatcher {
         role_of_a: EndRole,
         role_of_b: EndRole,
         how: MoveSpec,
+        limit: Option<&NativeRateLimiter>,
+        limit_of_tx: Option<&NativeRateLimiter>,
+        limit_of_rx: Option<&NativeRateLimiter>,
     ) -> Result<NativeTransfer> {
         let control = Control::new();
-        let options = relay_options(&role_of_a, &role_of_b, &how).control(control.clone());
+        let limits = Limits {
+            both: limit,
+            tx: limit_of_tx,
+            rx: limit_of_rx,
+        };
+        let options = relay_options(&role_of_a, &role_of_b, &how, &limits).control(control.clone());
         let (a, b) = (a.take(&role_of_a)?, b.take(&role_of_b)?);
         self.start(id, control, relay(a, b, options))
     }
@@ -116,9 +145,10 @@ impl Dispatcher {
         destination: &mut NativeEnd,
         what: SendFileSpec,
         how: MoveSpec,
+        limit: Option<&NativeRateLimiter>,
     ) -> Result<NativeTransfer> {
         let control = Control::new();
-        let options = send_file_options(&what, &how).control(control.clone());
+        let options = send_file_options(&what, &how, limit).control(control.clone());
         let (file, destination) = (file.take_borrowed()?, destination.take_borrowed()?);
         self.start(id, control, send_file(file, destination, options))
     }
@@ -136,9 +166,10 @@ impl Dispatcher {
         destination: &mut NativeEnd,
         what: CopySpec,
         how: MoveSpec,
+        limit: Option<&NativeRateLimiter>,
     ) -> Result<NativeTransfer> {
         let control = Control::new();
-        let options = copy_options(&what, &how).control(control.clone());
+        let options = copy_options(&what, &how, limit).control(control.clone());
         let (source, destination) = (source.take_borrowed()?, destination.take_borrowed()?);
         self.start(id, control, copy(source, destination, options))
     }
@@ -155,7 +186,7 @@ impl Dispatcher {
         control: Control,
         transfer: impl Future<Output = TrafficResult> + Send + 'static,
     ) -> Result<NativeTransfer> {
-        let worker = worker().map_err(|error| Error::from_reason(error.to_string()))?;
+        let worker = spawner()?;
         let entry = Entry::begin(self.environment, control.clone());
         let settled = Arc::clone(&self.settled);
         worker.spawn(async move {
@@ -165,6 +196,10 @@ impl Dispatcher {
         });
         Ok(NativeTransfer { control })
     }
+}
+
+fn spawner() -> Result<Handle> {
+    worker().map_err(|error| Error::from_reason(error.to_string()))
 }
 
 /// A running transfer.

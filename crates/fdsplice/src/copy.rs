@@ -3,21 +3,41 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tracing::Instrument;
 
+use crate::deadline::IdleTimer;
 use crate::direction::{Direction, End, Fault, Plan, Route};
 use crate::endpoint::{Endpoint, Role};
-use crate::error::{Side, TransferError};
+use crate::error::{Reason, Side, TransferError};
 use crate::file_copy::{self, Handle, Stop};
+use crate::rate::{RateLimiter, Throttle};
 use crate::traffic::{Control, TrafficResult};
+
+/// What a copy must keep to.
+#[derive(Debug, Default)]
+pub(crate) struct Bounds {
+    pub(crate) limiter: Option<RateLimiter>,
+    pub(crate) idle_timeout: Option<Duration>,
+}
+
+impl Bounds {
+    pub(crate) fn start(self) -> (Option<Throttle>, Option<IdleTimer>) {
+        (
+            self.limiter.map(Throttle::new),
+            self.idle_timeout.map(IdleTimer::new),
+        )
+    }
+}
 
 /// Options of [`copy`].
 #[derive(Debug, Default)]
 pub struct CopyOptions {
     plan: Plan,
+    bounds: Bounds,
     control: Control,
 }
 
@@ -80,6 +100,22 @@ impl CopyOptions {
         self
     }
 
+    /// Limits the bytes per second. Waiting happens before reading, so that backpressure reaches
+    /// the sender.
+    #[must_use]
+    pub fn rate_limit(mut self, limiter: RateLimiter) -> Self {
+        self.bounds.limiter = Some(limiter);
+        self
+    }
+
+    /// How long may pass without one byte moved; waiting for a limiter does not count. Then the
+    /// transfer fails with [`Reason::IdleTimeout`](crate::Reason::IdleTimeout).
+    #[must_use]
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.bounds.idle_timeout = Some(limit);
+        self
+    }
+
     /// The handle by which the copy is watched and aborted.
     #[must_use]
     pub fn control(mut self, control: Control) -> Self {
@@ -108,12 +144,12 @@ impl CopyOptions {
 /// end a copy early. File input and output stop after the current call, of at most 1 MiB.
 ///
 /// # Panics
-/// Outside a tokio runtime that has I/O enabled.
+/// Outside a tokio runtime that has I/O and time enabled.
 pub async fn copy(source: Endpoint, destination: Endpoint, options: CopyOptions) -> TrafficResult {
     let span = tracing::debug_span!("copy",
         source = ?source.kind(), destination = ?destination.kind());
     async move {
-        let result = run(source, destination, options.plan, options.control).await;
+        let result = run(source, destination, options.plan, options.bounds, options.control).await;
         tracing::debug!(tx = result.tx, zero_copy = result.zero_copy, error = ?result.error, "ended");
         result
     }
@@ -125,6 +161,7 @@ pub(crate) async fn run(
     source: Endpoint,
     destination: Endpoint,
     plan: Plan,
+    bounds: Bounds,
     control: Control,
 ) -> TrafficResult {
     let (outcome, undelivered, a_ended) = match open(source, destination) {
@@ -136,16 +173,15 @@ pub(crate) async fn run(
                 destination: &destination,
                 counter: control.tx(),
             };
-            let outcome = transfer(&mut direction, route, &control).await;
+            let outcome = transfer(&mut direction, route, bounds, &control).await;
             let ended = direction.source_ended();
             (outcome, direction.into_undelivered(), ended)
         }
         Ok((source, destination)) => {
             let (outcome, undelivered, ended) =
-                file_copy::run(source, destination, plan, &control).await;
+                file_copy::run(source, destination, plan, bounds, &control).await;
             let outcome = outcome.map_err(|stop| match stop {
-                Stop::Aborted => TransferError::aborted(),
-                Stop::Truncated => TransferError::truncated(),
+                Stop::Other(reason, side) => TransferError::other(reason, side),
                 Stop::Failed(fault) => failed(fault),
             });
             (outcome, undelivered, ended)
@@ -192,22 +228,34 @@ fn failed(
 async fn transfer(
     direction: &mut Direction,
     route: Route<'_>,
+    bounds: Bounds,
     control: &Control,
 ) -> Result<(), TransferError> {
+    let (mut throttle, mut idle) = bounds.start();
     // A source's error is met in order by reading it; a destination's might never be met while the
     // source is silent.
     let mut urgent = pin!(route.source.watch(Interest::PRIORITY));
     let mut refused = pin!(route.destination.watch(Interest::ERROR));
     poll_fn(|cx| {
         if control.poll_aborted(cx) {
-            return Poll::Ready(Err(TransferError::aborted()));
+            return Poll::Ready(Err(TransferError::other(Reason::Aborted, None)));
         }
         let _ = urgent.as_mut().poll(cx);
         if let Poll::Ready(errno) = refused.as_mut().poll(cx) {
             let error = TransferError::system(errno, "epoll_wait", Side::Destination);
             return Poll::Ready(Err(error));
         }
-        direction.poll(cx, route).map_err(failed)
+        let limit = throttle.as_mut().map(|throttle| (throttle, 0));
+        if let Poll::Ready(outcome) = direction.poll(cx, route, limit) {
+            return Poll::Ready(outcome.map_err(failed));
+        }
+        let waiting = throttle.as_ref().is_some_and(Throttle::is_waiting);
+        if let Some(idle) = &mut idle
+            && idle.poll_expired(cx, control.traffic().tx, waiting)
+        {
+            return Poll::Ready(Err(TransferError::other(Reason::IdleTimeout, None)));
+        }
+        Poll::Pending
     })
     .await
 }

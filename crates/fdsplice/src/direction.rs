@@ -10,6 +10,7 @@ use crate::endpoint::Kind;
 use crate::engine::splice::At;
 use crate::engine::{read_write, readiness, splice};
 use crate::pipe::Lease;
+use crate::rate::Throttle;
 use crate::stream::{Ready, Stream};
 use crate::traffic::Counter;
 
@@ -58,6 +59,9 @@ pub(crate) struct Route<'a> {
     pub(crate) destination: &'a Stream,
     pub(crate) counter: Counter<'a>,
 }
+
+/// A limit on what a direction takes from its source, and which of its users the direction is.
+pub(crate) type Limit<'a> = (&'a mut Throttle, usize);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -168,6 +172,22 @@ impl Direction {
         &mut self,
         cx: &mut Context<'_>,
         route: Route<'_>,
+        limit: Option<Limit<'_>>,
+    ) -> Poll<Result<(), Fault>> {
+        self.poll_moving(cx, route, limit).map_err(|fault| {
+            let errno = match fault.end {
+                End::Source => fault.errno,
+                End::Destination => route.destination.explain(fault.errno),
+            };
+            Fault { errno, ..fault }
+        })
+    }
+
+    fn poll_moving(
+        &mut self,
+        cx: &mut Context<'_>,
+        route: Route<'_>,
+        mut limit: Option<Limit<'_>>,
     ) -> Poll<Result<(), Fault>> {
         let mut quantum = QUANTUM;
         loop {
@@ -193,13 +213,26 @@ impl Direction {
                 return Poll::Pending;
             };
             let mut ready = ready.map_err(Fault::source("epoll_wait"))?;
+            // Before reading: what is not read keeps its sender waiting.
+            let allowed = match &mut limit {
+                None => Poll::Ready(u64::MAX),
+                Some((throttle, who)) => throttle.poll_piece(cx, *who),
+            };
+            let Poll::Ready(allowed) = allowed else {
+                self.lease = None;
+                return Poll::Pending;
+            };
+            let most = usize::try_from(self.remaining.min(allowed)).unwrap_or(usize::MAX);
             let taken = if self.pipes == Pipes::OfAnEnd {
                 let mut writable = ready!(route.destination.poll_writable(cx))
                     .map_err(Fault::destination("epoll_wait"))?;
-                self.pass(route, &mut ready, &mut writable)?
+                self.pass(route, &mut ready, &mut writable, most)?
             } else {
-                self.pull(route, Some(&mut ready))?
+                self.pull(route, Some(&mut ready), most)?
             };
+            if let Some((throttle, who)) = &mut limit {
+                throttle.used(*who, taken as u64);
+            }
             quantum = quantum.saturating_sub(taken as u64);
         }
     }
@@ -218,7 +251,7 @@ impl Direction {
         while quantum > 0 {
             ready!(self.poll_push(cx, route))?;
             let taken = match self.phase {
-                Phase::Open => self.pull(route, None).unwrap_or(0),
+                Phase::Open => self.pull(route, None, usize::MAX).unwrap_or(0),
                 Phase::Draining | Phase::Ended => 0,
             };
             if taken == 0 {
@@ -292,29 +325,33 @@ impl Direction {
     }
 
     /// Takes bytes from the source once; 0 when there were none to take or the end was met.
-    fn pull(&mut self, route: Route<'_>, ready: Option<&mut Ready<'_>>) -> Result<usize, Fault> {
-        if self.wants_pipe() {
-            let most = usize::try_from(self.remaining).unwrap_or(usize::MAX);
-            if let Some(lease) = &mut self.lease {
-                match splice::fill(At(route.source.as_fd(), None), lease, most) {
-                    Err(Errno::AGAIN) if !route.source.urgent() => {
-                        if let Some(ready) = ready {
-                            ready.clear_ready();
-                        }
-                        return Ok(0);
+    fn pull(
+        &mut self,
+        route: Route<'_>,
+        ready: Option<&mut Ready<'_>>,
+        most: usize,
+    ) -> Result<usize, Fault> {
+        if self.wants_pipe()
+            && let Some(lease) = &mut self.lease
+        {
+            match splice::fill(At(route.source.as_fd(), None), lease, most) {
+                Err(Errno::AGAIN) if !route.source.urgent() => {
+                    if let Some(ready) = ready {
+                        ready.clear_ready();
                     }
-                    // Ambiguous: the recv below tells what it means.
-                    Ok(0) | Err(Errno::AGAIN) => {}
-                    Ok(taken) => {
-                        self.taken(taken);
-                        return Ok(taken);
-                    }
-                    Err(errno) if splice::is_unsupported(errno) => self.pipes = Pipes::None,
-                    Err(errno) => return Err(Fault::source("splice")(errno)),
+                    return Ok(0);
                 }
+                // Ambiguous: the recv below tells what it means.
+                Ok(0) | Err(Errno::AGAIN) => {}
+                Ok(taken) => {
+                    self.taken(taken);
+                    return Ok(taken);
+                }
+                Err(errno) if splice::is_unsupported(errno) => self.pipes = Pipes::None,
+                Err(errno) => return Err(Fault::source("splice")(errno)),
             }
         }
-        self.pull_through_buffer(route, ready)
+        self.pull_through_buffer(route, ready, most)
     }
 
     /// Source → destination by one splice, one of them a pipe.
@@ -323,11 +360,11 @@ impl Direction {
         route: Route<'_>,
         readable: &mut Ready<'_>,
         writable: &mut Ready<'_>,
+        most: usize,
     ) -> Result<usize, Fault> {
         let (source, destination) = (route.source.as_fd(), route.destination.as_fd());
-        let most = usize::try_from(self.remaining).unwrap_or(usize::MAX);
         match splice::direct(At(source, None), At(destination, None), most) {
-            Ok(0) => self.pull_through_buffer(route, Some(readable)),
+            Ok(0) => self.pull_through_buffer(route, Some(readable), most),
             Ok(passed) => {
                 self.taken(passed);
                 route.counter.add(passed, true);
@@ -343,13 +380,13 @@ impl Direction {
                     writable.clear_ready();
                 }
                 if can_read && can_write && route.source.urgent() {
-                    return self.pull_through_buffer(route, Some(readable));
+                    return self.pull_through_buffer(route, Some(readable), most);
                 }
                 Ok(0)
             }
             Err(errno) if splice::is_unsupported(errno) => {
                 self.pipes = Pipes::None;
-                self.pull_through_buffer(route, Some(readable))
+                self.pull_through_buffer(route, Some(readable), most)
             }
             // Into a pipe, only a missing reader is the pipe's own failure.
             Err(errno) if errno != Errno::PIPE && route.destination.is_pipe() => {
@@ -363,12 +400,11 @@ impl Direction {
         &mut self,
         route: Route<'_>,
         ready: Option<&mut Ready<'_>>,
+        most: usize,
     ) -> Result<usize, Fault> {
         let (source, destination) = (route.source.endpoint(), route.destination.endpoint());
         read_write::with_buffer(|buffer| {
-            let most = usize::try_from(self.remaining)
-                .unwrap_or(usize::MAX)
-                .min(buffer.len());
+            let most = most.min(buffer.len());
             let received = match read_write::take(source, None, &mut buffer[..most]) {
                 Ok(0) => {
                     self.source_ended = true;

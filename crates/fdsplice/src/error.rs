@@ -45,6 +45,11 @@ pub enum Reason {
     Aborted,
     /// The file became shorter while it was sent.
     SourceTruncated,
+    /// No byte moved for as long as was allowed.
+    IdleTimeout,
+    /// One direction stayed open after the other had ended for longer than was allowed; the side is
+    /// the one that has not ended.
+    HalfCloseTimeout,
 }
 
 /// The failure of a transfer; the counts stand beside it in
@@ -71,18 +76,10 @@ impl TransferError {
         }
     }
 
-    pub(crate) fn truncated() -> Self {
+    pub(crate) fn other(reason: Reason, side: Option<Side>) -> Self {
         Self {
-            reason: Reason::SourceTruncated,
-            side: Some(Side::Source),
-            undelivered: Vec::new(),
-        }
-    }
-
-    pub(crate) fn aborted() -> Self {
-        Self {
-            reason: Reason::Aborted,
-            side: None,
+            reason,
+            side,
             undelivered: Vec::new(),
         }
     }
@@ -94,6 +91,8 @@ impl fmt::Display for TransferError {
             Reason::System { errno, syscall } => write!(f, "{syscall} failed: {errno}")?,
             Reason::Aborted => f.write_str("aborted")?,
             Reason::SourceTruncated => f.write_str("the file became shorter")?,
+            Reason::IdleTimeout => f.write_str("no byte moved in time")?,
+            Reason::HalfCloseTimeout => f.write_str("half open for too long")?,
         }
         match self.side {
             Some(side) => write!(f, " (side {})", side.as_str()),

@@ -14,9 +14,12 @@ use rustix::io::{Errno, retry_on_intr};
 use tokio::io::Interest;
 use tokio::task::spawn_blocking;
 
+use crate::copy::Bounds;
 use crate::direction::{End, Fault, Plan};
 use crate::endpoint::Endpoint;
+use crate::error::{Reason, Side};
 use crate::file_job::{FileJob, Step};
+use crate::rate::Throttle;
 use crate::stream::Stream;
 use crate::traffic::Control;
 
@@ -64,9 +67,7 @@ impl Handle {
 
 /// What ended a copy.
 pub(crate) enum Stop {
-    Aborted,
-    /// The file has become shorter than it was at the start.
-    Truncated,
+    Other(Reason, Option<Side>),
     Failed(Fault),
 }
 
@@ -75,52 +76,82 @@ pub(crate) async fn run(
     source: Handle,
     destination: Handle,
     plan: Plan,
+    bounds: Bounds,
     control: &Control,
 ) -> (Result<(), Stop>, Vec<u8>, bool) {
     let pass_end_on = plan.pass_end_on;
+    let (mut throttle, mut idle) = bounds.start();
     let mut job = FileJob::new(source.clone(), destination.clone(), plan, control.clone());
     let mut urgent = pin!(watch(&source, Interest::PRIORITY));
     let mut refused = pin!(watch(&destination, Interest::ERROR));
+    let mut waiting = None;
     let outcome = loop {
-        let (given_back, step) = in_background(job).await;
+        let ready = poll_fn(|cx| {
+            if control.poll_aborted(cx) {
+                return Poll::Ready(Err(Stop::Other(Reason::Aborted, None)));
+            }
+            let _ = urgent.as_mut().poll(cx);
+            if let Poll::Ready(errno) = refused.as_mut().poll(cx) {
+                return Poll::Ready(Err(Stop::Failed(Fault::destination("epoll_wait")(errno))));
+            }
+            let ready = match waiting {
+                Some(End::Source) => poll_ready(cx, &source, End::Source),
+                Some(End::Destination) => poll_ready(cx, &destination, End::Destination),
+                None => Poll::Ready(Ok(())),
+            };
+            let ready = match (ready, &mut throttle) {
+                (Poll::Ready(Ok(())), Some(throttle)) => throttle.poll_piece(cx, 0).map(Ok),
+                (ready, _) => ready.map_ok(|()| u64::MAX),
+            };
+            if ready.is_ready() {
+                return ready;
+            }
+            let excused = throttle.as_ref().is_some_and(Throttle::is_waiting);
+            if let Some(idle) = &mut idle
+                && idle.poll_expired(cx, control.traffic().tx, excused)
+            {
+                return Poll::Ready(Err(Stop::Other(Reason::IdleTimeout, None)));
+            }
+            Poll::Pending
+        });
+        let allowed = match ready.await {
+            Ok(allowed) => allowed,
+            Err(stop) => break Err(stop),
+        };
+        let before = job.taken();
+        let (given_back, step) = in_background(job, allowed).await;
         job = given_back;
-        let waiting = match step {
-            Err(fault) => break Err(Stop::Failed(fault)),
-            Ok(Step::Ended) if job.is_truncated() => break Err(Stop::Truncated),
+        if let Some(throttle) = &mut throttle {
+            throttle.used(0, job.taken() - before);
+        }
+        waiting = match step {
+            Err(fault) => break Err(Stop::Failed(explained(fault, &destination))),
+            Ok(Step::Ended) if job.is_truncated() => {
+                break Err(Stop::Other(Reason::SourceTruncated, Some(Side::Source)));
+            }
             Ok(Step::Ended) => break end(&destination, pass_end_on),
             Ok(Step::Again) => None,
             Ok(Step::SourceEmpty) => Some(End::Source),
             Ok(Step::DestinationFull) => Some(End::Destination),
         };
-        let ready = poll_fn(|cx| {
-            if control.poll_aborted(cx) {
-                return Poll::Ready(Err(Stop::Aborted));
-            }
-            let _ = urgent.as_mut().poll(cx);
-            if let Poll::Ready(errno) = refused.as_mut().poll(cx) {
-                return Poll::Ready(Err(Stop::Failed(Fault {
-                    errno,
-                    syscall: "epoll_wait",
-                    end: End::Destination,
-                })));
-            }
-            match waiting {
-                Some(End::Source) => poll_ready(cx, &source, End::Source),
-                Some(End::Destination) => poll_ready(cx, &destination, End::Destination),
-                None => Poll::Ready(Ok(())),
-            }
-        });
-        if let Err(stop) = ready.await {
-            break Err(stop);
-        }
     };
     let source_ended = job.source_ended();
     (outcome, job.into_undelivered(), source_ended)
 }
 
-async fn in_background(mut job: FileJob) -> (FileJob, Result<Step, Fault>) {
+fn explained(fault: Fault, destination: &Handle) -> Fault {
+    match (fault.end, destination) {
+        (End::Destination, Handle::Watched(stream)) => Fault {
+            errno: stream.explain(fault.errno),
+            ..fault
+        },
+        _ => fault,
+    }
+}
+
+async fn in_background(mut job: FileJob, allowed: u64) -> (FileJob, Result<Step, Fault>) {
     let work = spawn_blocking(move || {
-        let step = job.step();
+        let step = job.step(allowed);
         (job, step)
     });
     match work.await {

@@ -90,6 +90,7 @@ pub(crate) struct FileJob {
     control: Control,
     engines: &'static [Engine],
     remaining: u64,
+    taken: u64,
     bytes: Vec<u8>,
     delivered: usize,
     /// How much of what is held never came from the source.
@@ -120,6 +121,7 @@ impl FileJob {
             to: None,
             control,
             remaining: plan.length.unwrap_or(u64::MAX),
+            taken: 0,
             head: bytes.len(),
             bytes,
             delivered: 0,
@@ -141,12 +143,18 @@ impl FileJob {
         self.exact && self.remaining > 0
     }
 
-    /// Moves bytes until there is something to wait for, or its share is used up.
-    pub(crate) fn step(&mut self) -> Result<Step, Fault> {
+    /// Bytes taken from the source so far.
+    pub(crate) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Takes at most `allowed` bytes, and moves them until there is something to wait for, or its
+    /// share is used up.
+    pub(crate) fn step(&mut self, allowed: u64) -> Result<Step, Fault> {
         if std::mem::take(&mut self.fresh) {
             self.locate()?;
         }
-        let step = self.run();
+        let step = self.run(allowed.min(QUANTUM));
         self.settle();
         step
     }
@@ -235,8 +243,7 @@ impl FileJob {
         }
     }
 
-    fn run(&mut self) -> Result<Step, Fault> {
-        let mut quantum = QUANTUM;
+    fn run(&mut self, mut quantum: u64) -> Result<Step, Fault> {
         loop {
             if !self.push()? {
                 return Ok(Step::DestinationFull);
@@ -248,12 +255,12 @@ impl FileJob {
             if quantum == 0 || self.control.is_aborted() {
                 return Ok(Step::Again);
             }
-            let before = self.remaining;
-            if let Some(step) = self.pull()? {
+            let before = self.taken;
+            if let Some(step) = self.pull(quantum)? {
                 self.lease = None;
                 return Ok(step);
             }
-            quantum = quantum.saturating_sub(before - self.remaining);
+            quantum = quantum.saturating_sub(self.taken - before);
         }
     }
 
@@ -288,8 +295,8 @@ impl FileJob {
     }
 
     /// Takes from the source once, or says what there is to wait for.
-    fn pull(&mut self) -> Result<Option<Step>, Fault> {
-        let most = usize::try_from(self.remaining.min(CALL)).unwrap_or(usize::MAX);
+    fn pull(&mut self, quantum: u64) -> Result<Option<Step>, Fault> {
+        let most = usize::try_from(self.remaining.min(CALL).min(quantum)).unwrap_or(usize::MAX);
         match self.engines[0] {
             Engine::CopyFileRange => self.copy_range(most),
             Engine::Sendfile => self.send_file(most),
@@ -301,7 +308,7 @@ impl FileJob {
 
     fn copy_range(&mut self, most: usize) -> Result<Option<Step>, Fault> {
         let (Some(from), Some(to)) = (&mut self.from, &mut self.to) else {
-            return self.next_engine();
+            return self.next_engine(most);
         };
         let (source, destination) = (self.source.fd(), self.destination.fd());
         if self.sparse {
@@ -311,7 +318,7 @@ impl FileJob {
                     .map_err(Fault::destination("ftruncate"))?;
                 from.at += hole;
                 to.at += hole;
-                self.remaining -= hole;
+                self.took(hole);
                 self.control
                     .tx()
                     .add(usize::try_from(hole).unwrap_or(usize::MAX), true);
@@ -321,8 +328,8 @@ impl FileJob {
         match copy_file_range::copy_file_range(source, &mut from.at, destination, &mut to.at, most)
         {
             // A file system that cannot say so may answer 0; reading tells the end for sure.
-            Ok(0) => self.next_engine(),
-            Err(errno) if copy_file_range::is_unsupported(errno) => self.next_engine(),
+            Ok(0) => self.next_engine(most),
+            Err(errno) if copy_file_range::is_unsupported(errno) => self.next_engine(most),
             Ok(copied) => self.moved(copied),
             Err(errno) => Err(Fault::destination("copy_file_range")(errno)),
         }
@@ -330,12 +337,12 @@ impl FileJob {
 
     fn send_file(&mut self, most: usize) -> Result<Option<Step>, Fault> {
         let Some(from) = &mut self.from else {
-            return self.next_engine();
+            return self.next_engine(most);
         };
         match sendfile::sendfile(self.source.fd(), &mut from.at, self.destination.fd(), most) {
             // The end, but of procfs only reading tells.
-            Ok(0) => self.next_engine(),
-            Err(errno) if sendfile::is_unsupported(errno) => self.next_engine(),
+            Ok(0) => self.next_engine(most),
+            Err(errno) if sendfile::is_unsupported(errno) => self.next_engine(most),
             Ok(sent) => self.moved(sent),
             Err(Errno::AGAIN) => Ok(Some(Step::DestinationFull)),
             Err(errno @ Errno::IO) => Err(Fault::source("sendfile")(errno)),
@@ -352,12 +359,12 @@ impl FileJob {
             At(self.destination.fd(), to),
             most,
         ) {
-            Ok(0) => self.next_engine(),
+            Ok(0) => self.next_engine(most),
             Ok(moved) => self.moved(moved),
             // The other end is a file, which never has to be waited for.
             Err(Errno::AGAIN) if from_pipe => self.empty(),
             Err(Errno::AGAIN) => self.full(),
-            Err(errno) if splice::is_unsupported(errno) => self.next_engine(),
+            Err(errno) if splice::is_unsupported(errno) => self.next_engine(most),
             Err(errno) if from_pipe || errno == Errno::PIPE => {
                 Err(Fault::destination("splice")(errno))
             }
@@ -370,19 +377,19 @@ impl FileJob {
             self.lease = Lease::take(self.plan.pipe_size);
         }
         let Some(lease) = &mut self.lease else {
-            return self.next_engine();
+            return self.next_engine(most);
         };
         let from = self.from.as_mut().map(|from| &mut from.at);
         match splice::fill(At(self.source.fd(), from), lease, most) {
             Ok(0) => self.read_and_write(most),
             Ok(taken) => {
-                self.remaining -= taken as u64;
+                self.took(taken as u64);
                 Ok(None)
             }
             // An out-of-band byte may hide behind this; only a recv tells.
             Err(Errno::AGAIN) if self.source.urgent() => self.read_and_write(most),
             Err(Errno::AGAIN) => self.empty(),
-            Err(errno) if splice::is_unsupported(errno) => self.next_engine(),
+            Err(errno) if splice::is_unsupported(errno) => self.next_engine(most),
             Err(errno) => Err(Fault::source("splice")(errno)),
         }
     }
@@ -404,7 +411,7 @@ impl FileJob {
                 Ok(None)
             }
             Ok(taken) => {
-                self.remaining -= taken as u64;
+                self.took(taken as u64);
                 if let Some(from) = &mut self.from {
                     from.at += taken as u64;
                 }
@@ -469,18 +476,23 @@ impl FileJob {
         Ok(Some(Step::DestinationFull))
     }
 
+    fn took(&mut self, bytes: u64) {
+        self.remaining -= bytes;
+        self.taken += bytes;
+    }
+
     #[allow(clippy::unnecessary_wraps, reason = "the tail of every engine")]
     fn moved(&mut self, bytes: usize) -> Result<Option<Step>, Fault> {
-        self.remaining -= bytes as u64;
+        self.took(bytes as u64);
         self.control.tx().add(bytes, true);
         Ok(None)
     }
 
-    fn next_engine(&mut self) -> Result<Option<Step>, Fault> {
+    fn next_engine(&mut self, most: usize) -> Result<Option<Step>, Fault> {
         tracing::debug!(engine = ?self.engines[0], next = ?self.engines[1], "engine cannot serve");
         self.engines = &self.engines[1..];
         self.lease = None;
-        self.pull()
+        self.pull(most as u64)
     }
 }
 

@@ -14,6 +14,7 @@
 
 mod cadence;
 mod copy;
+mod deadline;
 mod direction;
 mod endpoint;
 mod engine;
@@ -21,6 +22,7 @@ mod error;
 mod file_copy;
 mod file_job;
 mod pipe;
+mod rate;
 mod relay;
 mod send_file;
 mod stream;
@@ -30,6 +32,7 @@ pub use copy::{CopyOptions, copy};
 pub use endpoint::{Endpoint, Kind, Role};
 pub use error::{EndpointError, Reason, Side, TransferError};
 pub use pipe::{PipeStats, pipe_max_size, pipe_stats};
-pub use relay::{RelayOptions, relay};
+pub use rate::RateLimiter;
+pub use relay::{RelayOptions, relay, watch};
 pub use send_file::{SendFileOptions, send_file};
 pub use traffic::{Control, Traffic, TrafficResult};

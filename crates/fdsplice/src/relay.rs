@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -11,9 +11,11 @@ use tokio::io::Interest;
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use crate::direction::{Direction, End, Fault, Plan, Route};
+use crate::deadline::{Countdown, IdleTimer};
+use crate::direction::{Direction, End, Fault, Limit, Plan, Route};
 use crate::endpoint::{Endpoint, Role};
-use crate::error::{Side, TransferError};
+use crate::error::{Reason, Side, TransferError};
+use crate::rate::{RateLimiter, Throttle};
 use crate::stream::Stream;
 use crate::traffic::{Control, TrafficResult};
 
@@ -27,7 +29,22 @@ pub struct RelayOptions {
     head_from_b: Vec<u8>,
     copy_only: bool,
     pipe_size: Option<usize>,
+    limits: Limits,
+    idle_timeout: Option<Duration>,
+    half_close_timeout: Option<Duration>,
     control: Control,
+}
+
+/// Who shares which limiter.
+#[derive(Debug, Default)]
+enum Limits {
+    #[default]
+    None,
+    Both(RateLimiter),
+    Each {
+        tx: Option<RateLimiter>,
+        rx: Option<RateLimiter>,
+    },
 }
 
 impl RelayOptions {
@@ -61,6 +78,37 @@ impl RelayOptions {
     #[must_use]
     pub fn pipe_size(mut self, bytes: usize) -> Self {
         self.pipe_size = Some(bytes);
+        self
+    }
+
+    /// Limits both directions together. Waiting happens before reading, so that backpressure
+    /// reaches the sender.
+    #[must_use]
+    pub fn rate_limit(mut self, limiter: RateLimiter) -> Self {
+        self.limits = Limits::Both(limiter);
+        self
+    }
+
+    /// Limits each direction by itself: `tx` what comes from `a`, `rx` what comes from `b`.
+    #[must_use]
+    pub fn rate_limits(mut self, tx: Option<RateLimiter>, rx: Option<RateLimiter>) -> Self {
+        self.limits = Limits::Each { tx, rx };
+        self
+    }
+
+    /// How long may pass without one byte moved in any direction; waiting for a limiter does not
+    /// count. Then the relay fails with [`Reason::IdleTimeout`].
+    #[must_use]
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = Some(limit);
+        self
+    }
+
+    /// How long one direction may stay open after the other has ended. Then the relay fails with
+    /// [`Reason::HalfCloseTimeout`].
+    #[must_use]
+    pub fn half_close_timeout(mut self, limit: Duration) -> Self {
+        self.half_close_timeout = Some(limit);
         self
     }
 
@@ -117,6 +165,31 @@ pub async fn relay(a: Endpoint, b: Endpoint, options: RelayOptions) -> TrafficRe
     .await
 }
 
+/// Waits until the connection of a socket fails, without reading from it or writing to it: for a
+/// socket that is to be relayed, while the other one is still being connected. `None` when
+/// [`Control::abort`] has ended the watch.
+///
+/// # Cancel safety
+/// Dropping the future ends the watch and closes the endpoint.
+///
+/// # Panics
+/// Outside a tokio runtime that has I/O enabled.
+pub async fn watch(socket: Endpoint, side: Side, control: Control) -> Option<TransferError> {
+    let stream = match Stream::register(socket) {
+        Ok(stream) => stream,
+        Err((_, errno)) => return Some(TransferError::system(errno, "epoll_ctl", side)),
+    };
+    let mut failed = pin!(stream.watch(Interest::ERROR));
+    poll_fn(|cx| {
+        if control.poll_aborted(cx) {
+            return Poll::Ready(None);
+        }
+        let error = |errno| Some(TransferError::system(errno, "epoll_wait", side));
+        failed.as_mut().poll(cx).map(error)
+    })
+    .await
+}
+
 fn require_sockets(a: &Endpoint, b: &Endpoint) -> Result<(), TransferError> {
     for (end, side) in [(a, Side::A), (b, Side::B)] {
         if end.require(Role::Relay).is_err() {
@@ -156,7 +229,7 @@ async fn run(a: Stream, b: Stream, mut options: RelayOptions) -> TrafficResult {
             direction.skip();
         }
     }
-    let control = &options.control;
+    let control = &options.control.clone();
     let there = Route {
         source: &a,
         destination: &b,
@@ -168,11 +241,16 @@ async fn run(a: Stream, b: Stream, mut options: RelayOptions) -> TrafficResult {
         counter: control.rx(),
     };
 
-    let outcome = exchange(&mut tx, there, &mut rx, back, control).await;
+    let mut bounds = Bounds {
+        throttles: Throttles::new(std::mem::take(&mut options.limits)),
+        idle: options.idle_timeout.map(IdleTimer::new),
+        half_close: options.half_close_timeout.map(Countdown::new),
+    };
+    let outcome = exchange(&mut tx, there, &mut rx, back, control, &mut bounds).await;
     let (a_ended, b_ended) = (tx.source_ended(), rx.source_ended());
     let error = match outcome {
         Ok(()) => None,
-        Err(Stop::Aborted) => Some(TransferError::aborted()),
+        Err(Stop::Other(reason, side)) => Some(TransferError::other(reason, side)),
         Err(Stop::Failed {
             errno,
             syscall,
@@ -198,7 +276,7 @@ async fn run(a: Stream, b: Stream, mut options: RelayOptions) -> TrafficResult {
 }
 
 enum Stop {
-    Aborted,
+    Other(Reason, Option<Side>),
     Failed {
         errno: Errno,
         syscall: &'static str,
@@ -213,6 +291,7 @@ async fn exchange(
     rx: &mut Direction,
     back: Route<'_>,
     control: &Control,
+    bounds: &mut Bounds,
 ) -> Result<(), Stop> {
     let (a, b) = (there.source, there.destination);
     let watched = Interest::ERROR | Interest::PRIORITY;
@@ -220,7 +299,7 @@ async fn exchange(
     let mut b_fails = pin!(b.watch(watched));
     poll_fn(|cx| {
         if control.poll_aborted(cx) {
-            return Poll::Ready(Err(Stop::Aborted));
+            return Poll::Ready(Err(Stop::Other(Reason::Aborted, None)));
         }
         // The watches come first: they also tell how a socket with an out-of-band byte is read.
         for (watch, side) in [(a_fails.as_mut(), Side::A), (b_fails.as_mut(), Side::B)] {
@@ -238,13 +317,15 @@ async fn exchange(
         ];
         for (direction, route, source, destination) in sides {
             if direction.is_ended() {
+                bounds.throttles.leave(source);
                 continue;
             }
+            let limit = bounds.throttles.of(source);
             if let Poll::Ready(Err(Fault {
                 errno,
                 syscall,
                 end,
-            })) = direction.poll(cx, route)
+            })) = direction.poll(cx, route, limit)
             {
                 let side = match end {
                     End::Source => source,
@@ -258,12 +339,90 @@ async fn exchange(
             }
         }
         if tx.is_ended() && rx.is_ended() {
-            Poll::Ready(Ok(()))
-        } else {
-            Poll::Pending
+            return Poll::Ready(Ok(()));
+        }
+        match bounds.poll_exceeded(cx, control.traffic().total(), tx, rx) {
+            Some(stop) => Poll::Ready(Err(stop)),
+            None => Poll::Pending,
         }
     })
     .await
+}
+
+/// What a relay must keep to.
+struct Bounds {
+    throttles: Throttles,
+    idle: Option<IdleTimer>,
+    half_close: Option<Countdown>,
+}
+
+impl Bounds {
+    fn poll_exceeded(
+        &mut self,
+        cx: &mut Context<'_>,
+        total: u64,
+        tx: &Direction,
+        rx: &Direction,
+    ) -> Option<Stop> {
+        let waiting = self.throttles.are_waiting();
+        if let Some(idle) = &mut self.idle
+            && idle.poll_expired(cx, total, waiting)
+        {
+            return Some(Stop::Other(Reason::IdleTimeout, None));
+        }
+        let half_open = match (tx.is_ended(), rx.is_ended()) {
+            (true, false) => Some(Side::B),
+            (false, true) => Some(Side::A),
+            _ => None,
+        };
+        if let (Some(side), Some(countdown)) = (half_open, &mut self.half_close)
+            && countdown.poll_expired(cx)
+        {
+            return Some(Stop::Other(Reason::HalfCloseTimeout, Some(side)));
+        }
+        None
+    }
+}
+
+/// The limiters of both directions, as this relay uses them.
+enum Throttles {
+    None,
+    Both(Throttle),
+    Each([Option<Throttle>; 2]),
+}
+
+impl Throttles {
+    fn new(limits: Limits) -> Self {
+        match limits {
+            Limits::None => Self::None,
+            Limits::Both(limiter) => Self::Both(Throttle::new(limiter)),
+            Limits::Each { tx, rx } => Self::Each([tx, rx].map(|each| each.map(Throttle::new))),
+        }
+    }
+
+    fn of(&mut self, source: Side) -> Option<Limit<'_>> {
+        let who = usize::from(source == Side::B);
+        match self {
+            Self::None => None,
+            Self::Both(throttle) => Some((throttle, who)),
+            Self::Each(throttles) => throttles[who].as_mut().map(|throttle| (throttle, 0)),
+        }
+    }
+
+    /// A direction that has ended does not take turns any more.
+    fn leave(&mut self, source: Side) {
+        if let Some((throttle, who)) = self.of(source) {
+            throttle.leave(who);
+        }
+    }
+
+    fn are_waiting(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Both(throttle) => throttle.is_waiting(),
+            Self::Each(throttles) => throttles.iter().flatten().any(Throttle::is_waiting),
+        }
+    }
 }
 
 /// What was received before a failure goes to the side that still stands, as far as it takes it.

@@ -1,18 +1,22 @@
 //! A file, or a part of one, to anything that can be written to.
 
+use std::time::Duration;
+
 use rustix::io::Errno;
 use tracing::Instrument;
 
-use crate::copy;
+use crate::copy::{self, Bounds};
 use crate::direction::Plan;
 use crate::endpoint::{Endpoint, Kind};
 use crate::error::{Side, TransferError};
+use crate::rate::RateLimiter;
 use crate::traffic::{Control, TrafficResult};
 
 /// Options of [`send_file`].
 #[derive(Debug, Default)]
 pub struct SendFileOptions {
     plan: Plan,
+    bounds: Bounds,
     control: Control,
 }
 
@@ -52,6 +56,22 @@ impl SendFileOptions {
         self
     }
 
+    /// Limits the bytes per second. Waiting happens before reading, so that backpressure reaches
+    /// the sender.
+    #[must_use]
+    pub fn rate_limit(mut self, limiter: RateLimiter) -> Self {
+        self.bounds.limiter = Some(limiter);
+        self
+    }
+
+    /// How long may pass without one byte moved; waiting for a limiter does not count. Then the
+    /// transfer fails with [`Reason::IdleTimeout`](crate::Reason::IdleTimeout).
+    #[must_use]
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.bounds.idle_timeout = Some(limit);
+        self
+    }
+
     /// The handle by which the transfer is watched and aborted.
     #[must_use]
     pub fn control(mut self, control: Control) -> Self {
@@ -72,7 +92,7 @@ impl SendFileOptions {
 /// As [`copy`](crate::copy()).
 ///
 /// # Panics
-/// Outside a tokio runtime that has I/O enabled.
+/// Outside a tokio runtime that has I/O and time enabled.
 #[doc(alias = "sendfile")]
 pub async fn send_file(
     file: Endpoint,
@@ -81,13 +101,17 @@ pub async fn send_file(
 ) -> TrafficResult {
     let span = tracing::debug_span!("send_file", destination = ?destination.kind());
     async move {
-        let SendFileOptions { mut plan, control } = options;
+        let SendFileOptions {
+            mut plan,
+            bounds,
+            control,
+        } = options;
         if file.kind() != Kind::File {
             let error = TransferError::system(Errno::INVAL, "sendfile", Side::Source);
             return control.result(Some(error));
         }
         plan.whole = true;
-        let result = copy::run(file, destination, plan, control).await;
+        let result = copy::run(file, destination, plan, bounds, control).await;
         tracing::debug!(tx = result.tx, zero_copy = result.zero_copy, error = ?result.error, "ended");
         result
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{Shutdown, shutdown, sockopt};
+use rustix::net::{Shutdown, getpeername, shutdown, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
@@ -97,12 +97,8 @@ impl Stream {
                     return Errno::PIPE;
                 }
                 // None: the read or write that met the error first reports it.
-                match self.take_error() {
-                    // A reset that comes after the peer's FIN is stored as EPIPE (tcp_reset() in
-                    // the kernel), as if somebody had written.
-                    Some(Errno::PIPE) => return Errno::CONNRESET,
-                    Some(errno) => return errno,
-                    None => {}
+                if let Some(errno) = self.take_error() {
+                    return self.explain(errno);
                 }
             }
             // "Priority" also covers the end of input, which stays ready for ever, and one
@@ -112,6 +108,17 @@ impl Stream {
                 None => return std::future::pending().await,
             }
         }
+    }
+
+    /// What a failed write means. A TCP socket that has lost its connection says why once, to
+    /// whoever asks first, and from then on only `EPIPE`; the same where a reset came after the
+    /// peer's FIN. If it still is connected, somebody has shut it down for writing.
+    pub(crate) fn explain(&self, errno: Errno) -> Errno {
+        let lost = || getpeername(self) == Err(Errno::NOTCONN);
+        if errno == Errno::PIPE && self.endpoint().kind() == Kind::Tcp && lost() {
+            return Errno::CONNRESET;
+        }
+        errno
     }
 
     fn take_error(&self) -> Option<Errno> {

@@ -1,0 +1,65 @@
+//! Time limits, without a timer that is set anew per message.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::Context;
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Expires when no byte has moved for a while.
+#[derive(Debug)]
+pub(crate) struct IdleTimer {
+    limit: Duration,
+    total: u64,
+    moved_at: Instant,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl IdleTimer {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            total: 0,
+            moved_at: Instant::now(),
+            sleep: Box::pin(sleep(limit)),
+        }
+    }
+
+    /// `total` is what has moved so far; `excused` says that something else than silence keeps it
+    /// from growing. The timer runs out once per limit, and only then is set to what is left since
+    /// the last byte.
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>, total: u64, excused: bool) -> bool {
+        if excused || total != self.total {
+            self.total = total;
+            self.moved_at = Instant::now();
+        }
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            let due = self.moved_at + self.limit;
+            if Instant::now() >= due {
+                return true;
+            }
+            self.sleep.as_mut().reset(due);
+        }
+        false
+    }
+}
+
+/// Expires a while after it was first asked.
+#[derive(Debug)]
+pub(crate) struct Countdown {
+    limit: Duration,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Countdown {
+    pub(crate) fn new(limit: Duration) -> Self {
+        Self { limit, sleep: None }
+    }
+
+    pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> bool {
+        let limit = self.limit;
+        let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(limit)));
+        sleep.as_mut().poll(cx).is_ready()
+    }
+}

@@ -1,0 +1,305 @@
+//! A limit on bytes per second that any number of transfers share.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep};
+
+/// What one transfer asks for at a time, in seconds' worth: small and even pieces at any rate.
+const PIECE_SECONDS: f64 = 0.010;
+/// Bounds of such a piece in bytes. The upper one is a full pipe.
+const PIECE: (f64, f64) = (1.0, 1024.0 * 1024.0);
+/// The default burst, in seconds' worth.
+const BURST_SECONDS: f64 = 0.020;
+/// The longest sleep before the bucket is looked at again: a new rate takes effect within this.
+const NAP: Duration = Duration::from_millis(50);
+
+/// A limit on bytes per second: a token bucket, whose tokens the transfers that share it take in
+/// turns.
+///
+/// Every transfer asks for the same small piece when it has something to send, and is served in
+/// order: so each busy one gets the same share, and one that has nothing to send leaves its share
+/// to the others.
+///
+/// ```
+/// let limiter = fdsplice::RateLimiter::new(1024.0 * 1024.0);
+/// limiter.set_bytes_per_second(64.0 * 1024.0);
+/// assert_eq!(limiter.bytes_per_second(), 65536.0);
+/// ```
+#[derive(Clone, Debug)]
+pub struct RateLimiter(Arc<Mutex<Bucket>>);
+
+/// All in bytes. A reservation is a place in the queue: the count of bytes reserved so far, its own
+/// included. It is due when as many have come in. So a change of the rate moves all that wait, and
+/// nothing has to be computed anew.
+#[derive(Debug)]
+struct Bucket {
+    rate: f64,
+    burst: Option<f64>,
+    /// Bytes that have come in until `seen`; at most `reserved` + burst.
+    earned: f64,
+    reserved: f64,
+    seen: Instant,
+}
+
+impl RateLimiter {
+    /// A limit in bytes per second, above 0; `f64::INFINITY` is none.
+    ///
+    /// # Panics
+    /// When the rate is not above 0.
+    pub fn new(bytes_per_second: f64) -> Self {
+        assert!(bytes_per_second > 0.0, "a rate is above 0");
+        let bucket = Bucket {
+            rate: bytes_per_second,
+            burst: None,
+            earned: 0.0,
+            reserved: 0.0,
+            seen: Instant::now(),
+        };
+        Self(Arc::new(Mutex::new(bucket)))
+    }
+
+    /// Bytes that may go at once after a pause. Default: 20 ms' worth.
+    ///
+    /// # Panics
+    /// When the burst is not above 0.
+    #[must_use]
+    pub fn burst(self, bytes: f64) -> Self {
+        assert!(bytes > 0.0, "a burst is above 0");
+        self.lock().burst = Some(bytes);
+        self
+    }
+
+    /// The rate in force.
+    pub fn bytes_per_second(&self) -> f64 {
+        self.lock().rate
+    }
+
+    /// Changes the rate, also of transfers that run: within 100 ms.
+    ///
+    /// # Panics
+    /// When the rate is not above 0.
+    pub fn set_bytes_per_second(&self, bytes_per_second: f64) {
+        assert!(bytes_per_second > 0.0, "a rate is above 0");
+        let mut bucket = self.lock();
+        bucket.earn(Instant::now());
+        bucket.rate = bytes_per_second;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bucket> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Bucket {
+    fn earn(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.seen).as_secs_f64();
+        self.seen = now;
+        if self.rate.is_infinite() {
+            self.earned = self.reserved;
+            return;
+        }
+        let burst = self.burst.unwrap_or(self.rate * BURST_SECONDS).max(PIECE.0);
+        self.earned = (self.earned + passed * self.rate).min(self.reserved + burst);
+    }
+
+    /// A place in the queue for one piece, of the bytes it covers.
+    fn reserve(&mut self) -> Ticket {
+        let burst = self.burst.unwrap_or(f64::INFINITY);
+        let piece = (self.rate * PIECE_SECONDS)
+            .clamp(PIECE.0, PIECE.1)
+            .min(burst)
+            .floor()
+            .max(1.0);
+        self.reserved += piece;
+        Ticket {
+            place: self.reserved,
+            piece,
+        }
+    }
+
+    /// How long until a place is due, at the rate in force; nothing when it is.
+    fn wait(&self, place: f64) -> Option<Duration> {
+        let missing = place - self.earned;
+        (missing > 0.0 && self.rate.is_finite())
+            .then(|| Duration::try_from_secs_f64(missing / self.rate).unwrap_or(NAP))
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Ticket {
+    place: f64,
+    piece: f64,
+}
+
+/// One transfer's dealings with a limiter. Both directions of a relay that is limited as a whole
+/// share one, and take turns at it.
+#[derive(Debug)]
+pub(crate) struct Throttle {
+    limiter: RateLimiter,
+    ticket: Option<Ticket>,
+    sleep: Option<Pin<Box<Sleep>>>,
+    /// Who used the last piece, and who has asked since.
+    last: usize,
+    asked: [bool; 2],
+}
+
+impl Throttle {
+    pub(crate) fn new(limiter: RateLimiter) -> Self {
+        Self {
+            limiter,
+            ticket: None,
+            sleep: None,
+            last: 1,
+            asked: [false; 2],
+        }
+    }
+
+    /// Whether somebody waits for the limiter: that is not idleness.
+    pub(crate) fn is_waiting(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    /// Ready with the bytes that `who` (0 or 1) may take from its source now.
+    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>, who: usize) -> Poll<u64> {
+        self.asked[who] = true;
+        loop {
+            let due = {
+                let mut bucket = self.limiter.lock();
+                bucket.earn(Instant::now());
+                let ticket = *self.ticket.get_or_insert_with(|| bucket.reserve());
+                bucket.wait(ticket.place)
+            };
+            let Some(due) = due else {
+                self.sleep = None;
+                break;
+            };
+            let nap = due.min(NAP).max(Duration::from_millis(1));
+            let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(nap)));
+            if sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            self.sleep = None;
+        }
+        let other = 1 - who;
+        if self.last == who && self.asked[other] {
+            // The other direction's turn; it is polled by the same task.
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a whole number of at most 1 MiB"
+        )]
+        Poll::Ready(self.ticket.map_or(0, |ticket| ticket.piece as u64))
+    }
+
+    /// Says how much of the piece was used; the rest is for whoever asks next.
+    #[allow(clippy::cast_precision_loss, reason = "at most 1 MiB")]
+    pub(crate) fn used(&mut self, who: usize, bytes: u64) {
+        self.last = who;
+        self.asked[who] = false;
+        if let Some(ticket) = self.ticket.take() {
+            self.limiter.lock().earned += (ticket.piece - bytes as f64).max(0.0);
+        }
+    }
+
+    /// A direction that has ended asks no more.
+    pub(crate) fn leave(&mut self, who: usize) {
+        self.asked[who] = false;
+        self.last = who;
+    }
+}
+
+impl Drop for Throttle {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket.take() {
+            self.limiter.lock().earned += ticket.piece;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    const MIB: f64 = 1024.0 * 1024.0;
+
+    async fn spend(limiter: RateLimiter, seconds: u64) -> u64 {
+        let mut throttle = Throttle::new(limiter);
+        let end = Instant::now() + Duration::from_secs(seconds);
+        let mut spent = 0;
+        while Instant::now() < end {
+            let piece = poll_fn(|cx| throttle.poll_piece(cx, 0)).await;
+            throttle.used(0, piece);
+            spent += piece;
+        }
+        spent
+    }
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime")
+    }
+
+    #[test]
+    #[allow(clippy::cast_precision_loss)]
+    fn a_rate_is_kept_at_any_speed() {
+        for rate in [16.0 * 1024.0, MIB, 100.0 * MIB, 1024.0 * MIB] {
+            let spent = runtime().block_on(spend(RateLimiter::new(rate), 4)) as f64;
+            assert!((spent / (rate * 4.0) - 1.0).abs() < 0.03, "{rate}: {spent}");
+        }
+    }
+
+    #[test]
+    fn busy_transfers_get_equal_shares() {
+        runtime().block_on(async {
+            let limiter = RateLimiter::new(MIB);
+            let shares = [(); 4].map(|()| tokio::spawn(spend(limiter.clone(), 4)));
+            for share in shares {
+                let spent = share.await.expect("a share");
+                assert!(spent.abs_diff(1 << 20) < (1 << 20) / 10, "{spent}");
+            }
+        });
+    }
+
+    #[test]
+    fn what_is_not_used_is_left_to_others() {
+        runtime().block_on(async {
+            let limiter = RateLimiter::new(MIB);
+            let idle = limiter.clone();
+            let idler = tokio::spawn(async move {
+                let mut throttle = Throttle::new(idle);
+                for _ in 0..1000 {
+                    poll_fn(|cx| throttle.poll_piece(cx, 0)).await;
+                    throttle.used(0, 0);
+                }
+            });
+            let spent = spend(limiter, 4).await;
+            assert!(spent.abs_diff(4 << 20) < (4 << 20) * 3 / 100, "{spent}");
+            idler.abort();
+        });
+    }
+
+    #[test]
+    fn a_new_rate_reaches_a_transfer_that_waits() {
+        runtime().block_on(async {
+            let limiter = RateLimiter::new(1.0);
+            let waiting = tokio::spawn(spend(limiter.clone(), 1));
+            sleep(Duration::from_millis(500)).await;
+            limiter.set_bytes_per_second(MIB);
+            let before = Instant::now();
+            assert!(waiting.await.expect("a share") > 64);
+            assert!(before.elapsed() < Duration::from_millis(600));
+        });
+    }
+}
