@@ -1,0 +1,71 @@
+import { parseArgs } from 'node:util';
+import { StepError } from '../../scripts/lib/run.mjs';
+import { workNames } from './works.mjs';
+
+const usage = `node bench/run.mjs [options]
+
+  --quick          one case of each work, small amounts; on a slow machine fewer rounds: under three minutes
+  --work a,b       only these works: ${workNames.join(', ')}
+  --only text      only the cases whose name contains this
+  --peers a,b      only these peers beside ours
+  --rounds N       measured rounds of each case (default 5, quick 3)
+  --package dir    measure the package as built in this checkout (default: the one around the benchmark)
+  --baseline dir   measure another built checkout as well, to compare before and after
+  --user name      run the relays as this user, the load as the caller
+  --network which  own: a loopback with the congestion control reno, which takes root (default);
+                   machine: that of the machine
+  --name name      of the result file in bench/results (default: the time)
+`;
+
+/** What the command line asks for; `undefined` when it only asked for help. */
+export function readArguments(args) {
+  const values = parse(args);
+  if (values.help) {
+    console.log(usage);
+    return undefined;
+  }
+  const rounds = Number(values.rounds ?? (values.quick ? 3 : 5));
+  if (!Number.isInteger(rounds) || rounds < 1) throw new StepError('--rounds must be a whole number above 0');
+  if (!['own', 'machine'].includes(values.network)) throw new StepError('--network is own or machine');
+  const works = values.work?.split(',') ?? workNames;
+  const unknown = works.filter((work) => !workNames.includes(work));
+  if (unknown.length > 0) throw new StepError(`--work ${unknown}: there is ${workNames.join(', ')}`);
+  return {
+    quick: values.quick,
+    works,
+    only: values.only,
+    peers: values.peers?.split(','),
+    rounds,
+    // JSON has no Infinity, and the settings are part of the results.
+    seconds: values.quick ? 170 : undefined,
+    checkout: values.package,
+    baseline: values.baseline,
+    user: values.user,
+    network: values.network,
+    name: values.name ?? new Date().toISOString().replaceAll(':', '-').slice(0, 19),
+  };
+}
+
+function parse(args) {
+  try {
+    return parseArgs({
+      args,
+      options: {
+        quick: { type: 'boolean', default: false },
+        work: { type: 'string' },
+        only: { type: 'string' },
+        peers: { type: 'string' },
+        rounds: { type: 'string' },
+        package: { type: 'string' },
+        baseline: { type: 'string' },
+        user: { type: 'string' },
+        network: { type: 'string', default: 'own' },
+        name: { type: 'string' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    }).values;
+  } catch (error) {
+    if (!error.code?.startsWith('ERR_PARSE_ARGS')) throw error;
+    throw new StepError(error.message, { cause: error });
+  }
+}

@@ -1,0 +1,38 @@
+import { spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { root, StepError } from '../../scripts/lib/run.mjs';
+
+/**
+ * Builds the load and the compiled peers. Without the load nothing can be measured, so that failure is fatal; a peer that cannot
+ * be built is one that is missing.
+ */
+export function buildAll({ checkout, baseline }) {
+  for (const directory of [checkout ?? root, baseline ?? root]) {
+    if (!existsSync(join(directory, 'dist/index.js'))) {
+      throw new StepError(`${join(directory, 'dist/index.js')} is missing: \`npm run build\` there first`);
+    }
+  }
+  const load = build('the load', 'cargo', ['build', '--release', '--locked', '--package', 'fdsplice-load']);
+  if (load !== undefined) throw new StepError(load);
+  const target = join(root, 'target/bench-peers');
+  return {
+    rust: build(
+      'the Rust peers',
+      'cargo',
+      ['build', '--release', '--locked', '--target-dir', target],
+      'rust',
+    ),
+    go: build('the Go peer', 'go', ['build', '-o', join(target, 'go-copy'), '.'], 'go'),
+  };
+}
+
+/** Why it is not there, or `undefined` when it is. */
+function build(what, command, args, peers) {
+  console.error(`building ${what}`);
+  const cwd = peers ? join(root, 'bench/peers', peers) : root;
+  const { error, status, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8' });
+  if (error?.code === 'ENOENT') return `${command} is not installed`;
+  if (error) return `${command} cannot be run: ${error.message}`;
+  return status === 0 ? undefined : `${what} cannot be built:\n${stderr}`;
+}

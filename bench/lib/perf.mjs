@@ -1,0 +1,74 @@
+import { spawnSync } from 'node:child_process';
+import { Child } from './children.mjs';
+
+const instructions = ['instructions:u', 'instructions:k'];
+const systemCalls = ['raw_syscalls:sys_enter'];
+
+/** Which of the kernel's counters `perf` can read here; a reason where it cannot. */
+export function probeCounters() {
+  return { instructions: probe(instructions), systemCalls: probe(systemCalls) };
+}
+
+function probe(events) {
+  const { error, stderr } = spawnSync('perf', ['stat', '-j', '-e', `${events}`, 'true'], {
+    encoding: 'utf8',
+  });
+  if (error) return { available: false, reason: `perf cannot be run: ${error.message}` };
+  const values = parse(stderr);
+  const available = events.every((event) => Number.isFinite(values[event]));
+  return available ? { available } : { available, reason: 'not supported' };
+}
+
+/** Counts events of a process, all its threads and whatever it forks, between `begin` and `end`. */
+export class Counting {
+  #child;
+  #control;
+  #acknowledged;
+
+  /** Attaches, not counting yet. `what` is `instructions` or `systemCalls`. */
+  static async attach(pid, what) {
+    const counting = new Counting();
+    const events = what === 'instructions' ? instructions : systemCalls;
+    const args = ['stat', '-j', '-D', '-1', '--control', 'fd:3,4', '-e', `${events}`, '-p', `${pid}`];
+    counting.#child = new Child('perf', 'perf', args, { fds: ['pipe', 'pipe'] });
+    counting.#control = counting.#child.process.stdio[3];
+    counting.#acknowledged = counting.#child.process.stdio[4][Symbol.asyncIterator]();
+    // Answered as soon as perf has attached.
+    await counting.#command('disable');
+    return counting;
+  }
+
+  async begin() {
+    await this.#command('enable');
+  }
+
+  /** Resolves with the count of each event. */
+  async end() {
+    await this.#command('disable');
+    await this.#child.stop('SIGINT');
+    return parse(this.#child.errors);
+  }
+
+  async stop() {
+    await this.#child.stop('SIGINT');
+  }
+
+  async #command(command) {
+    const ended = this.#child.ended.then((how) => {
+      throw new Error(`perf: ${this.#child.errors || how}`);
+    });
+    // It also ends when nobody waits any more.
+    ended.catch(() => {});
+    this.#control.write(`${command}\n`);
+    await Promise.race([this.#acknowledged.next(), ended]);
+  }
+}
+
+function parse(text) {
+  const values = {};
+  for (const line of text.split('\n').filter((line) => line.startsWith('{'))) {
+    const { event, 'counter-value': value } = JSON.parse(line);
+    values[event] = Number(value);
+  }
+  return values;
+}

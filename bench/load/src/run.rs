@@ -1,0 +1,213 @@
+//! The client in front of the relay: establish, begin, count, print.
+
+use std::{
+    io::{self, BufRead},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use clap::{Args, ValueEnum};
+use serde_json::json;
+
+use crate::{
+    shards::{runtime, share},
+    work::{Bulk, Churn, Direction, Extent, Idle, Part, PingPong, Work},
+};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    #[arg(long)]
+    target: SocketAddr,
+    #[arg(long, value_enum)]
+    work: Kind,
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Seconds after which the run has failed
+    #[arg(long, default_value_t = 120)]
+    timeout: u64,
+    /// Print `{"event":"ready"}` once everything is connected and wait for a line on stdin; after the result, keep the
+    /// connections until stdin says another line or ends
+    #[arg(long)]
+    gate: bool,
+    /// bulk: how many at a time
+    #[arg(long, default_value_t = 1)]
+    streams: usize,
+    /// bulk: bytes in each direction asked for
+    #[arg(long, default_value_t = 1 << 30)]
+    bytes_per_stream: u64,
+    /// bulk: `up` is from the client to the origin
+    #[arg(long, value_enum, default_value_t = Direction::Up)]
+    direction: Direction,
+    /// pingpong, idle: how many
+    #[arg(long, default_value_t = 1)]
+    connections: usize,
+    /// pingpong, idle: bytes of a message; churn: bytes each way
+    #[arg(long, default_value_t = 64)]
+    size: u64,
+    /// pingpong, idle: for how long
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
+    /// pingpong: how many in all, instead of for how long
+    #[arg(long)]
+    round_trips: Option<usize>,
+    /// churn: how many at a time
+    #[arg(long, default_value_t = 1)]
+    connections_at_once: usize,
+    /// churn: how many in all
+    #[arg(long, default_value_t = 1000)]
+    count: usize,
+    /// idle: one of them makes round trips meanwhile
+    #[arg(long)]
+    active: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Many bytes in few streams
+    Bulk,
+    /// Messages to and fro
+    Pingpong,
+    /// Connect, exchange, close, again and again
+    Churn,
+    /// Connections that do nothing
+    Idle,
+}
+
+pub(crate) fn run(options: &Options) -> io::Result<()> {
+    if options.threads == 0 {
+        return Err(io::Error::other("--threads must be at least 1"));
+    }
+    let target = options.target;
+    let span = Duration::try_from_secs_f64(options.seconds).map_err(io::Error::other)?;
+    let extent = options
+        .round_trips
+        .map_or(Extent::Time(span), Extent::Count);
+    match options.work {
+        Kind::Bulk => drive(
+            Bulk {
+                target,
+                streams: options.streams,
+                bytes: options.bytes_per_stream,
+                direction: options.direction,
+            },
+            options,
+        ),
+        Kind::Pingpong => drive(
+            PingPong {
+                target,
+                connections: options.connections,
+                size: options.size,
+                extent,
+            },
+            options,
+        ),
+        Kind::Churn => drive(
+            Churn {
+                target,
+                at_once: options.connections_at_once,
+                count: options.count,
+                size: options.size,
+            },
+            options,
+        ),
+        Kind::Idle => drive(
+            Idle {
+                target,
+                connections: options.connections,
+                active: options.active.then_some(options.size),
+                span,
+            },
+            options,
+        ),
+    }
+}
+
+/// What a shard tells the main thread.
+enum Report<T> {
+    Established,
+    Finished(T),
+}
+
+fn drive<W: Work>(work: W, options: &Options) -> io::Result<()> {
+    let work = Arc::new(work);
+    let deadline = Instant::now() + Duration::from_secs(options.timeout);
+    let (reports, inbox) = mpsc::channel();
+    let begins: Vec<_> = (0..options.threads)
+        .map(|index| {
+            let (begin, orders) = mpsc::channel();
+            let part = Part {
+                index,
+                size: share(work.total(), index, options.threads),
+                of: options.threads,
+            };
+            let (work, reports) = (work.clone(), reports.clone());
+            thread::spawn(move || {
+                if let Err(error) = shard(&*work, part, &reports, &orders) {
+                    // Without a receiver the run has failed already.
+                    let _ = reports.send(Err(error));
+                }
+            });
+            begin
+        })
+        .collect();
+
+    for _ in &begins {
+        next(&inbox, deadline)?;
+    }
+    let mut driver = io::stdin().lock();
+    if options.gate {
+        println!("{}", json!({ "event": "ready" }));
+        driver.read_line(&mut String::new())?;
+    }
+    let started = Instant::now();
+    for begin in &begins {
+        // A shard that is gone has reported why.
+        let _ = begin.send(());
+    }
+    let mut tallies = Vec::new();
+    while tallies.len() < begins.len() {
+        if let Report::Finished(tally) = next(&inbox, deadline)? {
+            tallies.push(tally);
+        }
+    }
+    println!("{}", work.summary(tallies, started.elapsed()));
+    if options.gate {
+        driver.read_line(&mut String::new())?;
+    }
+    Ok(())
+}
+
+/// One thread's part: connects, waits for the word to begin, works, and keeps its connections until the process ends.
+fn shard<W: Work>(
+    work: &W,
+    part: Part,
+    reports: &Sender<io::Result<Report<W::Tally>>>,
+    orders: &Receiver<()>,
+) -> io::Result<()> {
+    let runtime = runtime()?;
+    let connections = runtime.block_on(work.establish(part))?;
+    let _ = reports.send(Ok(Report::Established));
+    if orders.recv().is_err() {
+        return Ok(());
+    }
+    let (_connections, tally) = runtime.block_on(work.drive(part, connections))?;
+    let _ = reports.send(Ok(Report::Finished(tally)));
+    // Ends when the main thread does, and with it the process.
+    let _ = orders.recv();
+    Ok(())
+}
+
+fn next<T>(inbox: &Receiver<io::Result<Report<T>>>, deadline: Instant) -> io::Result<Report<T>> {
+    let left = deadline.saturating_duration_since(Instant::now());
+    inbox.recv_timeout(left).map_err(|error| match error {
+        RecvTimeoutError::Timeout => {
+            io::Error::new(io::ErrorKind::TimedOut, "not finished within --timeout")
+        }
+        RecvTimeoutError::Disconnected => io::Error::other("a thread ended without a report"),
+    })?
+}

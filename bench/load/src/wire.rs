@@ -1,0 +1,89 @@
+//! Sending and counting bytes, as cheaply as a socket allows: the load shares its processors with what it measures.
+
+use std::{io, sync::LazyLock};
+
+use rustix::net::{RecvFlags, SendFlags};
+use tokio::{
+    io::{AsyncReadExt, Interest},
+    net::TcpStream,
+};
+
+const SEND_SIZE: usize = 256 * 1024;
+const DISCARD_SIZE: usize = 1024 * 1024;
+
+/// What is sent in bulk; it fits a processor's second-level cache.
+static FILLER: LazyLock<Vec<u8>> = LazyLock::new(|| pattern(SEND_SIZE));
+
+/// Bytes in which neighbours and pages differ, so that a message put together wrongly is not equal to the right one.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    (0..length)
+        .map(|index| (index.wrapping_mul(31) ^ (index >> 8)).to_le_bytes()[0])
+        .collect()
+}
+
+pub(crate) fn wrong(what: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.into())
+}
+
+/// Sends so many bytes.
+pub(crate) async fn send(stream: &TcpStream, bytes: u64) -> io::Result<()> {
+    let mut left = bytes;
+    while left > 0 {
+        let part = &FILLER[..capped(left, FILLER.len())];
+        let sent = stream
+            .async_io(Interest::WRITABLE, || {
+                Ok(rustix::net::send(stream, part, SendFlags::NOSIGNAL)?)
+            })
+            .await?;
+        left -= sent as u64;
+    }
+    Ok(())
+}
+
+/// Receives at most `limit` bytes, or until the end, and returns how many. TCP discards them without a copy.
+pub(crate) async fn discard(stream: &TcpStream, limit: u64) -> io::Result<u64> {
+    // Never written to, so it costs addresses but no memory.
+    let mut scratch = vec![0; DISCARD_SIZE];
+    let mut received = 0;
+    while received < limit {
+        let room = capped(limit - received, scratch.len());
+        let (_, count) = stream
+            .async_io(Interest::READABLE, || {
+                Ok(rustix::net::recv(
+                    stream,
+                    &mut scratch[..room],
+                    RecvFlags::TRUNC,
+                )?)
+            })
+            .await?;
+        if count == 0 {
+            break;
+        }
+        received += count as u64;
+    }
+    Ok(received)
+}
+
+/// Receives exactly so many bytes; an earlier end is an error that says how many came.
+pub(crate) async fn discard_exactly(stream: &TcpStream, bytes: u64) -> io::Result<()> {
+    let received = discard(stream, bytes).await?;
+    if received == bytes {
+        Ok(())
+    } else {
+        Err(wrong(format!(
+            "the stream ended after {received} of {bytes} bytes"
+        )))
+    }
+}
+
+/// Checks that nothing follows.
+pub(crate) async fn expect_end(stream: &mut TcpStream) -> io::Result<()> {
+    match stream.read(&mut [0]).await? {
+        0 => Ok(()),
+        _ => Err(wrong("bytes arrived after the last one")),
+    }
+}
+
+fn capped(bytes: u64, most: usize) -> usize {
+    usize::try_from(bytes).map_or(most, |bytes| bytes.min(most))
+}

@@ -1,0 +1,93 @@
+//! The kinds of load.
+
+mod bulk;
+mod churn;
+mod idle;
+mod ping_pong;
+
+use std::{future::Future, io, net::SocketAddr, time::Duration};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+pub(crate) use self::{
+    bulk::{Bulk, Direction},
+    churn::Churn,
+    idle::Idle,
+    ping_pong::{Extent, PingPong},
+};
+use crate::{request::Request, wire};
+
+/// How many connections are being made at a time: fewer than any listener's backlog.
+const CONNECTING: usize = 64;
+
+/// What one thread has to do of a work.
+#[derive(Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) index: usize,
+    /// Its share of the work's total.
+    pub(crate) size: usize,
+    /// How many parts there are.
+    pub(crate) of: usize,
+}
+
+pub(crate) trait Work: Send + Sync + 'static {
+    type Connection;
+    type Tally: Send + 'static;
+
+    /// What is divided among threads.
+    fn total(&self) -> usize;
+    /// Makes a part's connections, up all the way to the origin.
+    async fn establish(&self, part: Part) -> io::Result<Vec<Self::Connection>>;
+    /// Does the part. What it returns of its connections is kept open until the figures are taken.
+    async fn drive(
+        &self,
+        part: Part,
+        connections: Vec<Self::Connection>,
+    ) -> io::Result<(Vec<TcpStream>, Self::Tally)>;
+    /// The result of all parts.
+    fn summary(&self, tallies: Vec<Self::Tally>, elapsed: Duration) -> Value;
+}
+
+/// Connects and waits until the origin has answered the request.
+async fn open(target: SocketAddr, request: Request) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(target).await?;
+    stream.set_nodelay(true)?;
+    stream.write_all(&request.encode()).await?;
+    match stream.read_u8().await? {
+        b'R' => Ok(stream),
+        other => Err(wire::wrong(format!(
+            "expected the origin's answer, not byte {other}"
+        ))),
+    }
+}
+
+/// As `open`, for many.
+async fn open_all(target: SocketAddr, requests: Vec<Request>) -> io::Result<Vec<TcpStream>> {
+    let mut opened = Vec::with_capacity(requests.len());
+    for batch in requests.chunks(CONNECTING) {
+        opened.extend(all(batch.iter().map(|&request| open(target, request))).await?);
+    }
+    Ok(opened)
+}
+
+/// Runs all at once and returns the results, in the order of completion, or the first error.
+async fn all<T: Send + 'static>(
+    futures: impl Iterator<Item = impl Future<Output = io::Result<T>> + Send + 'static>,
+) -> io::Result<Vec<T>> {
+    let mut running: JoinSet<_> = futures.collect();
+    let mut results = Vec::with_capacity(running.len());
+    while let Some(ended) = running.join_next().await {
+        results.push(ended.map_err(io::Error::other)??);
+    }
+    Ok(results)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^53")]
+fn per_second(count: u64, elapsed: Duration) -> f64 {
+    count as f64 / elapsed.as_secs_f64()
+}

@@ -1,0 +1,102 @@
+//! Many bytes in few streams.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use clap::ValueEnum;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{Part, Work, all, open_all, per_second};
+use crate::{request::Request, wire};
+
+pub(crate) struct Bulk {
+    pub(crate) target: SocketAddr,
+    pub(crate) streams: usize,
+    pub(crate) bytes: u64,
+    pub(crate) direction: Direction,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum Direction {
+    Up,
+    Down,
+    Both,
+}
+
+impl Work for Bulk {
+    type Connection = TcpStream;
+    type Tally = ();
+
+    fn total(&self) -> usize {
+        self.streams
+    }
+
+    async fn establish(&self, part: Part) -> io::Result<Vec<TcpStream>> {
+        let bytes = self.bytes;
+        let request = match self.direction {
+            Direction::Up => Request::Sink,
+            Direction::Down => Request::Source { bytes },
+            Direction::Both => Request::Both { bytes },
+        };
+        open_all(self.target, vec![request; part.size]).await
+    }
+
+    async fn drive(&self, _: Part, streams: Vec<TcpStream>) -> io::Result<(Vec<TcpStream>, ())> {
+        let (bytes, direction) = (self.bytes, self.direction);
+        let each = streams
+            .into_iter()
+            .map(|stream| carry(stream, bytes, direction));
+        Ok((all(each).await?, ()))
+    }
+
+    fn summary(&self, _: Vec<()>, elapsed: Duration) -> Value {
+        let ways = match self.direction {
+            Direction::Up | Direction::Down => 1,
+            Direction::Both => 2,
+        };
+        let bytes = self.bytes * self.streams as u64 * ways;
+        json!({
+            "work": "bulk",
+            "streams": self.streams,
+            "bytes": bytes,
+            "seconds": elapsed.as_secs_f64(),
+            "bytesPerSecond": per_second(bytes, elapsed),
+        })
+    }
+}
+
+/// Moves the bytes of one stream and checks both ends' counts and both ends' ends.
+async fn carry(mut stream: TcpStream, bytes: u64, direction: Direction) -> io::Result<TcpStream> {
+    stream.write_all(b"G").await?;
+    match direction {
+        Direction::Up => wire::send(&stream, bytes).await?,
+        Direction::Down => wire::discard_exactly(&stream, bytes).await?,
+        Direction::Both => {
+            let (sending, receiving) = (
+                send_and_end(&stream, bytes),
+                wire::discard_exactly(&stream, bytes),
+            );
+            tokio::try_join!(sending, receiving)?;
+        }
+    }
+    if !matches!(direction, Direction::Down) {
+        stream.shutdown().await?;
+        let received = stream.read_u64_le().await?;
+        if received != bytes {
+            return Err(wire::wrong(format!(
+                "the origin received {received} of {bytes} bytes"
+            )));
+        }
+    }
+    wire::expect_end(&mut stream).await?;
+    Ok(stream)
+}
+
+/// Ends at once, while the other direction may go on.
+async fn send_and_end(stream: &TcpStream, bytes: u64) -> io::Result<()> {
+    wire::send(stream, bytes).await?;
+    Ok(rustix::net::shutdown(stream, rustix::net::Shutdown::Write)?)
+}

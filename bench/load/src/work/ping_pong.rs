@@ -1,0 +1,130 @@
+//! Messages to and fro.
+
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{Part, Work, all, open_all, per_second};
+use crate::{latency::Samples, request::Request, shards::share, wire};
+
+pub(crate) struct PingPong {
+    pub(crate) target: SocketAddr,
+    pub(crate) connections: usize,
+    pub(crate) size: u64,
+    pub(crate) extent: Extent,
+}
+
+/// When to stop.
+#[derive(Clone, Copy)]
+pub(crate) enum Extent {
+    Time(Duration),
+    /// Of round trips.
+    Count(usize),
+}
+
+impl Extent {
+    fn share(self, index: usize, of: usize) -> Self {
+        match self {
+            Self::Time(time) => Self::Time(time),
+            Self::Count(count) => Self::Count(share(count, index, of)),
+        }
+    }
+}
+
+impl Work for PingPong {
+    type Connection = TcpStream;
+    type Tally = Samples;
+
+    fn total(&self) -> usize {
+        self.connections
+    }
+
+    async fn establish(&self, part: Part) -> io::Result<Vec<TcpStream>> {
+        open_all(
+            self.target,
+            vec![Request::Echo { size: self.size }; part.size],
+        )
+        .await
+    }
+
+    async fn drive(
+        &self,
+        part: Part,
+        streams: Vec<TcpStream>,
+    ) -> io::Result<(Vec<TcpStream>, Samples)> {
+        let extent = self.extent.share(part.index, part.of);
+        let (size, count) = (self.size, streams.len());
+        let each = streams
+            .into_iter()
+            .enumerate()
+            .map(|(index, stream)| volley(stream, size, extent.share(index, count)));
+        let mut samples = Samples::default();
+        let mut kept = Vec::with_capacity(count);
+        for (stream, others) in all(each).await? {
+            kept.push(stream);
+            samples.append(others);
+        }
+        Ok((kept, samples))
+    }
+
+    fn summary(&self, tallies: Vec<Samples>, elapsed: Duration) -> Value {
+        let mut samples = Samples::default();
+        for tally in tallies {
+            samples.append(tally);
+        }
+        let mut summary = latency_summary(samples, elapsed);
+        summary["work"] = "pingpong".into();
+        summary["connections"] = self.connections.into();
+        summary["size"] = self.size.into();
+        summary
+    }
+}
+
+/// Makes round trips until `extent` is used up; each answer has to equal its message.
+pub(crate) async fn volley(
+    mut stream: TcpStream,
+    size: u64,
+    extent: Extent,
+) -> io::Result<(TcpStream, Samples)> {
+    let mut message = wire::pattern(usize::try_from(size).map_err(io::Error::other)?);
+    let mut answer = vec![0; message.len()];
+    let mut samples = Samples::default();
+    let started = Instant::now();
+    loop {
+        let finished = match extent {
+            Extent::Time(time) => started.elapsed() >= time,
+            Extent::Count(count) => samples.count() >= count,
+        };
+        if finished {
+            return Ok((stream, samples));
+        }
+        // Otherwise a late or repeated message would pass for the right one.
+        message[0] = message[0].wrapping_add(1);
+        let sent = Instant::now();
+        stream.write_all(&message).await?;
+        stream.read_exact(&mut answer).await?;
+        samples.add(sent.elapsed());
+        if answer != message {
+            return Err(wire::wrong("an answer differs from its message"));
+        }
+    }
+}
+
+/// Count, rate and percentiles.
+pub(crate) fn latency_summary(samples: Samples, elapsed: Duration) -> Value {
+    let count = samples.count();
+    json!({
+        "count": count,
+        "seconds": elapsed.as_secs_f64(),
+        "perSecond": per_second(count as u64, elapsed),
+        "microseconds": samples.percentiles(),
+    })
+}

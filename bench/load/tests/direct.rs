@@ -1,0 +1,167 @@
+//! The load against its own origin, with nothing in between, and with something in between that is not a faithful relay.
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    process::{Child, Command, Output, Stdio},
+    thread,
+};
+
+use serde_json::Value;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_fdsplice-load");
+
+struct Origin {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Origin {
+    fn start() -> Self {
+        let mut child = Command::new(PROGRAM)
+            .arg("origin")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let port = line
+            .trim()
+            .strip_prefix("listening ")
+            .unwrap()
+            .parse()
+            .unwrap();
+        Self {
+            child,
+            address: ([127, 0, 0, 1], port).into(),
+        }
+    }
+}
+
+impl Drop for Origin {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn run(target: SocketAddr, args: &str) -> Output {
+    Command::new(PROGRAM)
+        .args(["run", "--timeout", "60", "--target", &target.to_string()])
+        .args(args.split(' '))
+        .output()
+        .unwrap()
+}
+
+fn succeed(target: SocketAddr, args: &str) -> Value {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = run(target, args);
+    let complaint = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{args}: {complaint}");
+    serde_json::from_slice(&stdout).unwrap()
+}
+
+#[test]
+fn every_byte_of_bulk_is_counted_in_each_direction() {
+    let origin = Origin::start();
+    for (direction, bytes) in [("up", 3_000_003), ("down", 3_000_003), ("both", 6_000_006)] {
+        let args = format!(
+            "--work bulk --streams 3 --threads 2 --bytes-per-stream 1000001 --direction {direction}"
+        );
+        assert_eq!(
+            succeed(origin.address, &args)["bytes"],
+            bytes,
+            "{direction}"
+        );
+    }
+}
+
+#[test]
+fn round_trips_and_connections_are_as_many_as_asked_for() {
+    let origin = Origin::start();
+    for args in [
+        "--work pingpong --connections 5 --size 1 --round-trips 77",
+        "--work pingpong --connections 3 --threads 2 --size 300000 --round-trips 77",
+        "--work churn --connections-at-once 5 --count 77 --size 100",
+        "--work churn --connections-at-once 1 --count 77 --size 16",
+    ] {
+        let result = succeed(origin.address, args);
+        assert_eq!(result["count"], 77, "{args}");
+        assert!(
+            result["microseconds"]["p999"].as_f64() >= result["microseconds"]["p50"].as_f64(),
+            "{result}"
+        );
+    }
+}
+
+#[test]
+fn the_active_one_among_idle_connections_makes_round_trips() {
+    let origin = Origin::start();
+    let result = succeed(
+        origin.address,
+        "--work idle --connections 100 --threads 2 --active --seconds 0.1",
+    );
+    assert_eq!(result["connections"], 100);
+    assert!(result["active"]["count"].as_u64() > Some(0), "{result}");
+}
+
+type Spoil = fn(&mut Vec<u8>);
+
+/// A relay that passes on everything but, on the way to the client, what `spoil` does to it.
+fn unfaithful_relay(target: SocketAddr, spoil: Spoil) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming() {
+            let (mut client, mut upstream) = (client.unwrap(), TcpStream::connect(target).unwrap());
+            let (mut up_from, mut up_to) =
+                (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+            thread::spawn(move || {
+                std::io::copy(&mut up_from, &mut up_to).unwrap();
+                up_to.shutdown(Shutdown::Write).unwrap();
+            });
+            thread::spawn(move || {
+                let mut everything = Vec::new();
+                // The answer that the connection is up has to arrive before the rest is asked for.
+                let mut answer = [0];
+                upstream.read_exact(&mut answer).unwrap();
+                client.write_all(&answer).unwrap();
+                upstream.read_to_end(&mut everything).unwrap();
+                spoil(&mut everything);
+                client.write_all(&everything).unwrap();
+                client.shutdown(Shutdown::Write).unwrap();
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn a_relay_that_loses_or_adds_a_byte_fails_the_run() {
+    let origin = Origin::start();
+    let cases: [(&str, Spoil, Option<&str>); 4] = [
+        ("down", |_| (), None),
+        (
+            "down",
+            |bytes| bytes.truncate(999),
+            Some("ended after 999 of 1000 bytes"),
+        ),
+        ("down", |bytes| bytes.push(0), Some("after the last one")),
+        ("up", |bytes| bytes[0] ^= 1, Some("of 1000 bytes")),
+    ];
+    for (direction, spoil, complaint) in cases {
+        let relay = unfaithful_relay(origin.address, spoil);
+        let Output { status, stderr, .. } = run(
+            relay,
+            &format!("--work bulk --bytes-per-stream 1000 --direction {direction}"),
+        );
+        let said = String::from_utf8_lossy(&stderr);
+        assert_eq!(status.success(), complaint.is_none(), "{said}");
+        assert!(said.contains(complaint.unwrap_or_default()), "{said}");
+    }
+}

@@ -1,0 +1,3 @@
+module fdsplice/bench/peers/go
+
+go 1.21

@@ -1,0 +1,56 @@
+// A relay on io.Copy, which the standard library turns into splice(2) between two TCP connections.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"log"
+	"net"
+)
+
+func main() {
+	listen := flag.String("listen", "127.0.0.1:0", "host:port")
+	target := flag.String("target", "", "host:port")
+	flag.Parse()
+	listener, err := net.Listen("tcp", *listen)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("listening %d\n", listener.Addr().(*net.TCPAddr).Port)
+	for {
+		client, err := listener.Accept()
+		if err != nil {
+			log.Fatal(err)
+		}
+		go relay(client.(*net.TCPConn), *target)
+	}
+}
+
+func relay(client *net.TCPConn, target string) {
+	defer client.Close()
+	connection, err := net.Dial("tcp", target)
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	upstream := connection.(*net.TCPConn)
+	defer upstream.Close()
+	up := make(chan struct{})
+	go func() {
+		half(upstream, client)
+		close(up)
+	}()
+	half(client, upstream)
+	<-up
+}
+
+// One direction, until its end, which is passed on.
+func half(destination, source *net.TCPConn) {
+	if _, err := io.Copy(destination, source); err != nil {
+		log.Print(err)
+	}
+	if err := destination.CloseWrite(); err != nil {
+		log.Print(err)
+	}
+}

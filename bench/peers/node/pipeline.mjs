@@ -1,0 +1,9 @@
+// One `stream.pipeline` through both sockets and back.
+import { pipeline } from 'node:stream';
+import { serve } from './serve.mjs';
+
+serve((client, upstream) => {
+  pipeline(client, upstream, client, (error) => {
+    if (error) console.error(String(error));
+  });
+});

@@ -1,0 +1,26 @@
+import { connect, createServer } from 'node:net';
+import { parseArgs } from 'node:util';
+
+export const { values: settings } = parseArgs({
+  options: {
+    listen: { type: 'string' },
+    target: { type: 'string' },
+    package: { type: 'string' },
+  },
+});
+
+/** Accepts for ever and gives each connection and its upstream to `relay`, half-open and without Nagle's delay. */
+export function serve(relay, { pauseOnConnect = false } = {}) {
+  const [host, port] = split(settings.listen);
+  const [targetHost, targetPort] = split(settings.target);
+  const half = { allowHalfOpen: true, noDelay: true };
+  const server = createServer({ ...half, pauseOnConnect }, (client) => {
+    relay(client, connect({ ...half, host: targetHost, port: targetPort }));
+  });
+  server.listen({ host, port, backlog: 1024 }, () => console.log(`listening ${server.address().port}`));
+}
+
+function split(address) {
+  const colon = address.lastIndexOf(':');
+  return [address.slice(0, colon), Number(address.slice(colon + 1))];
+}
