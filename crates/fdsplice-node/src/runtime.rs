@@ -25,10 +25,6 @@ use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 
-/// Ready tasks a worker runs before it looks for new events. A bulk transfer moves up to 2 MiB in
-/// one go; with tokio's 61, a message could wait behind 122 MiB of other people's bytes.
-const EVENT_INTERVAL: u32 = 4;
-
 static WORKERS: Mutex<Vec<Handle>> = Mutex::new(Vec::new());
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
@@ -45,10 +41,7 @@ pub(crate) fn worker() -> io::Result<Handle> {
 }
 
 fn start(index: usize) -> io::Result<Handle> {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .event_interval(EVENT_INTERVAL)
-        .build()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     let handle = runtime.handle().clone();
     thread::Builder::new()
         .name(format!("fdsplice-{index}"))

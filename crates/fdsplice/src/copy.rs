@@ -10,10 +10,11 @@ use tokio::io::Interest;
 use tracing::Instrument;
 
 use crate::deadline::IdleTimer;
-use crate::direction::{Direction, End, Fault, Plan, Route};
+use crate::direction::Direction;
 use crate::endpoint::{Endpoint, Role};
 use crate::error::{Reason, Side, TransferError};
 use crate::file_copy::{self, Handle, Stop};
+use crate::plan::{End, Fault, Plan, Route};
 use crate::rate::{RateLimiter, Throttle};
 use crate::traffic::{Control, TrafficResult};
 

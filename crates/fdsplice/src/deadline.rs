@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
@@ -61,5 +61,37 @@ impl Countdown {
         let limit = self.limit;
         let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(limit)));
         sleep.as_mut().poll(cx).is_ready()
+    }
+}
+
+/// Notices that a destination takes nothing. One timer runs per stall, however often a fast flow
+/// has to wait for a moment.
+#[derive(Debug)]
+pub(crate) struct Stall {
+    moved: u64,
+    sleep: Pin<Box<Sleep>>,
+}
+
+impl Stall {
+    /// How long a pipe is kept for a destination that takes nothing.
+    const PATIENCE: Duration = Duration::from_millis(200);
+
+    pub(crate) fn new(moved: u64) -> Self {
+        Self {
+            moved,
+            sleep: Box::pin(sleep(Self::PATIENCE)),
+        }
+    }
+
+    /// Ready when nothing has `moved` for as long as there is patience.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>, moved: u64) -> Poll<()> {
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            if moved == self.moved {
+                return Poll::Ready(());
+            }
+            self.moved = moved;
+            self.sleep.as_mut().reset(Instant::now() + Self::PATIENCE);
+        }
+        Poll::Pending
     }
 }

@@ -1,67 +1,25 @@
 //! One direction of a transfer: a state machine that both verbs use, a relay twice.
 
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
+use tokio::task::yield_now;
 
 use crate::cadence::Cadence;
+use crate::deadline::Stall;
 use crate::endpoint::Kind;
 use crate::engine::splice::At;
 use crate::engine::{read_write, readiness, splice};
 use crate::pipe::Lease;
-use crate::rate::Throttle;
+use crate::plan::{End, Fault, Limit, Plan, Route};
 use crate::stream::{Ready, Stream};
-use crate::traffic::Counter;
 
 /// Bytes one poll moves before it lets other transfers of its thread go first.
-const QUANTUM: u64 = 2 * 1024 * 1024;
+const QUANTUM: u64 = 1024 * 1024;
 /// Reads through the buffer before a refused lease is asked for again.
 const LEASE_PAUSE: u32 = 64;
-
-/// The end at which a direction failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
-    Source,
-    Destination,
-}
-
-/// A failed system call.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Fault {
-    pub(crate) errno: Errno,
-    pub(crate) syscall: &'static str,
-    pub(crate) end: End,
-}
-
-impl Fault {
-    pub(crate) fn source(syscall: &'static str) -> impl Fn(Errno) -> Self {
-        move |errno| Self {
-            errno,
-            syscall,
-            end: End::Source,
-        }
-    }
-
-    pub(crate) fn destination(syscall: &'static str) -> impl Fn(Errno) -> Self {
-        move |errno| Self {
-            errno,
-            syscall,
-            end: End::Destination,
-        }
-    }
-}
-
-/// Where a direction takes its bytes from, where it brings them, and where it counts them.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Route<'a> {
-    pub(crate) source: &'a Stream,
-    pub(crate) destination: &'a Stream,
-    pub(crate) counter: Counter<'a>,
-}
-
-/// A limit on what a direction takes from its source, and which of its users the direction is.
-pub(crate) type Limit<'a> = (&'a mut Throttle, usize);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -73,6 +31,20 @@ enum Phase {
     Ended,
 }
 
+/// Lets every other transfer of the thread go first, and the reactor look for new events: what
+/// tokio's `yield_now` does, and waking oneself does not.
+fn yield_to_others(cx: &mut Context<'_>) {
+    let _ = pin!(yield_now()).poll(cx);
+}
+
+/// What was waited for before a read.
+struct Start<'a> {
+    readable: Ready<'a>,
+    /// Where the bytes go through a pipe.
+    writable: Option<Ready<'a>>,
+    most: usize,
+}
+
 /// What bulk bytes are spliced through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Pipes {
@@ -81,29 +53,6 @@ enum Pipes {
     Leased,
     /// One end is a pipe itself.
     OfAnEnd,
-}
-
-/// What a direction can be told beforehand.
-#[derive(Debug, Default)]
-pub(crate) struct Plan {
-    /// Delivered before anything from the source.
-    pub(crate) head: Vec<u8>,
-    /// At most this many bytes of the source.
-    pub(crate) length: Option<u64>,
-    /// The source is a file, of which the part that is there at the start is wanted, no less.
-    pub(crate) whole: bool,
-    /// With `whole`: the last byte wanted.
-    pub(crate) last: Option<u64>,
-    /// First byte to read of a file, instead of its own position.
-    pub(crate) start: Option<u64>,
-    /// Where to write in a file, instead of its own position.
-    pub(crate) position: Option<u64>,
-    /// Shut the destination down for writing at the end.
-    pub(crate) pass_end_on: bool,
-    /// Never use a pipe.
-    pub(crate) copy_only: bool,
-    /// Wanted capacity of the pipe in bytes.
-    pub(crate) pipe_size: Option<usize>,
 }
 
 /// Invariant: at most one of `bytes` and a pipe that is not empty holds something, and the source
@@ -123,6 +72,7 @@ pub(crate) struct Direction {
     pipe_size: Option<usize>,
     lease_pause: u32,
     cadence: Cadence,
+    stall: Option<Stall>,
 }
 
 impl Direction {
@@ -150,6 +100,7 @@ impl Direction {
             pipe_size: plan.pipe_size,
             lease_pause: 0,
             cadence: Cadence::default(),
+            stall: None,
         }
     }
 
@@ -199,42 +150,67 @@ impl Direction {
                 self.lease = None;
                 return Poll::Ready(self.finish(route));
             }
-            if quantum == 0 {
-                cx.waker().wake_by_ref();
-            }
-            let ready = if quantum == 0 {
+            let start = if quantum == 0 {
+                yield_to_others(cx);
                 Poll::Pending
             } else {
-                route.source.poll_readable(cx)
+                self.poll_start(cx, route, &mut limit)
             };
-            let Poll::Ready(ready) = ready else {
+            let Poll::Ready(start) = start else {
                 // The pipe is empty here; whoever moves bytes meanwhile may have it.
                 self.lease = None;
                 return Poll::Pending;
             };
-            let mut ready = ready.map_err(Fault::source("epoll_wait"))?;
-            // Before reading: what is not read keeps its sender waiting.
-            let allowed = match &mut limit {
-                None => Poll::Ready(u64::MAX),
-                Some((throttle, who)) => throttle.poll_piece(cx, *who),
-            };
-            let Poll::Ready(allowed) = allowed else {
-                self.lease = None;
-                return Poll::Pending;
-            };
-            let most = usize::try_from(self.remaining.min(allowed)).unwrap_or(usize::MAX);
-            let taken = if self.pipes == Pipes::OfAnEnd {
-                let mut writable = ready!(route.destination.poll_writable(cx))
-                    .map_err(Fault::destination("epoll_wait"))?;
-                self.pass(route, &mut ready, &mut writable, most)?
-            } else {
-                self.pull(route, Some(&mut ready), most)?
+            let Start {
+                mut readable,
+                writable,
+                most,
+            } = start?;
+            let taken = match (self.pipes, writable) {
+                (Pipes::OfAnEnd, Some(mut writable)) => {
+                    self.pass(route, &mut readable, &mut writable, most)?
+                }
+                _ => self.pull(route, Some(&mut readable), most)?,
             };
             if let Some((throttle, who)) = &mut limit {
                 throttle.used(*who, taken as u64);
             }
             quantum = quantum.saturating_sub(taken as u64);
         }
+    }
+
+    /// Waits for what has to be there before the source is read.
+    fn poll_start<'a>(
+        &self,
+        cx: &mut Context<'_>,
+        route: Route<'a>,
+        limit: &mut Option<Limit<'_>>,
+    ) -> Poll<Result<Start<'a>, Fault>> {
+        let readable =
+            ready!(route.source.poll_readable(cx)).map_err(Fault::source("epoll_wait"))?;
+        // No pipe is filled for a destination that is known to be full: it would be held for as
+        // long as that takes. A small message goes to the buffer and finds out by itself.
+        let pipe = match self.pipes {
+            Pipes::None => false,
+            Pipes::Leased => self.cadence.is_bulk(),
+            Pipes::OfAnEnd => true,
+        };
+        let writable = if pipe {
+            let writable = ready!(route.destination.poll_writable(cx));
+            Some(writable.map_err(Fault::destination("epoll_wait"))?)
+        } else {
+            None
+        };
+        // Before reading: what is not read keeps its sender waiting.
+        let allowed = match limit {
+            None => u64::MAX,
+            Some((throttle, who)) => ready!(throttle.poll_piece(cx, *who)),
+        };
+        Poll::Ready(Ok(Start {
+            readable,
+            writable,
+            most: usize::try_from(self.remaining.min(allowed)).unwrap_or(usize::MAX),
+        }))
     }
 
     /// Delivers what is held and what the failed source's kernel still has, without waiting for
@@ -260,7 +236,7 @@ impl Direction {
             }
             quantum = quantum.saturating_sub(taken as u64);
         }
-        cx.waker().wake_by_ref();
+        yield_to_others(cx);
         Poll::Pending
     }
 
@@ -308,8 +284,11 @@ impl Direction {
         self.bytes = Vec::new();
         self.delivered = 0;
         while let Some(lease) = self.lease.as_mut().filter(|lease| lease.held() > 0) {
-            let mut ready = ready!(route.destination.poll_writable(cx))
-                .map_err(Fault::destination("epoll_wait"))?;
+            let Poll::Ready(ready) = route.destination.poll_writable(cx) else {
+                ready!(self.poll_stalled(cx, route));
+                return self.poll_push(cx, route);
+            };
+            let mut ready = ready.map_err(Fault::destination("epoll_wait"))?;
             match splice::drain(lease, At(route.destination.as_fd(), None)) {
                 Ok(sent) => route.counter.add(sent, true),
                 Err(Errno::AGAIN) => ready.clear_ready(),
@@ -322,6 +301,17 @@ impl Direction {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Ready when the destination has taken nothing for so long that the pipe is given up: its
+    /// bytes wait in a buffer instead, and others can have the pipe.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, route: Route<'_>) -> Poll<()> {
+        let moved = route.counter.get();
+        let stall = self.stall.get_or_insert_with(|| Stall::new(moved));
+        ready!(stall.poll(cx, moved));
+        self.stall = None;
+        self.bytes = self.lease.take().map(Lease::into_bytes).unwrap_or_default();
+        Poll::Ready(())
     }
 
     /// Takes bytes from the source once; 0 when there were none to take or the end was met.

@@ -15,10 +15,10 @@ use tokio::io::Interest;
 use tokio::task::spawn_blocking;
 
 use crate::copy::Bounds;
-use crate::direction::{End, Fault, Plan};
 use crate::endpoint::Endpoint;
 use crate::error::{Reason, Side};
 use crate::file_job::{FileJob, Step};
+use crate::plan::{End, Fault, Plan};
 use crate::rate::Throttle;
 use crate::stream::Stream;
 use crate::traffic::Control;

@@ -3,12 +3,12 @@
 use rustix::fs::{SeekFrom, fstat, seek};
 use rustix::io::Errno;
 
-use crate::direction::{End, Fault, Plan};
-use crate::endpoint::{Endpoint, Kind};
+use crate::endpoint::Kind;
 use crate::engine::splice::At;
-use crate::engine::{copy_file_range, read_write, sendfile, splice};
+use crate::engine::{Engine, copy_file_range, engines, read_write, sendfile, splice};
 use crate::file_copy::{Handle, look_at_blocking};
 use crate::pipe::Lease;
+use crate::plan::{End, Fault, Plan};
 use crate::traffic::Control;
 
 /// Bytes one call moves at the most: what an abort may have to wait for.
@@ -26,42 +26,6 @@ pub(crate) enum Step {
     DestinationFull,
     /// Everything was delivered.
     Ended,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Engine {
-    CopyFileRange,
-    Sendfile,
-    /// One end is a pipe.
-    SpliceDirect,
-    SplicePipe,
-    ReadWrite,
-}
-
-/// The engines for a pair of ends, best first. Each is tried until the kernel says that it cannot
-/// serve the pair; the last one always can.
-///
-/// File → socket is `sendfile` and not a splice through a pipe: it is one call where the other is
-/// two, and needs no pipe.
-fn engines(source: &Endpoint, destination: &Endpoint, copy_only: bool) -> &'static [Engine] {
-    use Engine::{CopyFileRange, ReadWrite, Sendfile, SpliceDirect, SplicePipe};
-    let blocking_socket = |end: &Endpoint| end.is_socket() && !end.is_nonblocking();
-    if copy_only
-        // Positions mean nothing to it, and splice refuses it.
-        || destination.appends()
-        // Splice and sendfile have no MSG_DONTWAIT.
-        || blocking_socket(source)
-        || blocking_socket(destination)
-    {
-        return &[ReadWrite];
-    }
-    match (source.kind(), destination.kind()) {
-        (Kind::Tty | Kind::Device, _) | (_, Kind::Tty) => &[ReadWrite],
-        (Kind::Pipe, _) | (_, Kind::Pipe) => &[SpliceDirect, ReadWrite],
-        (Kind::File, Kind::File) => &[CopyFileRange, SplicePipe, ReadWrite],
-        (Kind::File, Kind::Tcp | Kind::UnixStream) => &[Sendfile, ReadWrite],
-        _ => &[SplicePipe, ReadWrite],
-    }
 }
 
 /// The position of a file: all calls name theirs, and the descriptor's own follows by what was

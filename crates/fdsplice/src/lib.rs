@@ -12,6 +12,7 @@
 //! `splice(2)` raises `SIGPIPE` when a peer is gone, and has no flag against it. Rust programs and
 //! Node.js ignore `SIGPIPE`; other embedders should do the same.
 
+mod bounds;
 mod cadence;
 mod copy;
 mod deadline;
@@ -22,6 +23,7 @@ mod error;
 mod file_copy;
 mod file_job;
 mod pipe;
+mod plan;
 mod rate;
 mod relay;
 mod send_file;

@@ -5,20 +5,27 @@
 //! bytes are about to move and gives it back the moment it is empty. The pool is a `thread_local`:
 //! no lock, and a pipe stays warm in the cache of the core that used it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use rustix::io::read;
 use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Resource, getrlimit};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::time::{Instant, sleep};
 
 /// Asked for where there is room: it halves the cost per GiB against the default of 64 KiB.
 const LARGE: usize = 1024 * 1024;
+/// Asked for once half of the budget is used: more flows find a pipe.
+const MEDIUM: usize = 256 * 1024;
 /// What the kernel gives without asking (`pipe(7)`).
 const DEFAULT: usize = 64 * 1024;
+/// How long an idle pipe is kept.
+const KEEP: Duration = Duration::from_secs(10);
 /// Without a quota: enough for every bulk flow a machine can push at once.
 const UNLIMITED_BUDGET: usize = 256 * LARGE;
 /// Pipes a thread keeps for the next lease.
@@ -32,7 +39,47 @@ static CAPACITY: AtomicUsize = AtomicUsize::new(0);
 static LIMITS: LazyLock<Limits> = LazyLock::new(Limits::read);
 
 thread_local! {
-    static POOL: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
+    static POOL: RefCell<Vec<Idle>> = const { RefCell::new(Vec::new()) };
+    /// Whether a task closes the pipes of this thread that are idle for long.
+    static SWEPT: Cell<bool> = const { Cell::new(false) };
+}
+
+#[derive(Debug)]
+struct Idle {
+    /// `None` only while it is dropped.
+    pipe: Option<Pipe>,
+    since: Instant,
+}
+
+impl Drop for Idle {
+    fn drop(&mut self) {
+        IDLE.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Closes what has been idle for long, until nothing is left. Only on a runtime with one thread
+/// does a task stay where the pool is; elsewhere idle pipes are closed when others are given back.
+fn sweep() {
+    let Ok(runtime) = Handle::try_current() else {
+        return;
+    };
+    if runtime.runtime_flavor() != RuntimeFlavor::CurrentThread || SWEPT.replace(true) {
+        return;
+    }
+    runtime.spawn(async {
+        while !POOL.with_borrow(Vec::is_empty) {
+            sleep(KEEP / 2).await;
+            let now = Instant::now();
+            POOL.with_borrow_mut(|pool| pool.retain(|idle| !idle.is_old(now)));
+        }
+        SWEPT.set(false);
+    });
+}
+
+impl Idle {
+    fn is_old(&self, now: Instant) -> bool {
+        now.duration_since(self.since) >= KEEP
+    }
 }
 
 /// The pipes of this process.
@@ -117,12 +164,18 @@ impl Pipe {
     /// `None` where the budget is used up or the kernel has no pipe for us (`EMFILE`, `ENFILE`):
     /// the caller then moves its bytes without one.
     fn create(wanted: Option<usize>) -> Option<Self> {
-        let wanted = wanted
-            .unwrap_or(LARGE)
-            .clamp(4096, LIMITS.max_size.max(DEFAULT));
-        let capacity = [wanted, wanted.min(4 * DEFAULT), DEFAULT]
-            .into_iter()
-            .find(|&capacity| reserve(capacity))?;
+        let most = LIMITS.max_size.max(DEFAULT);
+        let capacity = match wanted {
+            Some(wanted) => [wanted.clamp(4096, most); 2],
+            None => [LARGE.min(most), MEDIUM.min(most)],
+        };
+        let capacity = if reserve(capacity[0], LIMITS.budget / 2) {
+            capacity[0]
+        } else if reserve(capacity[1], LIMITS.budget) {
+            capacity[1]
+        } else {
+            return None;
+        };
         let Ok((reader, writer)) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) else {
             CAPACITY.fetch_sub(capacity, Ordering::Relaxed);
             return None;
@@ -146,9 +199,10 @@ impl Drop for Pipe {
     }
 }
 
-fn reserve(capacity: usize) -> bool {
+/// Counts the capacity of a pipe to be, unless that would be more than `limit` in all.
+fn reserve(capacity: usize, limit: usize) -> bool {
     let before = CAPACITY.fetch_add(capacity, Ordering::Relaxed);
-    let fits = before + capacity <= LIMITS.budget;
+    let fits = before + capacity <= limit;
     if !fits {
         CAPACITY.fetch_sub(capacity, Ordering::Relaxed);
     }
@@ -169,15 +223,14 @@ impl Lease {
     /// Takes a pipe from this thread's pool or makes one; `wanted` is a capacity in bytes.
     pub(crate) fn take(wanted: Option<usize>) -> Option<Self> {
         let pooled = if wanted.is_none() {
+            // The one given back last: it is warm, and the others age.
             POOL.with_borrow_mut(Vec::pop)
         } else {
             None
         };
-        let pipe = if let Some(pipe) = pooled {
-            IDLE.fetch_sub(1, Ordering::Relaxed);
-            pipe
-        } else {
-            Pipe::create(wanted)?
+        let pipe = match pooled.and_then(|mut idle| idle.pipe.take()) {
+            Some(pipe) => pipe,
+            None => Pipe::create(wanted)?,
         };
         LEASED.fetch_add(1, Ordering::Relaxed);
         Some(Self {
@@ -244,10 +297,17 @@ impl Drop for Lease {
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
             if pool.len() < KEPT {
-                pool.push(pipe);
                 IDLE.fetch_add(1, Ordering::Relaxed);
+                let since = Instant::now();
+                // The oldest stand first.
+                if pool.first().is_some_and(|oldest| oldest.is_old(since)) {
+                    pool.retain(|idle| !idle.is_old(since));
+                }
+                let pipe = Some(pipe);
+                pool.push(Idle { pipe, since });
             }
         });
+        sweep();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -11,11 +11,12 @@ use tokio::io::Interest;
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use crate::deadline::{Countdown, IdleTimer};
-use crate::direction::{Direction, End, Fault, Limit, Plan, Route};
+use crate::bounds::{Limits, RelayBounds, RelayRules};
+use crate::direction::Direction;
 use crate::endpoint::{Endpoint, Role};
 use crate::error::{Reason, Side, TransferError};
-use crate::rate::{RateLimiter, Throttle};
+use crate::plan::{End, Fault, Plan, Route};
+use crate::rate::RateLimiter;
 use crate::stream::Stream;
 use crate::traffic::{Control, TrafficResult};
 
@@ -29,22 +30,8 @@ pub struct RelayOptions {
     head_from_b: Vec<u8>,
     copy_only: bool,
     pipe_size: Option<usize>,
-    limits: Limits,
-    idle_timeout: Option<Duration>,
-    half_close_timeout: Option<Duration>,
+    rules: RelayRules,
     control: Control,
-}
-
-/// Who shares which limiter.
-#[derive(Debug, Default)]
-enum Limits {
-    #[default]
-    None,
-    Both(RateLimiter),
-    Each {
-        tx: Option<RateLimiter>,
-        rx: Option<RateLimiter>,
-    },
 }
 
 impl RelayOptions {
@@ -85,14 +72,14 @@ impl RelayOptions {
     /// reaches the sender.
     #[must_use]
     pub fn rate_limit(mut self, limiter: RateLimiter) -> Self {
-        self.limits = Limits::Both(limiter);
+        self.rules.limits = Limits::Both(limiter);
         self
     }
 
     /// Limits each direction by itself: `tx` what comes from `a`, `rx` what comes from `b`.
     #[must_use]
     pub fn rate_limits(mut self, tx: Option<RateLimiter>, rx: Option<RateLimiter>) -> Self {
-        self.limits = Limits::Each { tx, rx };
+        self.rules.limits = Limits::Each { tx, rx };
         self
     }
 
@@ -100,7 +87,7 @@ impl RelayOptions {
     /// count. Then the relay fails with [`Reason::IdleTimeout`].
     #[must_use]
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
-        self.idle_timeout = Some(limit);
+        self.rules.idle_timeout = Some(limit);
         self
     }
 
@@ -108,7 +95,7 @@ impl RelayOptions {
     /// [`Reason::HalfCloseTimeout`].
     #[must_use]
     pub fn half_close_timeout(mut self, limit: Duration) -> Self {
-        self.half_close_timeout = Some(limit);
+        self.rules.half_close_timeout = Some(limit);
         self
     }
 
@@ -241,11 +228,7 @@ async fn run(a: Stream, b: Stream, mut options: RelayOptions) -> TrafficResult {
         counter: control.rx(),
     };
 
-    let mut bounds = Bounds {
-        throttles: Throttles::new(std::mem::take(&mut options.limits)),
-        idle: options.idle_timeout.map(IdleTimer::new),
-        half_close: options.half_close_timeout.map(Countdown::new),
-    };
+    let mut bounds = std::mem::take(&mut options.rules).start();
     let outcome = exchange(&mut tx, there, &mut rx, back, control, &mut bounds).await;
     let (a_ended, b_ended) = (tx.source_ended(), rx.source_ended());
     let error = match outcome {
@@ -291,7 +274,7 @@ async fn exchange(
     rx: &mut Direction,
     back: Route<'_>,
     control: &Control,
-    bounds: &mut Bounds,
+    bounds: &mut RelayBounds,
 ) -> Result<(), Stop> {
     let (a, b) = (there.source, there.destination);
     let watched = Interest::ERROR | Interest::PRIORITY;
@@ -342,87 +325,11 @@ async fn exchange(
             return Poll::Ready(Ok(()));
         }
         match bounds.poll_exceeded(cx, control.traffic().total(), tx, rx) {
-            Some(stop) => Poll::Ready(Err(stop)),
+            Some((reason, side)) => Poll::Ready(Err(Stop::Other(reason, side))),
             None => Poll::Pending,
         }
     })
     .await
-}
-
-/// What a relay must keep to.
-struct Bounds {
-    throttles: Throttles,
-    idle: Option<IdleTimer>,
-    half_close: Option<Countdown>,
-}
-
-impl Bounds {
-    fn poll_exceeded(
-        &mut self,
-        cx: &mut Context<'_>,
-        total: u64,
-        tx: &Direction,
-        rx: &Direction,
-    ) -> Option<Stop> {
-        let waiting = self.throttles.are_waiting();
-        if let Some(idle) = &mut self.idle
-            && idle.poll_expired(cx, total, waiting)
-        {
-            return Some(Stop::Other(Reason::IdleTimeout, None));
-        }
-        let half_open = match (tx.is_ended(), rx.is_ended()) {
-            (true, false) => Some(Side::B),
-            (false, true) => Some(Side::A),
-            _ => None,
-        };
-        if let (Some(side), Some(countdown)) = (half_open, &mut self.half_close)
-            && countdown.poll_expired(cx)
-        {
-            return Some(Stop::Other(Reason::HalfCloseTimeout, Some(side)));
-        }
-        None
-    }
-}
-
-/// The limiters of both directions, as this relay uses them.
-enum Throttles {
-    None,
-    Both(Throttle),
-    Each([Option<Throttle>; 2]),
-}
-
-impl Throttles {
-    fn new(limits: Limits) -> Self {
-        match limits {
-            Limits::None => Self::None,
-            Limits::Both(limiter) => Self::Both(Throttle::new(limiter)),
-            Limits::Each { tx, rx } => Self::Each([tx, rx].map(|each| each.map(Throttle::new))),
-        }
-    }
-
-    fn of(&mut self, source: Side) -> Option<Limit<'_>> {
-        let who = usize::from(source == Side::B);
-        match self {
-            Self::None => None,
-            Self::Both(throttle) => Some((throttle, who)),
-            Self::Each(throttles) => throttles[who].as_mut().map(|throttle| (throttle, 0)),
-        }
-    }
-
-    /// A direction that has ended does not take turns any more.
-    fn leave(&mut self, source: Side) {
-        if let Some((throttle, who)) = self.of(source) {
-            throttle.leave(who);
-        }
-    }
-
-    fn are_waiting(&self) -> bool {
-        match self {
-            Self::None => false,
-            Self::Both(throttle) => throttle.is_waiting(),
-            Self::Each(throttles) => throttles.iter().flatten().any(Throttle::is_waiting),
-        }
-    }
 }
 
 /// What was received before a failure goes to the side that still stands, as far as it takes it.

@@ -6,9 +6,9 @@ use rustix::io::Errno;
 use tracing::Instrument;
 
 use crate::copy::{self, Bounds};
-use crate::direction::Plan;
 use crate::endpoint::{Endpoint, Kind};
 use crate::error::{Side, TransferError};
+use crate::plan::Plan;
 use crate::rate::RateLimiter;
 use crate::traffic::{Control, TrafficResult};
 

@@ -132,6 +132,10 @@ pub(crate) struct Counter<'a> {
 }
 
 impl Counter<'_> {
+    pub(crate) fn get(self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
+    }
+
     /// Counts bytes that a destination accepted.
     pub(crate) fn add(self, bytes: usize, zero_copy: bool) {
         // One task writes these: a plain load and store cannot lose an update, and costs no

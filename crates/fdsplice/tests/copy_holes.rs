@@ -1,0 +1,166 @@
+//! Files with holes: what arrives is right, the holes stay where they can, and looking for them
+//! moves nothing that anybody sees.
+
+mod copy_support;
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use copy_support::{
+    MIB, Scratch, contents, copied, data, go_to, pair_of_files, position, read_exactly,
+    read_to_end, write_all,
+};
+use fdsplice::CopyOptions;
+use rustix::fs::{MemfdFlags, SeekFrom, fstat, ftruncate, memfd_create, seek};
+use rustix::io::{Errno, pwrite};
+
+const KIB: u64 = 1024;
+
+fn on_disk(file: &File) -> u64 {
+    u64::try_from(fstat(file).expect("a file").st_blocks).expect("blocks") * 512
+}
+
+const ISLANDS: [u64; 4] = [0, 1 << 30, (1 << 32) - 4096, (1 << 32) + 123 * 4096];
+const BIG: u64 = (1 << 32) + (1 << 28);
+
+#[test]
+fn a_sparse_file_above_4_gib_stays_sparse() {
+    let scratch = Scratch::new();
+    let (source, destination) = pair_of_files(&scratch, b"");
+    for at in ISLANDS {
+        pwrite(&source, data(8192), at).expect("a write");
+    }
+    ftruncate(&source, BIG).expect("a hole");
+    let result = copied(&source, &destination, CopyOptions::new());
+    assert_eq!((result.tx, result.error), (BIG, None));
+    assert_eq!(
+        fstat(&destination).expect("a file").st_size,
+        i64::try_from(BIG).expect("a size")
+    );
+    assert_eq!((position(&source), position(&destination)), (BIG, BIG));
+    let (had, has) = (on_disk(&source), on_disk(&destination));
+    assert!(
+        has <= 2 * had,
+        "{has} bytes on disk, from a file with {had}"
+    );
+    let mut found = vec![0; 8192];
+    for at in ISLANDS {
+        go_to(&destination, at);
+        found = read_exactly(&destination, found.len());
+        assert!(found == data(8192), "the bytes at {at}");
+    }
+    // Nothing else: the next data behind each island is the next island.
+    for pair in ISLANDS.windows(2) {
+        let next = seek(&destination, SeekFrom::Data(pair[0] + 8192)).expect("data");
+        assert_eq!(next, pair[1]);
+    }
+    assert_eq!(
+        seek(&destination, SeekFrom::Data(ISLANDS[3] + 8192)),
+        Err(Errno::NXIO)
+    );
+}
+
+#[test]
+fn a_part_above_4_gib_is_copied_by_its_position() {
+    let scratch = Scratch::new();
+    let (source, destination) = pair_of_files(&scratch, b"");
+    pwrite(&source, data(100_000), 5 << 30).expect("a write");
+    let options = CopyOptions::new()
+        .start((5 << 30) - 10)
+        .length(50_010)
+        .position(6 << 30);
+    let result = copied(&source, &destination, options);
+    assert_eq!((result.tx, result.error), (50_010, None));
+    go_to(&destination, 6 << 30);
+    assert!(read_to_end(&destination) == [&[0; 10], data(50_000)].concat());
+}
+
+#[test]
+fn holes_overwrite_what_stands_in_the_destination() {
+    let scratch = Scratch::new();
+    let (source, destination) = pair_of_files(&scratch, b"");
+    pwrite(&source, data(MIB), MIB as u64).expect("a write");
+    ftruncate(&source, 3 * MIB as u64).expect("a hole");
+    write_all(&destination, data(5 * MIB));
+    go_to(&destination, 0);
+    assert_eq!(
+        copied(&source, &destination, CopyOptions::new()).tx,
+        3 * MIB as u64
+    );
+    let (hole, old) = (vec![0; MIB], &data(5 * MIB)[3 * MIB..]);
+    assert!(contents(&destination) == [&hole, data(MIB), &hole, old].concat());
+}
+
+#[test]
+fn the_own_position_never_moves_while_another_start_is_meant() {
+    let scratch = Scratch::new();
+    let (source, destination) = pair_of_files(&scratch, b"");
+    // Many holes: looking for them is what could move it.
+    for part in 0..2000 {
+        pwrite(&source, data(4096), part * 8192).expect("a write");
+    }
+    go_to(&source, 5);
+    let over = Arc::new(AtomicBool::new(false));
+    let watcher = {
+        let (over, source) = (Arc::clone(&over), source.try_clone().expect("a duplicate"));
+        thread::spawn(move || {
+            let mut astray = 0;
+            while !over.load(Ordering::Relaxed) {
+                astray += u32::from(position(&source) != 5);
+            }
+            astray
+        })
+    };
+    for _ in 0..20 {
+        let options = CopyOptions::new().start(0).position(0);
+        assert_eq!(copied(&source, &destination, options).error, None);
+        ftruncate(&destination, 0).expect("an empty file");
+    }
+    over.store(true, Ordering::Relaxed);
+    assert_eq!(
+        watcher.join().expect("a watcher"),
+        0,
+        "looks that found it elsewhere"
+    );
+}
+
+#[test]
+fn holes_between_small_parts_stay_holes() {
+    let scratch = Scratch::new();
+    let (source, destination) = pair_of_files(&scratch, b"");
+    for part in 0..100 {
+        pwrite(&source, data(4096), part * 512 * KIB).expect("a write");
+    }
+    assert_eq!(
+        copied(&source, &destination, CopyOptions::new()).error,
+        None
+    );
+    assert!(contents(&source) == contents(&destination));
+    let (had, has) = (on_disk(&source), on_disk(&destination));
+    assert!(
+        has <= 2 * had,
+        "{has} bytes on disk, from a file with {had}"
+    );
+}
+
+/// Between two file systems the bytes have to be carried, but a hole has none.
+#[test]
+fn holes_stay_holes_between_two_file_systems() {
+    let scratch = Scratch::new();
+    let source = scratch.file();
+    let destination = memfd_create("fdsplice", MemfdFlags::CLOEXEC)
+        .map(File::from)
+        .expect("a memfd");
+    pwrite(&source, data(MIB), 40 * MIB as u64).expect("a write");
+    ftruncate(&source, 80 * MIB as u64).expect("a hole");
+    let result = copied(&source, &destination, CopyOptions::new());
+    assert_eq!((result.tx, result.error), (80 * MIB as u64, None));
+    assert!(contents(&source) == contents(&destination));
+    let (had, has) = (on_disk(&source), on_disk(&destination));
+    assert!(
+        has <= 2 * had,
+        "{has} bytes in memory, from a file with {had}"
+    );
+}

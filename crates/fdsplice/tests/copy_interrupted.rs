@@ -1,0 +1,116 @@
+//! A copy of a file that does not run to its end: where the file then stands, and what arrived.
+
+mod copy_support;
+
+use copy_support::{
+    Kind, MIB, Scratch, Wire, copying, data, errno, go_to, pair_of_files, position, read_exactly,
+    read_to_end, set_blocking, stalled,
+};
+use fdsplice::{Control, CopyOptions, Reason, Side};
+use rustix::fs::ftruncate;
+use rustix::io::Errno;
+
+#[test]
+fn a_file_stands_behind_what_was_delivered_when_the_copy_is_aborted() {
+    let scratch = Scratch::new();
+    for kind in [
+        Kind::Tcp,
+        Kind::Unix,
+        Kind::Pipe,
+        Kind::Fifo,
+        Kind::Terminal,
+    ] {
+        for (start, zero_copy) in [
+            (None, true),
+            (None, false),
+            (Some(9), true),
+            (Some(9), false),
+        ] {
+            let name = format!("{kind:?}, start {start:?}, zero copy: {zero_copy}");
+            let (source, _) = pair_of_files(&scratch, data(10 * MIB));
+            go_to(&source, 5);
+            let Wire { reader, writer } = Wire::new(kind, &scratch);
+            set_blocking(&writer, false);
+            let control = Control::new();
+            let mut options = CopyOptions::new()
+                .control(control.clone())
+                .zero_copy(zero_copy);
+            if let Some(start) = start {
+                options = options.start(start);
+            }
+            let running = copying(&source, &writer, options);
+            stalled(&control);
+            control.abort();
+            let result = running.join().expect("a result");
+            let error = result.error.expect("a failure");
+            assert_eq!(error.reason, Reason::Aborted, "{name}");
+            assert!(error.undelivered.is_empty(), "{name}");
+            let delivered = usize::try_from(result.tx).expect("a size");
+            assert_eq!(
+                position(&source),
+                if start.is_some() { 5 } else { 5 + result.tx },
+                "{name}"
+            );
+            drop(writer);
+            let begin = usize::try_from(start.unwrap_or(5)).expect("a size");
+            let arrived = read_to_end(&reader);
+            assert_eq!(arrived.len(), delivered, "{name}");
+            assert!(
+                arrived == data(10 * MIB)[begin..begin + delivered],
+                "{name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_file_stands_behind_what_was_delivered_when_the_reader_goes() {
+    let scratch = Scratch::new();
+    for kind in [Kind::Tcp, Kind::Unix, Kind::Pipe, Kind::Fifo] {
+        let (source, _) = pair_of_files(&scratch, data(10 * MIB));
+        let Wire { reader, writer } = Wire::new(kind, &scratch);
+        set_blocking(&writer, false);
+        let control = Control::new();
+        let options = CopyOptions::new().control(control.clone());
+        let running = copying(&source, &writer, options);
+        read_exactly(&reader, 10_000);
+        stalled(&control);
+        drop(reader);
+        let result = running.join().expect("a result");
+        assert!(
+            matches!(errno(&result), Some(Errno::PIPE | Errno::CONNRESET)),
+            "{kind:?}: {result:?}"
+        );
+        let error = result.error.expect("a failure");
+        assert_eq!(error.side, Some(Side::Destination), "{kind:?}");
+        assert!(result.tx >= 10_000);
+        assert_eq!(position(&source), result.tx, "{kind:?}");
+        assert!(error.undelivered.is_empty(), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_source_that_shrinks_ends_a_copy_short() {
+    let scratch = Scratch::new();
+    for kind in [Kind::Tcp, Kind::Unix, Kind::Pipe] {
+        for zero_copy in [true, false] {
+            let (source, _) = pair_of_files(&scratch, data(10 * MIB));
+            let Wire { reader, writer } = Wire::new(kind, &scratch);
+            set_blocking(&writer, false);
+            let control = Control::new();
+            let options = CopyOptions::new()
+                .control(control.clone())
+                .zero_copy(zero_copy);
+            let running = copying(&source, &writer, options);
+            stalled(&control);
+            ftruncate(&source, 10_000).expect("a shorter file");
+            drop(writer);
+            let arrived = read_to_end(&reader);
+            let result = running.join().expect("a result");
+            assert_eq!(result.error, None, "{kind:?}");
+            assert_eq!(arrived.len() as u64, result.tx, "{kind:?}");
+            assert!(result.tx < 10 * MIB as u64, "{kind:?}");
+            assert!(arrived[..10_000] == *data(10_000), "{kind:?}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! A destination that has no more room: what was counted is on the disk, and nothing else is lost.
+
+mod copy_support;
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use copy_support::{
+    Kind, MIB, Scratch, Wire, contents, copied, data, pair_of_files, position, read_to_end,
+    set_blocking, shows_nothing, write_all,
+};
+use fdsplice::{CopyOptions, Reason, Side};
+use rustix::fs::{SeekFrom, ftruncate, seek};
+use rustix::io::{Errno, pwrite};
+
+/// The directory in which a limit is in force; set in the process that has it.
+const LIMITED: &str = "FDSPLICE_TEST_LIMITED";
+
+/// From every kind of source into a file in the limited directory, until it is full.
+fn fill(directory: &Path, wanted: Errno) {
+    let scratch = Scratch::new();
+    for kind in [
+        Kind::File,
+        Kind::Tcp,
+        Kind::Unix,
+        Kind::Pipe,
+        Kind::Fifo,
+        Kind::Terminal,
+    ] {
+        for (zero_copy, appends) in [(true, false), (false, false), (true, true)] {
+            let name = format!("{kind:?}, zero copy: {zero_copy}, appends: {appends}");
+            let limited = Scratch::inside(directory);
+            let path = limited.path();
+            let destination: OwnedFd = File::options()
+                .read(true)
+                .write(!appends)
+                .append(appends)
+                .create_new(true)
+                .open(path)
+                .expect("a file")
+                .into();
+            let bytes = data(3 * MIB);
+            let (source, feeder) = source(kind, bytes, &scratch);
+            let result = copied(
+                &source,
+                &destination,
+                CopyOptions::new().zero_copy(zero_copy),
+            );
+            let error = result
+                .error
+                .unwrap_or_else(|| panic!("{name}: there was room"));
+            assert!(
+                matches!(error.reason, Reason::System { errno, .. } if errno == wanted),
+                "{name}: {error:?}"
+            );
+            assert_eq!(error.side, Some(Side::Destination), "{name}");
+            let on_disk = contents(&destination);
+            assert_eq!(on_disk.len() as u64, result.tx, "{name}: the count");
+            assert!(result.tx > 0, "{name}");
+            assert_eq!(
+                position(&destination),
+                result.tx,
+                "{name}: where the destination stands"
+            );
+            if feeder.is_none() {
+                assert_eq!(
+                    position(&source),
+                    result.tx,
+                    "{name}: where the source stands"
+                );
+                assert!(error.undelivered.is_empty(), "{name}");
+            }
+            let all = [on_disk, error.undelivered, read_to_end(&source)].concat();
+            assert!(
+                all == bytes,
+                "{name}: {} of {} bytes, or altered",
+                all.len(),
+                bytes.len()
+            );
+            if let Some(feeder) = feeder {
+                feeder.join().expect("everything could be written");
+            }
+        }
+    }
+}
+
+fn source(
+    kind: Kind,
+    bytes: &'static [u8],
+    scratch: &Scratch,
+) -> (OwnedFd, Option<thread::JoinHandle<()>>) {
+    if kind == Kind::File {
+        return (unlimited_file(bytes), None);
+    }
+    let Wire { reader, writer } = Wire::new(kind, scratch);
+    set_blocking(&reader, false);
+    (
+        reader,
+        Some(thread::spawn(move || write_all(&writer, bytes))),
+    )
+}
+
+/// A file that was made before the limit came into force, which may be longer than it.
+fn unlimited_file(bytes: &[u8]) -> OwnedFd {
+    let path = std::env::var_os(SOURCE).expect("a file made before");
+    let file = File::open(path).expect("a file");
+    assert!(contents(&file) == bytes);
+    file.into()
+}
+
+const SOURCE: &str = "FDSPLICE_TEST_SOURCE";
+
+/// Runs a test of this file again in a shell that has set a limit; `false` where it may not.
+fn again(name: &str, shell: &[&str], script: &str, scratch: &Scratch) -> bool {
+    let directory = scratch.path();
+    std::fs::create_dir(&directory).expect("a directory");
+    let source = scratch.path();
+    std::fs::write(&source, data(3 * MIB)).expect("a file");
+    let status = Command::new(shell[0])
+        .args(&shell[1..])
+        .arg(format!(r#"{script}; exec "$0" --exact "$1" --nocapture"#))
+        .arg(std::env::current_exe().expect("this test"))
+        .arg(name)
+        .env(LIMITED, &directory)
+        .env(SOURCE, source)
+        .status()
+        .expect("a shell");
+    if status.code() == Some(99) {
+        shows_nothing(&format!("{script:?} is not permitted here"));
+        return false;
+    }
+    assert!(status.success(), "{status}");
+    true
+}
+
+#[test]
+fn a_full_file_system_fails_at_the_destination_with_all_that_is_on_it_counted() {
+    const NAME: &str = "a_full_file_system_fails_at_the_destination_with_all_that_is_on_it_counted";
+    if let Some(directory) = std::env::var_os(LIMITED) {
+        return fill(Path::new(&directory), Errno::NOSPC);
+    }
+    let scratch = Scratch::new();
+    again(
+        NAME,
+        &["unshare", "--mount", "--map-root-user", "sh", "-c"],
+        r#"mount -t tmpfs -o size=1M none "$FDSPLICE_TEST_LIMITED" || exit 99"#,
+        &scratch,
+    );
+}
+
+#[test]
+fn a_limit_on_the_size_of_files_fails_at_the_destination_with_all_that_is_in_it_counted() {
+    const NAME: &str =
+        "a_limit_on_the_size_of_files_fails_at_the_destination_with_all_that_is_in_it_counted";
+    if let Some(directory) = std::env::var_os(LIMITED) {
+        return fill(Path::new(&directory), Errno::FBIG);
+    }
+    let scratch = Scratch::new();
+    // In units of 512 bytes: 1 MiB and a half page. Node ignores the signal too.
+    let limited = again(
+        NAME,
+        &["sh", "-c"],
+        "trap '' XFSZ; ulimit -f 2052 || exit 99",
+        &scratch,
+    );
+    assert!(limited, "every process may lower its limit");
+}
+
+#[test]
+fn a_hole_beyond_the_limit_fails_at_the_destination() {
+    const NAME: &str = "a_hole_beyond_the_limit_fails_at_the_destination";
+    if let Some(directory) = std::env::var_os(LIMITED) {
+        let limited = Scratch::inside(Path::new(&directory));
+        let destination = limited.file();
+        let source = unlimited_file(data(3 * MIB));
+        let _ = copied(&source, &destination, CopyOptions::new().length(4096));
+        let sparse =
+            File::open(std::env::var_os("FDSPLICE_TEST_SPARSE").expect("a file")).expect("a file");
+        let result = copied(&sparse, &destination, CopyOptions::new());
+        let error = result.error.expect("a failure");
+        assert!(
+            matches!(
+                error.reason,
+                Reason::System {
+                    errno: Errno::FBIG,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        assert_eq!(error.side, Some(Side::Destination));
+        assert_eq!(contents(&destination).len() as u64, 4096 + result.tx);
+        assert_eq!(position(&sparse), result.tx);
+        assert_eq!(position(&destination), 4096 + result.tx);
+        return;
+    }
+    let scratch = Scratch::new();
+    let path = scratch.path();
+    let sparse = File::create_new(&path).expect("a file");
+    pwrite(&sparse, data(8192), 0).expect("a write");
+    ftruncate(&sparse, 10 * MIB as u64).expect("a hole");
+    let script = format!(
+        "export FDSPLICE_TEST_SPARSE='{}'; trap '' XFSZ; ulimit -f 2052 || exit 99",
+        path.display()
+    );
+    assert!(again(NAME, &["sh", "-c"], &script, &scratch));
+}
+
+#[test]
+fn after_a_full_file_system_the_copy_goes_on_where_it_stopped() {
+    const NAME: &str = "after_a_full_file_system_the_copy_goes_on_where_it_stopped";
+    if let Some(directory) = std::env::var_os(LIMITED) {
+        let limited = Scratch::inside(Path::new(&directory));
+        let ballast = limited.file();
+        write_all(&ballast, data(700_000));
+        let scratch = Scratch::inside(Path::new("/dev/shm"));
+        let (source, _) = pair_of_files(&scratch, data(600_000));
+        let destination = limited.file();
+        let first = copied(&source, &destination, CopyOptions::new());
+        assert!(first.error.is_some() && first.tx < 600_000, "{first:?}");
+        ftruncate(&ballast, 0).expect("room");
+        let second = copied(&source, &destination, CopyOptions::new());
+        assert_eq!((first.tx + second.tx, second.error), (600_000, None));
+        assert!(contents(&destination) == data(600_000));
+        seek(&source, SeekFrom::Start(0)).expect("a position");
+        return;
+    }
+    let scratch = Scratch::new();
+    again(
+        NAME,
+        &["unshare", "--mount", "--map-root-user", "sh", "-c"],
+        r#"mount -t tmpfs -o size=1M none "$FDSPLICE_TEST_LIMITED" || exit 99"#,
+        &scratch,
+    );
+}

@@ -1,0 +1,101 @@
+//! Bytes, and plain ways to write and read them.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::LazyLock;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::{Errno, pread, read, write};
+
+pub(crate) const MIB: usize = 1024 * 1024;
+/// Longest stretch of [`data`].
+const MOST: usize = 10 * MIB;
+
+/// The first `bytes` bytes of a stream without any period that a lost page could hide in.
+pub(crate) fn data(bytes: usize) -> &'static [u8] {
+    static ALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut all = Vec::with_capacity(MOST);
+        while all.len() < MOST {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            all.extend_from_slice(&state.to_le_bytes());
+        }
+        all
+    });
+    &ALL[..bytes]
+}
+
+pub(crate) fn position(fd: impl AsFd) -> u64 {
+    seek(fd, SeekFrom::Current(0)).expect("a position")
+}
+
+/// All of a file, whatever its position.
+pub(crate) fn contents(fd: impl AsFd) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut buffer = vec![0; MIB];
+    loop {
+        match pread(&fd, &mut buffer, all.len() as u64).expect("a read") {
+            0 => return all,
+            got => all.extend_from_slice(&buffer[..got]),
+        }
+    }
+}
+
+pub(crate) fn go_to(fd: impl AsFd, at: u64) {
+    seek(fd, SeekFrom::Start(at)).expect("a position");
+}
+
+fn wait(fd: BorrowedFd<'_>, flags: PollFlags) {
+    poll(&mut [PollFd::from_borrowed_fd(fd, flags)], None).expect("a poll");
+}
+
+pub(crate) fn read_to_end(fd: impl AsFd) -> Vec<u8> {
+    let mut all = Vec::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match read(&fd, &mut buffer) {
+            // EIO is what the master of a terminal says that nobody has open any more.
+            Ok(0) | Err(Errno::IO) => return all,
+            Ok(got) => all.extend_from_slice(&buffer[..got]),
+            Err(Errno::AGAIN) => wait(fd.as_fd(), PollFlags::IN),
+            Err(errno) => panic!("a read: {errno}"),
+        }
+    }
+}
+
+pub(crate) fn read_exactly(fd: impl AsFd, bytes: usize) -> Vec<u8> {
+    let mut all = vec![0; bytes];
+    let mut got = 0;
+    while got < bytes {
+        match read(&fd, &mut all[got..]) {
+            Ok(0) => panic!("an end after {got} of {bytes} bytes"),
+            Ok(more) => got += more,
+            Err(Errno::AGAIN) => wait(fd.as_fd(), PollFlags::IN),
+            Err(errno) => panic!("a read: {errno}"),
+        }
+    }
+    all
+}
+
+pub(crate) fn write_all(fd: impl AsFd, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match write(&fd, bytes) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(Errno::AGAIN) => wait(fd.as_fd(), PollFlags::OUT),
+            Err(errno) => panic!("a write: {errno}"),
+        }
+    }
+}
+
+/// All of what a path names, by plain reads.
+pub(crate) fn slurp(path: &str) -> Vec<u8> {
+    let mut all = Vec::new();
+    File::open(path)
+        .and_then(|mut file| file.read_to_end(&mut all))
+        .expect("a file");
+    all
+}

@@ -1,0 +1,233 @@
+//! Descriptors of every kind to copy between, each with what feeds it or collects from it behind it.
+
+use std::fs::File;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::thread::{self, JoinHandle};
+
+use rustix::fs::{
+    CWD, FileType, MemfdFlags, Mode, OFlags, SeekFrom, fcntl_getfl, fcntl_setfl, memfd_create,
+    mknodat, open, seek,
+};
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use super::bytes::{contents, position, read_to_end, write_all};
+use super::{Scratch, pty};
+
+/// What can stand at either end of a copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tcp,
+    Unix,
+    Pipe,
+    Fifo,
+    File,
+    Memfd,
+    Terminal,
+    /// A destination that keeps nothing.
+    Null,
+}
+
+pub(crate) const SOURCES: [Kind; 7] = [
+    Kind::Tcp,
+    Kind::Unix,
+    Kind::Pipe,
+    Kind::Fifo,
+    Kind::File,
+    Kind::Memfd,
+    Kind::Terminal,
+];
+
+pub(crate) const DESTINATIONS: [Kind; 8] = [
+    Kind::Tcp,
+    Kind::Unix,
+    Kind::Pipe,
+    Kind::Fifo,
+    Kind::File,
+    Kind::Memfd,
+    Kind::Terminal,
+    Kind::Null,
+];
+
+impl Kind {
+    pub(crate) fn is_file(self) -> bool {
+        matches!(self, Kind::File | Kind::Memfd)
+    }
+}
+
+/// What stands in a file before the bytes that matter, so that positions are not 0.
+const BEFORE: &[u8] = b"before";
+pub(crate) const FILE_START: u64 = BEFORE.len() as u64;
+
+/// A descriptor that gives certain bytes and then ends.
+pub(crate) struct Source {
+    pub(crate) fd: OwnedFd,
+    kind: Kind,
+    feeder: Option<JoinHandle<()>>,
+}
+
+impl Source {
+    pub(crate) fn new(kind: Kind, bytes: &'static [u8], blocking: bool, scratch: &Scratch) -> Self {
+        let (fd, feeder) = match kind {
+            Kind::File | Kind::Memfd => {
+                let fd = file(kind, scratch);
+                write_all(&fd, BEFORE);
+                write_all(&fd, bytes);
+                seek(&fd, SeekFrom::Start(FILE_START)).expect("a position");
+                (fd, None)
+            }
+            _ => {
+                let Wire { reader, writer } = Wire::new(kind, scratch);
+                set_blocking(&reader, blocking);
+                let feeder = thread::spawn(move || {
+                    write_all(&writer, bytes);
+                    drop(writer);
+                });
+                (reader, Some(feeder))
+            }
+        };
+        Self { fd, kind, feeder }
+    }
+
+    /// What can still be read, to the end.
+    pub(crate) fn rest(mut self) -> Vec<u8> {
+        let rest = read_to_end(&self.fd);
+        if let Some(feeder) = self.feeder.take() {
+            feeder.join().expect("everything could be written");
+        }
+        rest
+    }
+
+    pub(crate) fn position(&self) -> Option<u64> {
+        self.kind.is_file().then(|| position(&self.fd))
+    }
+}
+
+/// A descriptor that takes bytes, and keeps them.
+pub(crate) struct Destination {
+    pub(crate) fd: OwnedFd,
+    kind: Kind,
+    collector: Option<JoinHandle<Vec<u8>>>,
+}
+
+impl Destination {
+    pub(crate) fn new(kind: Kind, blocking: bool, scratch: &Scratch) -> Self {
+        let (fd, collector) = match kind {
+            Kind::File | Kind::Memfd => {
+                let fd = file(kind, scratch);
+                write_all(&fd, BEFORE);
+                (fd, None)
+            }
+            Kind::Null => (open_null(), None),
+            _ => {
+                let Wire { reader, writer } = Wire::new(kind, scratch);
+                set_blocking(&writer, blocking);
+                (writer, Some(thread::spawn(move || read_to_end(&reader))))
+            }
+        };
+        Self {
+            fd,
+            kind,
+            collector,
+        }
+    }
+
+    /// All that has arrived; `None` where nobody can tell.
+    pub(crate) fn arrived(self) -> Option<Vec<u8>> {
+        let Self {
+            fd,
+            kind,
+            collector,
+        } = self;
+        if kind.is_file() {
+            let all = contents(&fd);
+            assert_eq!(&all[..BEFORE.len()], BEFORE, "what stood before");
+            return Some(all[BEFORE.len()..].to_vec());
+        }
+        drop(fd);
+        collector.map(|collector| collector.join().expect("a collector"))
+    }
+
+    pub(crate) fn position(&self) -> Option<u64> {
+        self.kind.is_file().then(|| position(&self.fd))
+    }
+}
+
+/// Two descriptors, the first of which gives what is written to the second.
+pub(crate) struct Wire {
+    pub(crate) reader: OwnedFd,
+    pub(crate) writer: OwnedFd,
+}
+
+impl Wire {
+    /// Both block.
+    pub(crate) fn new(kind: Kind, scratch: &Scratch) -> Self {
+        let (reader, writer) = match kind {
+            Kind::Tcp => tcp(),
+            Kind::Unix => {
+                let (reader, writer) = UnixStream::pair().expect("a socket pair");
+                (reader.into(), writer.into())
+            }
+            Kind::Pipe => pipe_with(PipeFlags::CLOEXEC).expect("a pipe"),
+            Kind::Fifo => fifo(scratch),
+            // The master: it sees an end of input when the terminal is closed, and loses nothing.
+            Kind::Terminal => pty::pair(),
+            Kind::File | Kind::Memfd | Kind::Null => unreachable!("{kind:?} is no wire"),
+        };
+        Self { reader, writer }
+    }
+}
+
+pub(crate) fn tcp() -> (OwnedFd, OwnedFd) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let outer =
+        TcpStream::connect(listener.local_addr().expect("an address")).expect("a connection");
+    let (inner, _) = listener.accept().expect("an accepted connection");
+    (inner.into(), outer.into())
+}
+
+fn fifo(scratch: &Scratch) -> (OwnedFd, OwnedFd) {
+    let path = scratch.path();
+    mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
+    let open = |flags| open(&path, flags | OFlags::CLOEXEC, Mode::empty()).expect("a FIFO");
+    // Somebody who has it open both ways keeps the other two from waiting for each other.
+    let keeper = open(OFlags::RDWR);
+    let ends = (open(OFlags::RDONLY), open(OFlags::WRONLY));
+    drop(keeper);
+    ends
+}
+
+fn file(kind: Kind, scratch: &Scratch) -> OwnedFd {
+    if kind == Kind::Memfd {
+        memfd_create("fdsplice", MemfdFlags::CLOEXEC).expect("a memfd")
+    } else {
+        scratch.file().into()
+    }
+}
+
+pub(crate) fn open_null() -> OwnedFd {
+    device("/dev/null")
+}
+
+pub(crate) fn device(path: &str) -> OwnedFd {
+    File::options()
+        .read(true)
+        .write(true)
+        .open(path)
+        .expect("a device")
+        .into()
+}
+
+pub(crate) fn set_blocking(fd: impl AsFd, blocking: bool) {
+    let flags = fcntl_getfl(&fd).expect("flags");
+    fcntl_setfl(
+        &fd,
+        if blocking {
+            flags - OFlags::NONBLOCK
+        } else {
+            flags | OFlags::NONBLOCK
+        },
+    )
+    .expect("flags");
+}

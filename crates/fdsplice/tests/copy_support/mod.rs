@@ -1,0 +1,105 @@
+//! What the tests of copies share.
+
+#![allow(dead_code, reason = "every test binary uses a part of it")]
+#![allow(unused_imports, reason = "every test binary uses a part of it")]
+
+mod bytes;
+mod ends;
+pub(crate) mod pty;
+mod scratch;
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use fdsplice::{Control, CopyOptions, Endpoint, Reason, TrafficResult, copy};
+use rustix::io::Errno;
+
+pub(crate) use bytes::{
+    MIB, contents, data, go_to, position, read_exactly, read_to_end, slurp, write_all,
+};
+pub(crate) use ends::{
+    DESTINATIONS, Destination, FILE_START, Kind, SOURCES, Source, Wire, device, open_null,
+    set_blocking,
+};
+pub(crate) use scratch::Scratch;
+
+/// Ample for a machine that is ten times slower than it was a minute ago.
+pub(crate) const PROMPT: Duration = Duration::from_secs(30);
+
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+pub(crate) fn duplicate(fd: impl AsFd) -> Endpoint {
+    Endpoint::duplicate(fd).expect("an endpoint")
+}
+
+/// Copies between duplicates, and fails when that takes for ever.
+pub(crate) fn copied(
+    source: impl AsFd,
+    destination: impl AsFd,
+    options: CopyOptions,
+) -> TrafficResult {
+    let ends = (duplicate(source), duplicate(destination));
+    let runtime = runtime();
+    let result = runtime
+        .block_on(async { tokio::time::timeout(PROMPT, copy(ends.0, ends.1, options)).await });
+    // Not waited for: what hangs would hang here again.
+    runtime.shutdown_background();
+    result.expect("the copy ends")
+}
+
+/// The same on a thread of its own, to be looked at while it runs.
+pub(crate) fn copying(
+    source: impl AsFd,
+    destination: impl AsFd,
+    options: CopyOptions,
+) -> JoinHandle<TrafficResult> {
+    let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().expect("a duplicate");
+    let (source, destination) = (own(source.as_fd()), own(destination.as_fd()));
+    thread::spawn(move || copied(source, destination, options))
+}
+
+pub(crate) fn pair_of_files(scratch: &Scratch, bytes: &[u8]) -> (File, File) {
+    let mut source = scratch.file();
+    source.write_all(bytes).expect("a write");
+    go_to(&source, 0);
+    (source, scratch.file())
+}
+
+/// Waits until a copy moves nothing any more, because its destination is full.
+pub(crate) fn stalled(control: &Control) -> u64 {
+    let deadline = Instant::now() + PROMPT;
+    let (mut last, mut since) = (0, Instant::now());
+    loop {
+        let now = control.traffic().tx;
+        if now != last {
+            (last, since) = (now, Instant::now());
+        } else if now > 0 && since.elapsed() > Duration::from_millis(300) {
+            return now;
+        }
+        assert!(Instant::now() < deadline, "moves on and on: {now} bytes");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// What the system said, if it was the system that made a copy fail.
+pub(crate) fn errno(result: &TrafficResult) -> Option<Errno> {
+    match result.error.as_ref()?.reason {
+        Reason::System { errno, .. } => Some(errno),
+        _ => None,
+    }
+}
+
+/// Says that a test shows nothing on this machine; where every tool has to be there, that fails.
+pub(crate) fn shows_nothing(why: &str) {
+    eprintln!("nothing shown: {why}");
+    let required = std::env::var("FDSPLICE_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
+    assert!(!required, "{why}, although FDSPLICE_REQUIRE_TOOLS is set");
+}

@@ -1,0 +1,43 @@
+//! Pseudo-terminals.
+
+use std::ffi::{c_int, c_uint};
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{Mode, OFlags, open};
+use rustix::io::Errno;
+use rustix::ioctl::{Getter, Opcode, Setter, ioctl};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+
+/// `TIOCSPTLCK` and `TIOCGPTN` (`ioctl_tty(2)`).
+const UNLOCK: Opcode = 0x4004_5431;
+const NUMBER: Opcode = 0x8004_5430;
+
+/// A master and its terminal, which passes all bytes on as they are. Both block.
+pub(crate) fn pair() -> (OwnedFd, OwnedFd) {
+    let (master, terminal) = cooked();
+    let mut settings = tcgetattr(&terminal).expect("settings");
+    settings.make_raw();
+    tcsetattr(&terminal, OptionalActions::Now, &settings).expect("settings");
+    (master, terminal)
+}
+
+/// A master and its terminal, which works by lines and echoes them.
+pub(crate) fn cooked() -> (OwnedFd, OwnedFd) {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let master = open("/dev/ptmx", flags, Mode::empty()).expect("a pseudo-terminal");
+    let number = unlocked(&master).expect("its number");
+    let terminal = open(format!("/dev/pts/{number}"), flags, Mode::empty()).expect("a terminal");
+    (master, terminal)
+}
+
+#[allow(
+    unsafe_code,
+    reason = "no safe call without a further feature of rustix"
+)]
+fn unlocked(master: &OwnedFd) -> Result<c_uint, Errno> {
+    // SAFETY: the one reads an int at the address it is given, the other stores one there.
+    unsafe {
+        ioctl(master.as_fd(), Setter::<UNLOCK, c_int>::new(0))?;
+        ioctl(master.as_fd(), Getter::<NUMBER, c_uint>::new())
+    }
+}
