@@ -3,7 +3,7 @@ import { badDescriptor, invalidType, invalidValue, outOfRange } from './errors.j
 import { isReadByTransfer } from './held-reads.js';
 import { isWrittenByTransfer } from './held-writes.js';
 import { isSame, type NativeEnd, openEnd, required } from './native.js';
-import { descriptorOf, handleKind, isPlainSocket } from './plain-socket.js';
+import { descriptorOf, handleKind, isPlainSocket, lacks } from './plain-socket.js';
 import type { Side } from './types.js';
 
 /** One end of a transfer, checked. */
@@ -44,6 +44,10 @@ export function endpoint(side: Side, value: unknown): Endpoint {
     (side !== 'source' && isWrittenByTransfer(value))
   ) {
     throw invalidValue(side, 'must be a socket that no other transfer is using');
+  }
+  for (const direction of ['readable', 'writable'] as const) {
+    const unused = direction === 'readable' ? 'destination' : 'source';
+    if (side !== unused && lacks(value, direction)) throw invalidValue(side, `must be ${direction}`);
   }
   if (side !== 'destination' && value.readableEncoding !== null) {
     throw invalidValue(

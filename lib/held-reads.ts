@@ -43,6 +43,7 @@ export class HeldReads {
     const socket = this.#socket;
     if (limit === 0) return Buffer.alloc(0);
     const chunks: Buffer[] = [];
+    const readOn = this.#readOn;
     // `read()` also emits 'data', to listeners for which these bytes are not meant any more.
     const emit = socket.emit.bind(socket) as (event: string, ...args: unknown[]) => boolean;
     this.#shadow.lay('emit', (event: string, ...args: unknown[]) => event !== 'data' && emit(event, ...args));
@@ -50,6 +51,12 @@ export class HeldReads {
       chunks.push(chunk);
     }
     this.#shadow.lift('emit');
+    if (!readOn) {
+      // `read()` has asked for more on its own account. Nobody wants it, and somebody may later.
+      this.#readOn = false;
+      const { _readableState: state } = internals(socket);
+      if (state !== undefined) state.reading = false;
+    }
     const unread = Buffer.concat(chunks);
     if (unread.length > limit) socket.unshift(unread.subarray(limit));
     return unread.subarray(0, limit);

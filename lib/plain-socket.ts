@@ -10,6 +10,8 @@ interface Handle {
 
 interface Internals {
   _handle?: Handle | null;
+  _readableState?: { reading: boolean; readable?: boolean };
+  _writableState?: { writable?: boolean };
   _onTimeout?(): void;
   _unrefTimer?(): void;
 }
@@ -29,6 +31,12 @@ export function isPlainSocket(value: unknown): value is Socket {
   if (!(value instanceof Socket) || ('encrypted' in value && value.encrypted === true)) return false;
   const kind = handleKind(value);
   return kind === undefined || kind === 'TCP' || kind === 'Pipe' || kind === 'TTY';
+}
+
+/** Whether a socket was made for one direction only, as the pipes of a child process are, and this is the other one. */
+export function lacks(socket: Socket, direction: 'readable' | 'writable'): boolean {
+  const { _readableState: reads, _writableState: writes } = internals(socket);
+  return (direction === 'readable' ? reads?.readable : writes?.writable) === false;
 }
 
 /** The descriptor of an open socket. */

@@ -168,7 +168,7 @@ function resetOrDestroy(socket: Socket): void {
   else socket.destroy();
 }
 
-/** What Node found out of its own accord before the core took over: a failed connect or flush. */
+/** What Node found out of its own accord: a failed connect or flush, a reset of a socket that it reads. */
 function reportedByNode(side: Side, cause: Error | null): Failure | undefined {
   // A connect that tried several addresses fails with all their errors.
   const first = cause instanceof AggregateError ? (cause.errors[0] as unknown) : cause;

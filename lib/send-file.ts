@@ -43,9 +43,9 @@ export function sendFile(
       : new PreparedEnd(source);
   const to = new PreparedEnd(checked);
   const stopAccounting: (() => void)[] = [];
-  task.release = ({ failure }) => {
+  task.release = async ({ failure }) => {
     for (const stop of stopAccounting) stop();
-    from.release();
+    await from.release();
     to.giveBack(Buffer.alloc(0));
     if (endDestination && failure === undefined) to.socket?.end();
   };

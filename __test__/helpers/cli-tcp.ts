@@ -24,3 +24,14 @@ export async function tcpSockets(): Promise<TcpSocket[]> {
 function port(address = ''): number {
   return parseInt(address.slice(address.indexOf(':') + 1), 16);
 }
+
+/** What waits in the kernel on one side of an IPv4 connection: bytes to be acknowledged, bytes to be read. */
+export async function queuesOf(
+  localPort: number,
+  remotePort: number,
+): Promise<{ unacknowledged: number; unread: number }> {
+  const rows = (await readFile('/proc/net/tcp', 'utf8')).split('\n').map((row) => row.trim().split(/\s+/));
+  const row = rows.find(([, local, remote]) => port(local) === localPort && port(remote) === remotePort);
+  const [unacknowledged = 0, unread = 0] = (row?.[4] ?? '').split(':').map((bytes) => parseInt(bytes, 16));
+  return { unacknowledged, unread };
+}

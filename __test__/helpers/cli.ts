@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 import type { ExecutionContext } from 'ava';
 
-const MAIN = fileURLToPath(new URL('../../dist/lib/cli/main.js', import.meta.url));
+export const MAIN = fileURLToPath(new URL('../../dist/lib/cli/main.js', import.meta.url));
 
 // Only keeps a failing test from waiting for ever.
 const PATIENCE_MS = 60_000;
@@ -32,6 +32,15 @@ export async function runCli(
   const child = spawn(process.execPath, [MAIN, ...args], { ...limit, stdio: ['ignore', 'pipe', 'pipe'] });
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
   return { status: child.exitCode, stdout, stderr };
+}
+
+export interface StatsEvent {
+  event: 'stats';
+  active: number;
+  connections: number;
+  tx: number;
+  rx: number;
+  pipes: { leased: number; idle: number; created: number };
 }
 
 export interface StartOptions {

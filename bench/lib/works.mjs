@@ -35,6 +35,7 @@ function fullCases() {
     churn(10 * 1024, 1000),
     churn(MiB, 200),
     idle(1000, 1),
+    idle(3000, 1),
     idle(4500, 1),
   ];
 }

@@ -66,14 +66,9 @@ impl NativeEnd {
             .ok_or_else(|| Error::from_reason("this end was already given to a transfer"))
     }
 
-    /// Whether both are one socket or pipe, which no transfer can serve. Two parts of one file are
-    /// another matter.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         match (&self.endpoint, &other.endpoint) {
-            (Some(this), Some(other)) => {
-                matches!(this.kind(), Kind::Tcp | Kind::UnixStream | Kind::Pipe)
-                    && this.same_as(other)
-            }
+            (Some(this), Some(other)) => this.is_itself(other),
             _ => false,
         }
     }

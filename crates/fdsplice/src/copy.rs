@@ -138,7 +138,7 @@ impl CopyOptions {
 /// that were taken from the source and not accepted by the destination are in
 /// [`TransferError::undelivered`]; a file's position stands in front of them instead. A source that
 /// is not readable or a destination that is not writable is `EBADF`; ranges of one file that
-/// overlap are `EINVAL`.
+/// overlap are `EINVAL`, and so are both ends of one pipe, or one socket twice.
 ///
 /// # Cancel safety
 /// Dropping the future closes the endpoints and loses what is in flight. Use [`Control::abort`] to
@@ -199,6 +199,10 @@ pub(crate) async fn run(
 }
 
 fn open(source: Endpoint, destination: Endpoint) -> Result<(Handle, Handle), TransferError> {
+    if source.is_itself(&destination) {
+        let error = TransferError::system(Errno::INVAL, "splice", Side::Destination);
+        return Err(error);
+    }
     let ends = [
         (source, Role::Source, Side::Source, "read"),
         (destination, Role::Destination, Side::Destination, "write"),

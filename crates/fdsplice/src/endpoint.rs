@@ -3,8 +3,9 @@
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat, makedev, open};
-use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustix::termios::isatty;
 
@@ -113,8 +114,14 @@ impl Endpoint {
     }
 
     /// Whether both are the same socket, pipe or file, perhaps through two descriptors.
-    pub fn same_as(&self, other: &Self) -> bool {
+    pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.identity == other.identity
+    }
+
+    /// Whether what is written to one comes out of the other, or both are one socket: no transfer
+    /// can serve them. Two parts of one file are another matter.
+    pub fn is_itself(&self, other: &Self) -> bool {
+        (self.is_socket() || self.kind == Kind::Pipe) && self.same_as(other)
     }
 
     pub(crate) fn is_socket(&self) -> bool {
@@ -203,13 +210,23 @@ impl Endpoint {
                 Mode::empty(),
             );
             // Without permission to open it, its calls are made on a thread that may block.
-            if let Ok(fd) = reopened {
+            // A FIFO that is opened when its writers are gone waits for the next one, and never
+            // tells of the end that the first description stands at.
+            if let Ok(fd) = reopened
+                && !hung_up(&self.fd)
+            {
                 self.fd = fd;
                 self.flags = flags;
             }
         }
         self
     }
+}
+
+fn hung_up(fd: &OwnedFd) -> bool {
+    let mut ends = [PollFd::new(fd, PollFlags::empty())];
+    let polled = retry_on_intr(|| poll(&mut ends, Some(&Timespec::default())));
+    polled.is_ok() && ends[0].revents().contains(PollFlags::HUP)
 }
 
 impl Kind {

@@ -1,11 +1,12 @@
 //! The part of a copy with files that runs on a thread that may block.
 
-use rustix::fs::{SeekFrom, fstat, seek};
+use rustix::fs::{SeekFrom, Stat, fstat, seek};
 use rustix::io::Errno;
 
 use crate::endpoint::Kind;
+use crate::engine::holes::{self, Extent, Holes};
 use crate::engine::splice::At;
-use crate::engine::{Engine, copy_file_range, engines, read_write, sendfile, splice};
+use crate::engine::{Engine, copy_file_range, engines, read_write, readiness, sendfile, splice};
 use crate::file_copy::{Handle, look_at_blocking};
 use crate::pipe::Lease;
 use crate::plan::{End, Fault, Plan};
@@ -35,8 +36,6 @@ struct Position {
     at: u64,
     /// Whether the descriptor's own position is meant, and moves.
     shared: bool,
-    /// Where the descriptor's own position stood.
-    own: u64,
 }
 
 /// Invariant: at most one of `bytes` and a pipe that is not empty holds something, and the source
@@ -63,7 +62,7 @@ pub(crate) struct FileJob {
     plan: Plan,
     /// The first step has not run yet.
     fresh: bool,
-    sparse: bool,
+    holes: Option<Holes>,
     /// Fewer bytes than `remaining` are a failure.
     exact: bool,
     source_ended: bool,
@@ -92,7 +91,7 @@ impl FileJob {
             lease: None,
             plan,
             fresh: true,
-            sparse: false,
+            holes: None,
             exact: false,
             source_ended: false,
         }
@@ -104,7 +103,13 @@ impl FileJob {
 
     /// Whether the source has ended before what was wanted of it.
     pub(crate) fn is_truncated(&self) -> bool {
-        self.exact && self.remaining > 0
+        if !self.exact || self.remaining == 0 {
+            return false;
+        }
+        let wanted = self.from.map_or(0, |from| from.at) + self.remaining;
+        // Files of sysfs say that they are a page long, and end where their text does.
+        let size = |stat: Stat| u64::try_from(stat.st_size).unwrap_or(0);
+        fstat(self.source.fd()).map_or(0, size) < wanted
     }
 
     /// Bytes taken from the source so far.
@@ -150,11 +155,16 @@ impl FileJob {
         if self.plan.whole {
             self.fix_range(size);
         }
-        // st_blocks counts 512-byte units (`stat(2)`).
-        self.sparse = u64::try_from(stat.st_blocks).unwrap_or(0) * 512 < size;
         let destination = self.destination.endpoint();
-        if destination.kind() == Kind::File && self.source.endpoint().same_as(destination) {
+        if destination.kind() != Kind::File {
+            return Ok(());
+        }
+        if self.source.endpoint().same_as(destination) {
             self.keep_apart(size)?;
+        }
+        // Only a known place in the destination can be left out.
+        if self.to.is_some() {
+            self.holes = Holes::of(self.source.fd());
         }
         Ok(())
     }
@@ -179,7 +189,13 @@ impl FileJob {
         let from = self.from.map_or(0, |from| from.at);
         self.remaining = self.remaining.min(size.saturating_sub(from));
         let to = self.to.map_or(size, |to| to.at);
-        if from < to + self.remaining && to < from + self.remaining {
+        // The head is written in front of what is copied.
+        let (end, written) = (
+            from.saturating_add(self.remaining),
+            to.saturating_add(self.head as u64)
+                .saturating_add(self.remaining),
+        );
+        if from < written && to < end {
             return Err(Fault::source("copy_file_range")(Errno::INVAL));
         }
         Ok(())
@@ -194,15 +210,8 @@ impl FileJob {
             (&self.destination, self.to, 0),
         ];
         for (handle, position, back) in ends {
-            let Some(Position { at, shared, own }) = position else {
-                continue;
-            };
-            // Looking for holes moves the position of a file whose own is not meant, too.
-            if shared || self.sparse {
-                let _ = seek(
-                    handle.fd(),
-                    SeekFrom::Start(if shared { at - back } else { own }),
-                );
+            if let Some(Position { at, shared: true }) = position {
+                let _ = seek(handle.fd(), SeekFrom::Start(at - back));
             }
         }
     }
@@ -260,7 +269,15 @@ impl FileJob {
 
     /// Takes from the source once, or says what there is to wait for.
     fn pull(&mut self, quantum: u64) -> Result<Option<Step>, Fault> {
-        let most = usize::try_from(self.remaining.min(CALL).min(quantum)).unwrap_or(usize::MAX);
+        let mut most = self.remaining.min(CALL).min(quantum);
+        if let (Some(holes), Some(from)) = (&self.holes, self.from) {
+            match holes.extent(from.at) {
+                Some(Extent::Hole(length)) if self.leave_out(length)? => return Ok(None),
+                Some(Extent::Data(length)) => most = most.min(length),
+                _ => {}
+            }
+        }
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
         match self.engines[0] {
             Engine::CopyFileRange => self.copy_range(most),
             Engine::Sendfile => self.send_file(most),
@@ -270,25 +287,30 @@ impl FileJob {
         }
     }
 
+    /// Leaves a hole of the source out in the destination too, if it ends there.
+    fn leave_out(&mut self, length: u64) -> Result<bool, Fault> {
+        let (Some(from), Some(to)) = (&mut self.from, &mut self.to) else {
+            return Ok(false);
+        };
+        let destination = self.destination.fd();
+        if !holes::ends_before(destination, to.at) {
+            return Ok(false);
+        }
+        let length = length.min(self.remaining);
+        holes::extend(destination, to.at + length).map_err(Fault::destination("ftruncate"))?;
+        from.at += length;
+        to.at += length;
+        self.took(length);
+        let bytes = usize::try_from(length).unwrap_or(usize::MAX);
+        self.control.tx().add(bytes, true);
+        Ok(true)
+    }
+
     fn copy_range(&mut self, most: usize) -> Result<Option<Step>, Fault> {
         let (Some(from), Some(to)) = (&mut self.from, &mut self.to) else {
             return self.next_engine(most);
         };
         let (source, destination) = (self.source.fd(), self.destination.fd());
-        if self.sparse {
-            let hole = copy_file_range::hole(source, from.at, destination, to.at, self.remaining);
-            if hole > 0 {
-                copy_file_range::extend(destination, to.at + hole)
-                    .map_err(Fault::destination("ftruncate"))?;
-                from.at += hole;
-                to.at += hole;
-                self.took(hole);
-                self.control
-                    .tx()
-                    .add(usize::try_from(hole).unwrap_or(usize::MAX), true);
-                return Ok(None);
-            }
-        }
         match copy_file_range::copy_file_range(source, &mut from.at, destination, &mut to.at, most)
         {
             // A file system that cannot say so may answer 0; reading tells the end for sure.
@@ -325,9 +347,16 @@ impl FileJob {
         ) {
             Ok(0) => self.next_engine(most),
             Ok(moved) => self.moved(moved),
-            // The other end is a file, which never has to be waited for.
-            Err(Errno::AGAIN) if from_pipe => self.empty(),
-            Err(Errno::AGAIN) => self.full(),
+            Err(Errno::AGAIN) => {
+                let (source, destination) = (self.source.fd(), self.destination.fd());
+                let (can_read, can_write) =
+                    readiness(source, destination).map_err(Fault::source("poll"))?;
+                match (can_read, can_write) {
+                    (false, _) => self.empty(),
+                    (true, false) => self.full(),
+                    (true, true) => Ok(Some(Step::Again)),
+                }
+            }
             Err(errno) if splice::is_unsupported(errno) => self.next_engine(most),
             Err(errno) if from_pipe || errno == Errno::PIPE => {
                 Err(Fault::destination("splice")(errno))
@@ -395,7 +424,8 @@ impl FileJob {
         let bytes = &self.bytes[range];
         let bytes = match self.destination {
             // More could block, however ready the pipe or terminal is.
-            Handle::Blocking(_) if self.to.is_none() && !endpoint.appends() => {
+            Handle::Blocking(_) if endpoint.kind() == Kind::Tty => &bytes[..1],
+            Handle::Blocking(_) if endpoint.kind() == Kind::Pipe => {
                 &bytes[..bytes.len().min(PIPE_BUF)]
             }
             _ => bytes,
@@ -468,7 +498,6 @@ fn locate(handle: &Handle, wanted: Option<u64>) -> Result<Option<Position>, Errn
         Ok(own) => Ok(Some(Position {
             at: wanted.unwrap_or(own),
             shared: wanted.is_none(),
-            own,
         })),
         Err(Errno::SPIPE) => Ok(None),
         Err(errno) => Err(errno),

@@ -3,6 +3,7 @@
 //! when, an engine does it.
 
 pub(crate) mod copy_file_range;
+pub(crate) mod holes;
 pub(crate) mod read_write;
 pub(crate) mod sendfile;
 pub(crate) mod splice;

@@ -1,0 +1,63 @@
+// Files to copy from and to, in a directory that goes with the test.
+import { createHash, randomBytes } from 'node:crypto';
+import { mkdtempSync, openSync, closeSync, readSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+import type { ExecutionContext } from 'ava';
+
+export const KiB = 1 << 10;
+export const MiB = 1 << 20;
+export const GiB = 1 << 30;
+
+export const sha256 = (...parts: (string | Buffer)[]): string =>
+  createHash('sha256')
+    .update(Buffer.concat(parts.map((part) => Buffer.from(part))))
+    .digest('hex');
+
+export function directory(t: ExecutionContext, parent = tmpdir()): string {
+  const path = mkdtempSync(join(parent, 'fdsplice-'));
+  t.teardown(() => rmSync(path, { recursive: true, force: true }));
+  return path;
+}
+
+export interface Sample {
+  path: string;
+  bytes: Buffer;
+}
+
+/** A file of random bytes. */
+export function sample(t: ExecutionContext, size: number): Sample {
+  const bytes = randomBytes(size);
+  const path = join(directory(t), 'sample');
+  writeFileSync(path, bytes);
+  return { path, bytes };
+}
+
+/** The number of a file that is closed with the test. */
+export function opened(t: ExecutionContext, path: string, flags: string | number = 'r'): number {
+  const fd = openSync(path, flags);
+  t.teardown(() => {
+    closeSync(fd);
+  });
+  return fd;
+}
+
+/** Where a descriptor stands; reading on from there would move it. */
+export function positionOf(fd: number): number {
+  const info = Buffer.alloc(4096);
+  const proc = openSync(`/proc/self/fdinfo/${fd}`, 'r');
+  const text = info.toString('latin1', 0, readSync(proc, info));
+  closeSync(proc);
+  return Number(/^pos:\t(\d+)/m.exec(text)?.[1]);
+}
+
+/** A file system in memory with room for so many bytes, if there is one. */
+export function memoryWithRoom(bytes: number): string | undefined {
+  try {
+    const { bavail, bsize } = statfsSync('/dev/shm');
+    return bavail * bsize >= bytes ? '/dev/shm' : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,72 @@
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdirSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import type { Readable, Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
+
+import type { ExecutionContext } from 'ava';
+import type { Stats } from 'fdsplice';
+
+import type { Conn, Peer } from './peer.js';
+import { within } from './wait.js';
+
+const SCRIPT = fileURLToPath(new URL('./relay-process.mjs', import.meta.url));
+
+/** A relay in a process of its own, between a raw peer's connections. */
+export class RelayProcess {
+  readonly #child: ChildProcessByStdio<Writable, Readable, null>;
+  readonly #lines: AsyncIterator<string>;
+  readonly #peer: Peer;
+  readonly #listener: number;
+  readonly #port: number;
+
+  private constructor(
+    child: ChildProcessByStdio<Writable, Readable, null>,
+    lines: AsyncIterator<string>,
+    peer: Peer,
+    listener: number,
+    port: number,
+  ) {
+    this.#child = child;
+    this.#lines = lines;
+    this.#peer = peer;
+    this.#listener = listener;
+    this.#port = port;
+  }
+
+  /** `command` runs the relay under another program: a tracer, a limit, another user. */
+  static async start(t: ExecutionContext, peer: Peer, command: string[] = []): Promise<RelayProcess> {
+    const { listener, port } = await peer.listen({ port: 0, backlog: 1024 });
+    const [program = process.execPath, ...args] = [...command, process.execPath, SCRIPT, String(port)];
+    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    t.teardown(() => child.kill('SIGKILL'));
+    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+    const first = await within(30_000, 'the relay listens', lines.next());
+    return new RelayProcess(child, lines, peer, listener, Number(first.value));
+  }
+
+  /** A connection through the relay: the client's end and the origin's. */
+  async connect(): Promise<{ client: Conn; origin: Conn }> {
+    const { conn: client } = await this.#peer.connect({ port: this.#port });
+    const { conn: origin } = await this.#peer.accept(this.#listener);
+    return { client, origin };
+  }
+
+  async stats(): Promise<Stats> {
+    this.#child.stdin.write('\n');
+    const { value } = await within(30_000, 'the relay tells its stats', this.#lines.next());
+    return JSON.parse(String(value)) as Stats;
+  }
+
+  /** Open descriptors of the process. */
+  descriptors(): number {
+    return readdirSync(`/proc/${this.#child.pid}/fd`).length;
+  }
+
+
+  async end(): Promise<void> {
+    this.#child.stdin.end();
+    if (this.#child.exitCode === null) await within(30_000, 'the relay ends', once(this.#child, 'exit'));
+  }
+}
