@@ -167,9 +167,10 @@ export interface NativeTraffic {
 
 /**
  * Duplicates an open descriptor, and refuses what cannot play the role: `source`, `destination`,
- * or else an end of a relay.
+ * or else an end of a relay. A socket of Node's own with a TCP handle needs no looking into: libuv
+ * makes them non-blocking.
  */
-export declare function openEnd(fd: number, role: string): NativeEnd | Refusal
+export declare function openEnd(fd: number, role: string, isNodeTcp: boolean): NativeEnd | Refusal
 
 /** How a transfer ended. */
 export interface Outcome {

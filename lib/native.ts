@@ -65,9 +65,13 @@ export function required(): Binding {
 }
 
 /** Duplicates a descriptor for a transfer, or tells why it cannot play that part in one. */
-export function openEnd(fd: number, side: Side): { end: NativeEnd } | { end: undefined; refusal: Refusal } {
+export function openEnd(
+  fd: number,
+  side: Side,
+  isNodeTcp = false,
+): { end: NativeEnd } | { end: undefined; refusal: Refusal } {
   const native = required();
-  const opened = native.openEnd(fd, side);
+  const opened = native.openEnd(fd, side, isNodeTcp);
   return opened instanceof native.NativeEnd ? { end: opened } : { end: undefined, refusal: opened };
 }
 

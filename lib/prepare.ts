@@ -17,6 +17,9 @@ export function checkEnds(one: () => Endpoint, other: () => Endpoint): [Endpoint
   return [first, second];
 }
 
+/** Milliseconds before a ready end is watched while the other one is still connecting. */
+const GUARD_AFTER = 50;
+
 /** Takes both ends over and starts the task when both are ready, in the same tick if they are. */
 export function startWhenReady(
   task: Task,
@@ -44,8 +47,13 @@ export function startWhenReady(
   for (const end of ends) {
     if (!task.isOver) end.prepare(ready, (failure) => task.fail(failure));
   }
-  const waits = !task.isOver && first.isReady !== second.isReady;
-  for (const end of ends) {
-    if (waits && end.isReady) end.guard?.((failure) => task.fail(failure));
-  }
+  if (task.isOver || first.isReady === second.isReady) return;
+  const guard = () => {
+    if (task.isOver || (first.isReady && second.isReady)) return;
+    for (const end of ends) {
+      if (end.isReady) end.guard?.((failure) => task.fail(failure));
+    }
+  };
+  // Most connections are there before it pays to watch.
+  setTimeout(guard, GUARD_AFTER).unref();
 }

@@ -89,7 +89,11 @@ export class PreparedEnd implements Preparable {
     this.#watch?.abort();
     if (this.#descriptor !== undefined) return this.#descriptor;
     const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
-    const opened = openEnd(fd ?? -1, this.side);
+    const opened = openEnd(
+      fd ?? -1,
+      this.side,
+      this.socket !== undefined && handleKind(this.socket) === 'TCP',
+    );
     if (opened.end !== undefined) return opened.end;
     const { found, errno, syscall } = opened.refusal;
     if (errno !== undefined && syscall !== undefined) return systemFailure(errno, syscall, this.side);

@@ -65,10 +65,11 @@ pub fn stats() -> NativeStats {
 }
 
 /// Duplicates an open descriptor, and refuses what cannot play the role: `source`, `destination`,
-/// or else an end of a relay.
+/// or else an end of a relay. A socket of Node's own with a TCP handle needs no looking into: libuv
+/// makes them non-blocking.
 #[napi]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands arguments over")]
-pub fn open_end(fd: i32, role: String) -> Either<NativeEnd, Refusal> {
+pub fn open_end(fd: i32, role: String, is_node_tcp: bool) -> Either<NativeEnd, Refusal> {
     if fd < 0 {
         return Either::B(refusal(EndpointError::System {
             errno: Errno::BADF,
@@ -88,6 +89,12 @@ pub fn open_end(fd: i32, role: String) -> Either<NativeEnd, Refusal> {
         "destination" => Role::Destination,
         _ => Role::Relay,
     };
+    if is_node_tcp {
+        return match Endpoint::duplicate_nonblocking_tcp(fd) {
+            Ok(endpoint) => Either::A(NativeEnd::new(endpoint)),
+            Err(error) => Either::B(refusal(error)),
+        };
+    }
     let opened = Endpoint::duplicate(fd).and_then(|endpoint| {
         endpoint.require(role)?;
         Ok(endpoint)
