@@ -171,7 +171,7 @@ test('start and position are for files alone', async (t) => {
   t.is(await peer.readText(origin, 5), 'hello');
 });
 
-test('a refused copy is no transfer: it is neither counted nor does it hold a descriptor', async (t) => {
+test.serial('a refused copy is no transfer: it is neither counted nor does it hold a descriptor', async (t) => {
   const { path } = sample(t, 1000);
   const [reads, wrong] = [opened(t, path), opened(t, path)];
   await sleep(100);
