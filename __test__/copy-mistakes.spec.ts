@@ -171,17 +171,20 @@ test('start and position are for files alone', async (t) => {
   t.is(await peer.readText(origin, 5), 'hello');
 });
 
-test.serial('a refused copy is no transfer: it is neither counted nor does it hold a descriptor', async (t) => {
-  const { path } = sample(t, 1000);
-  const [reads, wrong] = [opened(t, path), opened(t, path)];
-  await sleep(100);
-  const before = readdirSync('/proc/self/fd').length;
-  const { completed, failed } = stats();
-  for (let round = 0; round < 100; round += 1) {
-    await t.throwsAsync(copy(reads, wrong));
-    await t.throwsAsync(copy(reads, reads, { start: -1 }));
-    await t.throwsAsync(sendFile(reads, wrong));
-  }
-  t.like(stats(), { completed, failed });
-  t.true(readdirSync('/proc/self/fd').length <= before + 2);
-});
+test.serial(
+  'a refused copy is no transfer: it is neither counted nor does it hold a descriptor',
+  async (t) => {
+    const { path } = sample(t, 1000);
+    const [reads, wrong] = [opened(t, path), opened(t, path)];
+    await sleep(100);
+    const before = readdirSync('/proc/self/fd').length;
+    const { completed, failed } = stats();
+    for (let round = 0; round < 100; round += 1) {
+      await t.throwsAsync(copy(reads, wrong));
+      await t.throwsAsync(copy(reads, reads, { start: -1 }));
+      await t.throwsAsync(sendFile(reads, wrong));
+    }
+    t.like(stats(), { completed, failed });
+    t.true(readdirSync('/proc/self/fd').length <= before + 2);
+  },
+);

@@ -108,7 +108,12 @@ test.serial('idle pipes are closed after a while', async (t) => {
   const { client, origin } = await relay.connect();
   await Promise.all([peer.write(client, 16 * MiB, 1), peer.read(origin, 16 * MiB)]);
   t.true((await relay.stats()).pipes.created > 0);
-  await until('no pipe is left', () => relay.stats(), ({ pipes }) => pipes.idle + pipes.leased === 0, 60_000);
+  await until(
+    'no pipe is left',
+    () => relay.stats(),
+    ({ pipes }) => pipes.idle + pipes.leased === 0,
+    60_000,
+  );
   await relay.end();
 });
 
@@ -162,7 +167,9 @@ test.serial('messages pass beside bulk that never pauses', async (t) => {
   finished = true;
   await moving;
   const p99 = (times: number[]) => times[Math.floor(times.length * 0.99)] ?? NaN;
-  t.log(`p99 of 64-byte round trips: ${p99(alone).toFixed(2)} ms alone, ${p99(beside).toFixed(2)} ms beside bulk`);
+  t.log(
+    `p99 of 64-byte round trips: ${p99(alone).toFixed(2)} ms alone, ${p99(beside).toFixed(2)} ms beside bulk`,
+  );
   t.true(p99(beside) < 5000);
   await relay.end();
 });

@@ -41,7 +41,7 @@ export class HeldReads {
   /** Takes at most `limit` bytes of what Node has read and nobody has taken. */
   takeUnread(limit = Infinity): Buffer {
     const socket = this.#socket;
-    if (limit === 0) return Buffer.alloc(0);
+    if (limit === 0 || socket.readableLength === 0) return Buffer.alloc(0);
     const chunks: Buffer[] = [];
     const readOn = this.#readOn;
     // `read()` also emits 'data', to listeners for which these bytes are not meant any more.

@@ -68,8 +68,11 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
   return task.transfer;
 }
 
+const NOTHING = Buffer.alloc(0);
+
 function role({ socket, reads }: PreparedEnd, head: Uint8Array[]) {
-  const bytes = Buffer.concat(reads === undefined ? head : [...head, reads.takeUnread()]);
+  const unread = reads?.takeUnread() ?? NOTHING;
+  const bytes = head.length === 0 ? unread : Buffer.concat([...head, unread]);
   return {
     handedOver: socket !== undefined,
     writeEnded: socket?.writableEnded ?? false,

@@ -76,6 +76,9 @@ export class Task implements Work {
   constructor(kind: TransferKind, settings: Settings) {
     this.#settings = settings;
     this.#trace = traceStart(kind);
+    const { onProgress } = settings;
+    // The last call may come from the core's callback, which has no context of its own.
+    if (onProgress !== undefined) this.#report = AsyncResource.bind(() => this.#progress(onProgress));
     let resolve: (result: TrafficResult) => void = () => {};
     let reject: (error: Error) => void = () => {};
     const transfer = new TransferPromise((...settle) => ([resolve, reject] = settle));
@@ -127,10 +130,7 @@ export class Task implements Work {
   run(start: (settled: (outcome: Outcome) => void) => NativeTransfer): void {
     this.#native = start((outcome) => void this.#finish(outcome));
     const { onProgress, progressInterval } = this.#settings;
-    if (onProgress === undefined) return;
-    // The last call comes from the core's callback, which has no context of its own.
-    this.#report = AsyncResource.bind(() => this.#progress(onProgress));
-    this.#timer = setInterval(this.#report, progressInterval).unref();
+    if (onProgress !== undefined) this.#timer = setInterval(this.#report, progressInterval).unref();
   }
 
   #progress(onProgress: (traffic: Traffic) => void): void {

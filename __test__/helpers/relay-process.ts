@@ -55,15 +55,18 @@ export class RelayProcess {
 
   async stats(): Promise<Stats> {
     this.#child.stdin.write('\n');
-    const { value } = await within(30_000, 'the relay tells its stats', this.#lines.next());
-    return JSON.parse(String(value)) as Stats;
+    const line: IteratorResult<string, unknown> = await within(
+      30_000,
+      'the relay tells its stats',
+      this.#lines.next(),
+    );
+    return JSON.parse(String(line.value)) as Stats;
   }
 
   /** Open descriptors of the process. */
   descriptors(): number {
     return readdirSync(`/proc/${this.#child.pid}/fd`).length;
   }
-
 
   async end(): Promise<void> {
     this.#child.stdin.end();

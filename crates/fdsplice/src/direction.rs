@@ -437,7 +437,15 @@ impl Direction {
 
     fn taken(&mut self, bytes: usize) {
         self.remaining -= bytes as u64;
+        let before = self.cadence.is_bulk();
         self.cadence.note(bytes);
+        let bulk = self.cadence.is_bulk();
+        if bulk != before && self.pipes == Pipes::Leased {
+            tracing::debug!(
+                engine = if bulk { "splice" } else { "read_write" },
+                "engine change"
+            );
+        }
     }
 
     /// Whether the next bytes go through a pipe; leases one if need be.

@@ -54,7 +54,7 @@ pub enum Reason {
 
 /// The failure of a transfer; the counts stand beside it in
 /// [`TrafficResult`](crate::TrafficResult).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransferError {
     /// Why the transfer ended.
@@ -82,6 +82,17 @@ impl TransferError {
             side,
             undelivered: Vec::new(),
         }
+    }
+}
+
+/// Tells how many bytes were not delivered, not which: they are users' data, and errors are logged.
+impl fmt::Debug for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TransferError")
+            .field("reason", &self.reason)
+            .field("side", &self.side)
+            .field("undelivered", &self.undelivered.len())
+            .finish()
     }
 }
 

@@ -106,18 +106,33 @@ impl Bucket {
         self.earned = (self.earned + passed * self.rate).min(self.reserved + burst);
     }
 
-    /// A place in the queue for one piece, of the bytes it covers.
-    fn reserve(&mut self) -> Ticket {
+    /// What one transfer gets at a time, at the rate in force.
+    fn piece(&self) -> f64 {
         let burst = self.burst.unwrap_or(f64::INFINITY);
-        let piece = (self.rate * PIECE_SECONDS)
+        (self.rate * PIECE_SECONDS)
             .clamp(PIECE.0, PIECE.1)
             .min(burst)
             .floor()
-            .max(1.0);
+            .max(1.0)
+    }
+
+    /// A place in the queue for one piece, of the bytes it covers.
+    fn reserve(&mut self) -> Ticket {
+        let piece = self.piece();
         self.reserved += piece;
         Ticket {
             place: self.reserved,
             piece,
+        }
+    }
+
+    /// A piece that was reserved at a far higher rate would be a lump at this one, and keep all that
+    /// wait behind it waiting: what it has too much comes in at once instead.
+    fn shrink(&mut self, ticket: &mut Ticket) {
+        let piece = self.piece();
+        if ticket.piece > 2.0 * piece {
+            self.earned += ticket.piece - piece;
+            ticket.piece = piece;
         }
     }
 
@@ -170,7 +185,8 @@ impl Throttle {
             let due = {
                 let mut bucket = self.limiter.lock();
                 bucket.earn(Instant::now());
-                let ticket = *self.ticket.get_or_insert_with(|| bucket.reserve());
+                let ticket = self.ticket.get_or_insert_with(|| bucket.reserve());
+                bucket.shrink(ticket);
                 bucket.wait(ticket.place)
             };
             let Some(due) = due else {
@@ -287,6 +303,28 @@ mod tests {
             let spent = spend(limiter, 4).await;
             assert!(spent.abs_diff(4 << 20) < (4 << 20) * 3 / 100, "{spent}");
             idler.abort();
+        });
+    }
+
+    #[test]
+    #[allow(clippy::cast_precision_loss)]
+    fn a_rate_that_falls_far_is_kept_without_a_pause() {
+        runtime().block_on(async {
+            let limiter = RateLimiter::new(50.0 * MIB);
+            let shares = [(); 4].map(|()| tokio::spawn(spend(limiter.clone(), 1)));
+            sleep(Duration::from_millis(1)).await;
+            limiter.set_bytes_per_second(32.0 * 1024.0);
+            sleep(Duration::from_millis(100)).await;
+            let spent = spend(limiter, 4).await as f64;
+            for share in shares {
+                share.await.expect("a share");
+            }
+            // Four others take their share of the first of the four seconds.
+            let expected = 32.0 * 1024.0 * (0.9 / 5.0 + 3.1);
+            assert!(
+                (spent / expected - 1.0).abs() < 0.1,
+                "{spent} of {expected}"
+            );
         });
     }
 
