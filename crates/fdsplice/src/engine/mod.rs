@@ -42,8 +42,7 @@ pub(crate) enum Engine {
 /// The engines for a pair of ends, best first. Each is tried until the kernel says that it cannot
 /// serve the pair; the last one always can.
 ///
-/// File → socket is `sendfile` and not a splice through a pipe: it is one call where the other is
-/// two, and needs no pipe.
+/// File → socket is `sendfile`; the module has the figures that stand against it.
 pub(crate) fn engines(
     source: &Endpoint,
     destination: &Endpoint,

@@ -1,4 +1,9 @@
 //! File → socket in one call, without a pipe.
+//!
+//! Measured against a splice through a pipe of 1 MiB (512 MiB in the page cache to a loopback
+//! socket, calls of 1 MiB, nine interleaved rounds, CPU seconds a GiB of the sending thread):
+//! sendfile 0.124 (0.110 to 0.143), splice 0.100 (0.076 to 0.111). The pipe is cheaper in bulk, and
+//! would be held for as long as a slow reader takes what is in it; sendfile holds nothing.
 
 use std::os::fd::BorrowedFd;
 
