@@ -20,10 +20,6 @@ const mistakes: Mistake[] = [
   [['relay', PORT, TARGET, 'more'], /too many arguments/],
   [['relay', '--frobnicate', PORT, TARGET], /'--frobnicate'/],
   [['relay', '--js\n\u001b[2Jon', PORT, TARGET], /'--js\\u000a\\u001b\[2Jon'/],
-  [['relay', '--rate-limit', '1MiB', PORT, TARGET], /'--rate-limit'/],
-  [['relay', '--idle-timeout', '1s', PORT, TARGET], /'--idle-timeout'/],
-  [['relay', '--half-close-timeout', '1s', PORT, TARGET], /'--half-close-timeout'/],
-  [['relay', '--stats', '1s', PORT, TARGET], /'--stats'/],
   [['relay', 'localhost', TARGET], /'listen'.* a port is missing/i],
   [['relay', '[::1]', TARGET], /'listen'.* a port is missing/i],
   [['relay', '::1:80', TARGET], /'listen'.* brackets/],
@@ -42,6 +38,26 @@ const mistakes: Mistake[] = [
     ['relay', '--grace', value, PORT, TARGET],
     /'--grace <duration>'/,
   ]),
+  ...['--idle-timeout', '--half-close-timeout', '--stats'].map((option): Mistake => [
+    ['relay', option, 'soon', PORT, TARGET],
+    new RegExp(`'${option} <(duration|interval)>'`),
+  ]),
+  ...['0', '-1MiB', '0.5', '', 'fast', '10M', '1e3', '10MiB/s', 'Infinity', '9'.repeat(400)].map(
+    (value): Mistake => [['relay', '--rate-limit', value, PORT, TARGET], /'--rate-limit <size>'/],
+  ),
+  [['copy'], /'source'/],
+  [['copy', '-'], /'destination'/],
+  [['copy', '-', '-', '-'], /too many arguments/],
+  [['copy', '', '-'], /'source'.* a path is missing/i],
+  [['copy', '-', 'tcp:localhost'], /'destination'.* a port is missing/i],
+  [['copy', '-', 'tcp::80'], /'destination'.* a host/],
+  [['copy', '-', 'tcp:unix:/path'], /'destination'.* a host and a port/i],
+  [['copy', '-', 'unix:'], /'destination'.* a path is missing/i],
+  [['copy', 'listen:80', '-'], /'source'.* a port is missing/i],
+  [['copy', '--rate-limit', '10 parsecs', '-', '-'], /'--rate-limit <size>'/],
+  [['copy', '--idle-timeout', '0', '-', '-'], /'--idle-timeout <duration>'/],
+  [['copy', '--half-close-timeout', '1s', '-', '-'], /'--half-close-timeout'/],
+  [['copy', '--stats', '1s', '-', '-'], /'--stats'/],
   ...['0', '-1', '1.5', '', '1k', '1e3', '9'.repeat(20)].map((value): Mistake => [
     ['relay', '--max-connections', value, PORT, TARGET],
     /'--max-connections <n>'/,
@@ -68,20 +84,22 @@ test('--help prints the commands', async (t) => {
   const { status, stdout, stderr } = await runCli('--help');
   t.is(status, 0);
   t.regex(stdout, /relay \[options\] <listen> <target>/);
+  t.regex(stdout, /copy \[options\] <source> <destination>/);
   t.is(stderr, '');
 });
 
-test('relay --help prints every option', async (t) => {
-  const { status, stdout, stderr } = await runCli('relay', '--help');
-  t.is(status, 0);
-  t.is(stderr, '');
-  const options = [...stdout.matchAll(/^ +(?:-\w, )?(--[a-z-]+)/gm)].map(([, option]) => option);
-  t.deepEqual(options.sort(), [
-    '--connect-timeout',
-    '--grace',
-    '--help',
-    '--json',
-    '--max-connections',
-    '--quiet',
-  ]);
-});
+const COMMON = ['--connect-timeout', '--help', '--idle-timeout', '--json', '--quiet', '--rate-limit'];
+const OPTIONS = {
+  relay: [...COMMON, '--grace', '--half-close-timeout', '--max-connections', '--stats'],
+  copy: COMMON,
+};
+
+for (const [command, expected] of Object.entries(OPTIONS)) {
+  test(`${command} --help prints every option`, async (t) => {
+    const { status, stdout, stderr } = await runCli(command, '--help');
+    t.is(status, 0);
+    t.is(stderr, '');
+    const options = [...stdout.matchAll(/^ +(?:-\w, )?(--[a-z-]+)/gm)].map(([, option]) => option);
+    t.deepEqual(options.sort(), expected.sort());
+  });
+}

@@ -150,8 +150,10 @@ export class Task implements Work {
     if (outcome !== undefined) {
       const { tx, rx } = outcome;
       this.#traffic = { tx, rx, total: tx + rx };
-      // An abort that came after the end has changed nothing.
-      this.#failure = outcome.error === undefined ? undefined : (this.#failure ?? reported(outcome.error));
+      // An abort that came after the end, or after a failure of the system's, has changed nothing.
+      const { error } = outcome;
+      const wasFirst = error?.errno !== undefined ? undefined : this.#failure;
+      this.#failure = error === undefined ? undefined : (wasFirst ?? reported(error));
     }
     this.#over = true;
     this.#forgetSignal();

@@ -3,7 +3,7 @@ import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
 import { readFile, writeFile } from 'node:fs/promises';
-import { type NetConnectOpts, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 
@@ -22,6 +22,9 @@ export interface CopiedEvent {
   engine: string | null;
   error: { code: string; side: string | null; message: string } | null;
 }
+
+/** What `net.connect` connects to. */
+type Where = { host: string; port: number; path?: never } | { path: string; host?: never; port?: never };
 
 /** A running `fdsplice copy`, killed at the latest when the test ends. */
 export class Copy {
@@ -45,7 +48,7 @@ export class Copy {
   }
 
   /** Where it listens, for a `net.connect`. */
-  async listening(index = 0): Promise<NetConnectOpts> {
+  async listening(index = 0): Promise<Where> {
     const addresses = () =>
       this.lines.filter(({ event }) => event === 'listening').map(({ address }) => address);
     const found = await until(`it listens (${this.stderr})`, addresses, ({ length }) => length > index);

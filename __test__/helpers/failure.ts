@@ -4,7 +4,7 @@ import { TransferError, type Transfer } from 'fdsplice';
 import { within } from './wait.js';
 
 /** Ample for a machine that is ten times slower than it was a minute ago, and far below any timeout of TCP. */
-export const PROMPT_MS = 5_000;
+export const PROMPT_MS = 20_000;
 
 /** The failure of a transfer, which has to come promptly. */
 export async function failure(t: ExecutionContext, transfer: Transfer): Promise<TransferError> {

@@ -1,6 +1,8 @@
+import bytes from 'bytes-iec';
 import { InvalidArgumentError } from 'commander';
 import ms, { type StringValue } from 'ms';
 import { type Address, parseListenAddress, parseTargetAddress } from './address.js';
+import { type CopyEnd, parseCopyEnd } from './copy-end.js';
 
 // A longer timer fires after 1 ms instead.
 const TIMER_MAX = 2 ** 31 - 1;
@@ -8,6 +10,20 @@ const TIMER_MAX = 2 ** 31 - 1;
 export const listenArgument = (text: string): Address => explain(() => parseListenAddress(text));
 
 export const targetArgument = (text: string): Address => explain(() => parseTargetAddress(text));
+
+export const copyEndArgument = (text: string): CopyEnd => explain(() => parseCopyEnd(text));
+
+/** A size such as `10MiB` (powers of 1024), `10MB` (powers of 1000) or `65536`, as a number of bytes per second. */
+export function rateArgument(text: string): number {
+  const rate = bytes.parse(text);
+  if (rate === null || !Number.isFinite(rate)) {
+    throw new InvalidArgumentError('It is not a number of bytes such as 10MiB, 10MB or 65536.');
+  }
+  if (rate <= 0) {
+    throw new InvalidArgumentError('It has to be above zero.');
+  }
+  return rate;
+}
 
 /** A duration such as `500ms`, `10s` or `2m`, in milliseconds. */
 export function durationArgument(text: string): number {

@@ -1,16 +1,20 @@
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { relay, type TransferError, type TrafficResult } from '../../index.js';
 import { type Address, formatAddress, formatHostPort } from './address.js';
 import type { ConnectionReport } from './report.js';
-
-/** What the server does with a connection, whichever side of it: dead peers are noticed after minutes, not hours. */
-export const KEEP_ALIVE = { keepAlive: true, keepAliveInitialDelay: 60_000 };
+import { dial, reset } from './sockets.js';
 
 export interface ConnectionSettings {
   listen: Address;
   target: Address;
   /** Milliseconds. */
   connectTimeout: number;
+  /** Bytes per second, of one connection, both directions together. */
+  rateLimit?: number;
+  /** Milliseconds. */
+  idleTimeout?: number;
+  /** Milliseconds. */
+  halfCloseTimeout?: number;
 }
 
 export interface Connection {
@@ -21,13 +25,9 @@ export interface Connection {
 
 /** Connects an accepted client to the target and relays between the two until both have ended. */
 export function startConnection(client: Socket, settings: ConnectionSettings): Connection {
-  const { target } = settings;
+  const { target, rateLimit, idleTimeout, halfCloseTimeout } = settings;
   const names = { client: nameClient(client, settings.listen), target: formatAddress(target) };
-  const upstream = connect({
-    ...(target.kind === 'unix' ? { path: target.path } : { host: target.host, port: target.port }),
-    ...KEEP_ALIVE,
-    allowHalfOpen: true,
-  });
+  const upstream = dial(target);
 
   let timeout: Error | undefined;
   const timer = setTimeout(() => {
@@ -39,7 +39,7 @@ export function startConnection(client: Socket, settings: ConnectionSettings): C
   upstream.once('connect', () => clearTimeout(timer));
 
   // The relay awaits a socket that is still connecting, and then reports its failure like any other.
-  const transfer = relay(client, upstream, { reject: false });
+  const transfer = relay(client, upstream, { reject: false, rateLimit, idleTimeout, halfCloseTimeout });
 
   async function finish(): Promise<ConnectionReport> {
     try {
@@ -47,7 +47,7 @@ export function startConnection(client: Socket, settings: ConnectionSettings): C
       const error = timeout ? { code: 'ETIMEDOUT', side: 'b', message: timeout.message } : errorOf(result);
       return { ...names, ...countsOf(result), error };
     } catch (error) {
-      turnAway(client, settings.listen);
+      reset(client, settings.listen);
       upstream.destroy();
       throw error;
     } finally {
@@ -56,15 +56,6 @@ export function startConnection(client: Socket, settings: ConnectionSettings): C
   }
 
   return { finished: finish(), abort: (reason) => transfer.abort(reason) };
-}
-
-/** Ends a connection that is not relayed so that its client cannot take it for complete, where there is a reset. */
-export function turnAway(client: Socket, listen: Address): void {
-  if (listen.kind === 'tcp') {
-    client.resetAndDestroy();
-  } else {
-    client.destroy();
-  }
 }
 
 /** A Unix client has no address of its own: it is named by the path it came through. */

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { lstat, unlink } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
 import { type Address, formatAddress, formatHostPort } from './address.js';
+import { codeOf } from './text.js';
 
 /** Starts listening and gives the real address. A Unix socket file that nobody listens on is replaced. */
 export async function listen(server: Server, address: Address): Promise<string> {
@@ -43,8 +44,4 @@ async function isStaleSocket(path: string): Promise<boolean> {
   } finally {
     probe.destroy();
   }
-}
-
-function codeOf(error: unknown): unknown {
-  return error instanceof Error && 'code' in error ? error.code : undefined;
 }

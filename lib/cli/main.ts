@@ -2,7 +2,16 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import type { Address } from './address.js';
-import { countArgument, durationArgument, listenArgument, targetArgument } from './arguments.js';
+import {
+  copyEndArgument,
+  countArgument,
+  durationArgument,
+  listenArgument,
+  rateArgument,
+  targetArgument,
+} from './arguments.js';
+import { copyCommand, type CopySettings } from './copy-command.js';
+import type { CopyEnd } from './copy-end.js';
 import { relayCommand, type RelaySettings } from './relay-command.js';
 import type { ReportOptions } from './report.js';
 import { escapeControls } from './text.js';
@@ -20,6 +29,20 @@ Addresses:
 SIGINT and SIGTERM stop accepting and let the connections finish for the grace period; a second signal ends
 them at once. Exit status: 0 everything finished, 1 failed or cut off, 2 wrong usage.`;
 
+const COPY_ENDS = `
+Source and destination:
+  a path         a file, a FIFO, a device; a destination file is emptied first, and made if there is none
+  -              standard input, standard output
+  tcp:host:port  connects
+  unix:/path     connects
+  listen:...     listens on host:port, [::1]:port, :port or unix:/path, and accepts one connection
+  A path that looks like one of the others is written with ./ before it.
+
+A destination that is a socket is ended, and its peer waited for: what is counted has arrived. SIGINT and SIGTERM stop
+the copy. Exit status: 0 copied, 1 failed or stopped, 2 wrong usage.`;
+
+type CopyOptions = Omit<CopySettings, 'source' | 'destination' | keyof ReportOptions> &
+  Partial<ReportOptions>;
 type RelayOptions = Omit<RelaySettings, 'listen' | 'target' | keyof ReportOptions> & Partial<ReportOptions>;
 
 let exitStatus = 0;
@@ -41,13 +64,36 @@ program
       .argParser(countArgument)
       .default(Infinity, 'no limit'),
   )
+  .addOption(rateLimit('bytes per second of one connection, both directions together'))
+  .addOption(duration('--idle-timeout <duration>', 'end a connection on which nothing moves for so long'))
+  .addOption(
+    duration('--half-close-timeout <duration>', 'end one of which only one direction is left after so long'),
+  )
   .addOption(duration('--connect-timeout <duration>', 'time to reach the target', '10s'))
+  .addOption(duration('--stats <interval>', 'write the counts of the whole process that often'))
   .addOption(duration('--grace <duration>', 'time to finish after a signal', '10s'))
   .option('--json', 'write the lines as JSON')
   .option('--quiet', 'write only what failed')
   .addHelpText('after', ADDRESSES)
   .action(async (listen: Address, target: Address, options: RelayOptions) => {
     exitStatus = await relayCommand({ listen, target, json: false, quiet: false, ...options });
+  });
+
+program
+  .command('copy')
+  .description(
+    'copy from a source to a destination until the source ends, and say on stderr how many bytes arrived',
+  )
+  .argument('<source>', 'where the bytes come from', copyEndArgument)
+  .argument('<destination>', 'where they go', copyEndArgument)
+  .addOption(rateLimit('bytes per second'))
+  .addOption(duration('--idle-timeout <duration>', 'give up when nothing moves for so long'))
+  .addOption(duration('--connect-timeout <duration>', 'time to connect', '10s'))
+  .option('--json', 'write the outcome as JSON, and draw nothing')
+  .option('--quiet', 'write only what failed, and draw nothing')
+  .addHelpText('after', COPY_ENDS)
+  .action(async (source: CopyEnd, destination: CopyEnd, options: CopyOptions) => {
+    exitStatus = await copyCommand({ source, destination, json: false, quiet: false, ...options });
   });
 
 try {
@@ -64,10 +110,13 @@ try {
 // Not by itself: a name that is still being looked up would hold the process for as long as that takes.
 process.exit(exitStatus);
 
-function duration(flags: string, description: string, byDefault: string): Option {
-  return new Option(flags, description)
-    .argParser(durationArgument)
-    .default(durationArgument(byDefault), byDefault);
+function duration(flags: string, description: string, byDefault?: string): Option {
+  const option = new Option(flags, description).argParser(durationArgument);
+  return byDefault === undefined ? option : option.default(durationArgument(byDefault), byDefault);
+}
+
+function rateLimit(description: string): Option {
+  return new Option('--rate-limit <size>', `${description}, such as 10MiB or 500kB`).argParser(rateArgument);
 }
 
 function version(): string {

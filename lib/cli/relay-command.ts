@@ -1,15 +1,9 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import {
-  type Connection,
-  type ConnectionSettings,
-  KEEP_ALIVE,
-  nameClient,
-  startConnection,
-  turnAway,
-} from './connection.js';
+import { type Connection, type ConnectionSettings, nameClient, startConnection } from './connection.js';
 import { listen } from './listen.js';
 import { Reporter, type ReportOptions, type Totals } from './report.js';
+import { KEEP_ALIVE, reset } from './sockets.js';
 import { StopSignals } from './stop-signals.js';
 import { describeError } from './text.js';
 
@@ -17,6 +11,8 @@ export interface RelaySettings extends ConnectionSettings, ReportOptions {
   maxConnections: number;
   /** Milliseconds. */
   grace: number;
+  /** Milliseconds between two lines of statistics. */
+  stats?: number;
 }
 
 /** Accepts and relays until a signal asks to stop. Gives the exit status. */
@@ -32,6 +28,9 @@ export async function relayCommand(settings: RelaySettings): Promise<number> {
   } catch (error) {
     report.problem(`cannot listen: ${describeError(error)}`);
     return 1;
+  }
+  if (settings.stats !== undefined) {
+    setInterval(() => report.stats(relays.size, relays.totals.connections), settings.stats).unref();
   }
   // Without a descriptor to spare, accepting fails for one connection; the next one may do.
   server.on('error', (error) => report.problem(`cannot accept: ${describeError(error)}`));
@@ -90,7 +89,7 @@ class Relays {
       this.#report.problem(
         `${nameClient(client, listen)} refused: --max-connections ${maxConnections} is reached`,
       );
-      turnAway(client, listen);
+      reset(client, listen);
       return;
     }
     const connection = startConnection(client, this.#settings);

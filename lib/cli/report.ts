@@ -1,5 +1,6 @@
 import prettyBytes from 'pretty-bytes';
-import { escapeControls, jsonLine, withCode } from './text.js';
+import { stats } from '../../index.js';
+import { escapeControls, jsonLine, lineWriter, withCode } from './text.js';
 
 export interface ConnectionReport {
   client: string;
@@ -50,6 +51,17 @@ export class Reporter {
     }
   }
 
+  /** What is relayed at this moment, and the live counts of all connections so far. */
+  stats(active: number, connections: number): void {
+    if (!this.#quiet) {
+      const { tx, rx, pipes } = stats();
+      this.#event(
+        { event: 'stats', active, connections, tx, rx, pipes },
+        statsLine(active, connections, tx, rx),
+      );
+    }
+  }
+
   closed(totals: Totals): void {
     if (!this.#quiet) {
       this.#event({ event: 'closed', ...totals }, closedLine(totals));
@@ -78,20 +90,12 @@ function connectionLine({ client, target, tx, rx, durationMs, error }: Connectio
   return error === null ? line : `${line}  ${withCode(error.code, error.message)}`;
 }
 
+function statsLine(active: number, connections: number, tx: number, rx: number): string {
+  const counts = `tx ${prettyBytes(tx)}  rx ${prettyBytes(rx)}`;
+  return `stats  active ${active}  connections ${connections}  ${counts}`;
+}
+
 function closedLine({ connections, failed, refused, tx, rx }: Totals): string {
   const endings = `connections ${connections}  failed ${failed}  refused ${refused}`;
   return `closed  ${endings}  tx ${prettyBytes(tx)}  rx ${prettyBytes(rx)}`;
-}
-
-/** A reader that goes away (EPIPE) ends the report, never the connections that are being relayed. */
-function lineWriter(stream: NodeJS.WriteStream): (line: string) => void {
-  let readable = true;
-  stream.on('error', () => {
-    readable = false;
-  });
-  return (line) => {
-    if (readable) {
-      stream.write(`${line}\n`);
-    }
-  };
 }

@@ -17,9 +17,28 @@ export function describeError(error: unknown): string {
   if (!(error instanceof Error)) {
     return String(error);
   }
-  return 'code' in error && typeof error.code === 'string'
-    ? withCode(error.code, error.message)
-    : error.message;
+  // A connect that tried several addresses has a message of its own for each, and none for all.
+  const each = error instanceof AggregateError ? error.errors.map(describeError).join(', ') : '';
+  const message = error.message === '' ? each : error.message;
+  const code = codeOf(error);
+  return code === undefined ? message : withCode(code, message);
+}
+
+export function codeOf(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
+}
+
+/** A reader that goes away (EPIPE) ends what is said, never the transfers that it is said about. */
+export function lineWriter(stream: NodeJS.WriteStream): (line: string) => void {
+  let readable = true;
+  stream.on('error', () => {
+    readable = false;
+  });
+  return (line) => {
+    if (readable) {
+      stream.write(`${line}\n`);
+    }
+  };
 }
 
 // By UTF-16 unit, which is how JSON writes a character beyond U+FFFF.

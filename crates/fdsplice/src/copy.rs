@@ -243,7 +243,12 @@ async fn transfer(
     let mut refused = pin!(route.destination.watch(Interest::ERROR));
     poll_fn(|cx| {
         if control.poll_aborted(cx) {
-            return Poll::Ready(Err(TransferError::other(Reason::Aborted, None)));
+            // Who shares the socket may have met the reset first, and have let go because of it.
+            return Poll::Ready(Err(if route.destination.is_lost() {
+                TransferError::system(Errno::CONNRESET, "epoll_wait", Side::Destination)
+            } else {
+                TransferError::other(Reason::Aborted, None)
+            }));
         }
         let _ = urgent.as_mut().poll(cx);
         if let Poll::Ready(errno) = refused.as_mut().poll(cx) {

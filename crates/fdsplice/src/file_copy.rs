@@ -88,6 +88,11 @@ pub(crate) async fn run(
     let outcome = loop {
         let ready = poll_fn(|cx| {
             if control.poll_aborted(cx) {
+                // Who shares the socket may have met the reset first, and have let go because of it.
+                if matches!(&destination, Handle::Watched(stream) if stream.is_lost()) {
+                    let fault = Fault::destination("epoll_wait")(Errno::CONNRESET);
+                    return Poll::Ready(Err(Stop::Failed(fault)));
+                }
                 return Poll::Ready(Err(Stop::Other(Reason::Aborted, None)));
             }
             let _ = urgent.as_mut().poll(cx);

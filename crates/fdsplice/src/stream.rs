@@ -114,11 +114,15 @@ impl Stream {
     /// whoever asks first, and from then on only `EPIPE`; the same where a reset came after the
     /// peer's FIN. If it still is connected, somebody has shut it down for writing.
     pub(crate) fn explain(&self, errno: Errno) -> Errno {
-        let lost = || getpeername(self) == Err(Errno::NOTCONN);
-        if errno == Errno::PIPE && self.endpoint().kind() == Kind::Tcp && lost() {
+        if errno == Errno::PIPE && self.is_lost() {
             return Errno::CONNRESET;
         }
         errno
+    }
+
+    /// Whether this is a TCP socket that has lost its connection.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.endpoint().kind() == Kind::Tcp && getpeername(self) == Err(Errno::NOTCONN)
     }
 
     fn take_error(&self) -> Option<Errno> {

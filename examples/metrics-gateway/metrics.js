@@ -1,0 +1,86 @@
+import { Counter, Gauge, Registry } from 'prom-client';
+
+/** What Prometheus is told. Counts are read from the running transfers when it asks: nothing is sampled between. */
+export class GatewayMetrics {
+  #registry = new Registry();
+  /** Running connections: transfer and the name of its client. */
+  #live = new Map();
+  #settled = { tx: 0, rx: 0 };
+  #ended;
+
+  constructor() {
+    const live = this.#live;
+    const totals = () => this.#totals();
+    const registers = [this.#registry];
+    new Counter({
+      name: 'gateway_bytes_total',
+      help: 'Bytes relayed since the start; tx to the target, rx to clients.',
+      labelNames: ['direction'],
+      registers,
+      collect() {
+        this.reset();
+        const { tx, rx } = totals();
+        this.inc({ direction: 'tx' }, tx);
+        this.inc({ direction: 'rx' }, rx);
+      },
+    });
+    new Counter({
+      name: 'gateway_connection_bytes_total',
+      help: 'Bytes relayed by each open connection.',
+      labelNames: ['client', 'direction'],
+      registers,
+      collect() {
+        this.reset();
+        for (const [transfer, client] of live) {
+          const { tx, rx } = transfer.traffic;
+          this.inc({ client, direction: 'tx' }, tx);
+          this.inc({ client, direction: 'rx' }, rx);
+        }
+      },
+    });
+    new Gauge({
+      name: 'gateway_connections',
+      help: 'Open connections.',
+      registers,
+      collect() {
+        this.set(live.size);
+      },
+    });
+    this.#ended = new Counter({
+      name: 'gateway_connections_ended_total',
+      help: 'Connections that ended, by the code of the error or "ok".',
+      labelNames: ['outcome'],
+      registers,
+    });
+  }
+
+  get contentType() {
+    return this.#registry.contentType;
+  }
+
+  text() {
+    return this.#registry.metrics();
+  }
+
+  /** Follows a transfer. The function that it gives takes its result. */
+  connected(client, transfer) {
+    this.#live.set(transfer, client);
+    return ({ tx, rx, error }) => {
+      // In one go: no scrape finds the bytes of a connection twice, or not at all.
+      this.#live.delete(transfer);
+      this.#settled.tx += tx;
+      this.#settled.rx += rx;
+      this.#ended.inc({ outcome: error?.code ?? 'ok' });
+    };
+  }
+
+  #totals() {
+    const sum = { ...this.#settled };
+    for (const transfer of this.#live.keys()) {
+      const { tx, rx } = transfer.traffic;
+      sum.tx += tx;
+      sum.rx += rx;
+    }
+    return sum;
+  }
+}

@@ -1,0 +1,65 @@
+import cliProgress, { type Options } from 'cli-progress';
+import prettyBytes from 'pretty-bytes';
+import type { Transfer } from '../../index.js';
+
+const INTERVAL_MS = 100;
+// How many of the latest counts the rate and the time left are taken from: two seconds of them.
+const SAMPLES = 20;
+
+const KNOWN_SIZE = '{percentage}% [{bar}] {value} of {total}  {rate}/s  ETA {eta_formatted}';
+const UNKNOWN_SIZE = '{value}  {rate}/s  {duration_formatted}';
+
+/** Draws how far a transfer has come, until it is stopped. */
+export class Progress {
+  readonly #transfer: Transfer;
+  readonly #bar: cliProgress.SingleBar;
+  readonly #timer: NodeJS.Timeout;
+  readonly #samples = [{ at: performance.now(), bytes: 0 }];
+
+  /** `total` is absent where the size of the source is not known. */
+  constructor(transfer: Transfer, total: number | undefined) {
+    this.#transfer = transfer;
+    this.#bar = new cliProgress.SingleBar({
+      format: total === undefined ? UNKNOWN_SIZE : KNOWN_SIZE,
+      barsize: 20,
+      etaBuffer: SAMPLES,
+      clearOnComplete: true,
+      stream: process.stderr,
+      formatValue,
+      formatTime,
+    });
+    this.#bar.start(total ?? 0, 0, { rate: prettyBytes(0) });
+    this.#timer = setInterval(() => this.#update(), INTERVAL_MS);
+  }
+
+  /** Takes it off the screen again. */
+  stop(): void {
+    clearInterval(this.#timer);
+    this.#update();
+    this.#bar.stop();
+  }
+
+  #update(): void {
+    const { tx } = this.#transfer.traffic;
+    this.#bar.update(tx, { rate: prettyBytes(this.#rate(tx)) });
+  }
+
+  #rate(bytes: number): number {
+    const now = { at: performance.now(), bytes };
+    this.#samples.push(now);
+    if (this.#samples.length > SAMPLES) {
+      this.#samples.shift();
+    }
+    const [first = now] = this.#samples;
+    return now.at === first.at ? 0 : Math.round(((bytes - first.bytes) / (now.at - first.at)) * 1000);
+  }
+}
+
+function formatValue(value: number, _options: Options, kind: string): string {
+  return kind === 'value' || kind === 'total' ? prettyBytes(value) : String(value);
+}
+
+/** The time left is a word while nothing moves. */
+function formatTime(seconds: number, options: Options, roundTo: number): string {
+  return Number.isFinite(seconds) ? cliProgress.Format.TimeFormat(seconds, options, roundTo) : 'unknown';
+}
