@@ -20,7 +20,7 @@ function held(): Record<string, number> {
   return Object.fromEntries([...kinds].sort());
 }
 
-test('10,000 copies with every kind of ending leave no descriptor', async (t) => {
+test.serial('10,000 copies with every kind of ending leave no descriptor', async (t) => {
   t.timeout(240_000);
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
@@ -111,12 +111,13 @@ test('10,000 copies with every kind of ending leave no descriptor', async (t) =>
   } while (stats().active > 0 || JSON.stringify(held()) !== JSON.stringify(before));
   for (let round = 0; round < 10_000 / Object.keys(endings).length; round += 1) await wave();
   ftruncateSync(destination, 0);
-  const same = (now: Record<string, number>) => JSON.stringify(now) === JSON.stringify(before);
-  t.deepEqual(await until('as many as before are open', held, same), before);
+  const expected = JSON.stringify(before);
+  const same = (now: Record<string, number>) => JSON.stringify(now) === expected;
+  t.deepEqual(await until(`as many as before are open, which were ${expected}`, held, same), before);
   t.is(stats().pipes.leased, 0);
 });
 
-test('the descriptor of a path is closed when the transfer has ended', async (t) => {
+test.serial('the descriptor of a path is closed when the transfer has ended', async (t) => {
   const { path } = sample(t, 100);
   const nothing = openSync('/dev/null', 'w');
   const held = () => descriptorKinds().get(path) ?? 0;

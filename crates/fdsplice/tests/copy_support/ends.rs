@@ -80,8 +80,12 @@ impl Source {
             _ => {
                 let Wire { reader, writer } = Wire::new(kind, scratch);
                 set_blocking(&reader, blocking);
+                let master = master(kind, &reader);
                 let feeder = thread::spawn(move || {
                     write_all(&writer, bytes);
+                    if let Some(master) = master {
+                        pty::drained(&master);
+                    }
                     drop(writer);
                 });
                 (reader, Some(feeder))
@@ -108,27 +112,32 @@ impl Source {
 pub(crate) struct Destination {
     pub(crate) fd: OwnedFd,
     kind: Kind,
+    /// What a terminal's bytes are read from.
+    master: Option<OwnedFd>,
     collector: Option<JoinHandle<Vec<u8>>>,
 }
 
 impl Destination {
     pub(crate) fn new(kind: Kind, blocking: bool, scratch: &Scratch) -> Self {
-        let (fd, collector) = match kind {
+        let (fd, master, collector) = match kind {
             Kind::File | Kind::Memfd => {
                 let fd = file(kind, scratch);
                 write_all(&fd, BEFORE);
-                (fd, None)
+                (fd, None, None)
             }
-            Kind::Null => (open_null(), None),
+            Kind::Null => (open_null(), None, None),
             _ => {
                 let Wire { reader, writer } = Wire::new(kind, scratch);
                 set_blocking(&writer, blocking);
-                (writer, Some(thread::spawn(move || read_to_end(&reader))))
+                let master = master(kind, &reader);
+                let collector = thread::spawn(move || read_to_end(&reader));
+                (writer, master, Some(collector))
             }
         };
         Self {
             fd,
             kind,
+            master,
             collector,
         }
     }
@@ -138,12 +147,16 @@ impl Destination {
         let Self {
             fd,
             kind,
+            master,
             collector,
         } = self;
         if kind.is_file() {
             let all = contents(&fd);
             assert_eq!(&all[..BEFORE.len()], BEFORE, "what stood before");
             return Some(all[BEFORE.len()..].to_vec());
+        }
+        if let Some(master) = master {
+            pty::drained(&master);
         }
         drop(fd);
         collector.map(|collector| collector.join().expect("a collector"))
@@ -171,12 +184,17 @@ impl Wire {
             }
             Kind::Pipe => pipe_with(PipeFlags::CLOEXEC).expect("a pipe"),
             Kind::Fifo => fifo(scratch),
-            // The master: it sees an end of input when the terminal is closed, and loses nothing.
+            // The master: it sees an end of input when the terminal is closed.
             Kind::Terminal => pty::pair(),
             Kind::File | Kind::Memfd | Kind::Null => unreachable!("{kind:?} is no wire"),
         };
         Self { reader, writer }
     }
+}
+
+/// The master again, of a wire that is a terminal.
+fn master(kind: Kind, reader: &OwnedFd) -> Option<OwnedFd> {
+    (kind == Kind::Terminal).then(|| reader.try_clone().expect("a duplicate"))
 }
 
 pub(crate) fn tcp() -> (OwnedFd, OwnedFd) {
