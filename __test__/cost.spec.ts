@@ -119,11 +119,10 @@ test.serial('idle pipes are closed after a while', async (t) => {
 
 testWithTool('prlimit', 'without descriptors for pipes, bulk goes through a buffer', async (t) => {
   const peer = Peer.start(t);
-  const probe = await RelayProcess.start(t, peer);
-  const used = probe.descriptors();
-  await probe.end();
+  const relay = await RelayProcess.start(t, peer);
+  const used = relay.descriptors();
   // Room for one relay's sockets and duplicates and for what the core's threads open, not for a pipe besides.
-  const relay = await RelayProcess.start(t, peer, ['prlimit', `--nofile=${used + 10}`]);
+  relay.limitDescriptors(used + 10);
   const { client, origin } = await relay.connect();
   const [sent, received] = await Promise.all([
     peer.write(client, 32 * MiB, 1).then((digest) => peer.shutdown(client).then(() => digest)),

@@ -51,6 +51,13 @@ export declare class NativeEnd {
   get kind(): string
   /** Whether it was opened with `O_APPEND`. */
   get appends(): boolean
+  /** The number of the duplicate, good until it is released or given to a transfer; -1 after. */
+  get fd(): number
+  /**
+   * Moves the position of a file back by so many bytes, and tells where it is then; -1 when it
+   * cannot be moved.
+   */
+  rewind(bytes: number): number
   /** Closes the duplicate if no transfer has taken it. */
   release(): void
 }
@@ -59,10 +66,35 @@ export declare class NativeEnd {
 export declare class NativeRateLimiter {
   /** The facade has checked that the numbers are above 0. */
   constructor(bytesPerSecond: number, burst?: number | undefined | null)
+  /** A place for a transfer that JavaScript runs. */
+  throttle(): NativeThrottle
   /** Bytes per second. */
   get bytesPerSecond(): number
   /** Bytes per second, above 0. */
   set bytesPerSecond(bytesPerSecond: number)
+}
+
+/** A transfer that JavaScript runs, in the counts of the process. */
+export declare class NativeStreamEntry {
+  /** It has started. */
+  constructor()
+  /** Bytes since it last told. */
+  moved(tx: number, rx: number): void
+  /** It has ended. */
+  end(failed: boolean): void
+}
+
+/** One transfer's place among those that share a limiter. */
+export declare class NativeThrottle {
+  /**
+   * How many bytes the direction `who` (0 or 1) may move now; or, negative, how many
+   * milliseconds to wait before asking again.
+   */
+  piece(who: number): number
+  /** Says how many bytes of the piece were used. */
+  used(who: number, bytes: number): void
+  /** The direction has ended and asks no more. */
+  leave(who: number): void
 }
 
 /** A running transfer. */
@@ -209,6 +241,15 @@ export interface SendFileSpec {
   /** Shut the destination down for writing when done. */
   endDestination: boolean
 }
+
+/**
+ * Two connected Unix sockets, a way from a descriptor that Node has no stream for to a stream. Both
+ * numbers are the caller's to close.
+ *
+ * # Errors
+ * When the process or the system has no descriptors left.
+ */
+export declare function socketPair(): Array<number>
 
 /** Live counts of the whole process, all threads together. */
 export declare function stats(): NativeStats

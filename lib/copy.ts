@@ -1,10 +1,12 @@
 import { account } from './accounting.js';
-import { discard, type Endpoint, endpoint } from './endpoint.js';
+import { areNative, discard, type Endpoint, endpoint } from './endpoint.js';
 import { invalidValue } from './errors.js';
 import { start as begin } from './native.js';
 import { type CopySettings, copySettings } from './options.js';
 import { checkEnds, startWhenReady } from './prepare.js';
 import { PreparedEnd } from './prepared-end.js';
+import { inCore } from './rate-limiter.js';
+import { copyStreams, failureOfDestroyed } from './stream/verbs.js';
 import { type Ending, refused, Task } from './transfer.js';
 import type { CopyOptions, Destination, Source, Transfer } from './types.js';
 
@@ -35,6 +37,12 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
   const { how, limit, endDestination, start, length, position } = settings;
   const head = settings.head === undefined ? new Uint8Array() : Uint8Array.from(settings.head);
   const task = new Task('copy', settings);
+  if (!areNative(checked)) {
+    const [failure] = checked.flatMap((end) => failureOfDestroyed(end) ?? []);
+    if (failure === undefined) copyStreams(task, checked, settings);
+    else task.fail(failure);
+    return task.transfer;
+  }
   const ends = [new PreparedEnd(checked[0]), new PreparedEnd(checked[1])] as const;
   const [from, to] = ends;
   const stopAccounting: (() => void)[] = [];
@@ -65,7 +73,7 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
     if (from.socket) stopAccounting.push(account(from.socket, () => ({ read: read(), written: 0 })));
     if (to.socket) stopAccounting.push(account(to.socket, () => ({ read: 0, written: written() })));
     task.run((settled) =>
-      begin((core, id) => core.copy(id, openSource, openDestination, what, how, limit), settled),
+      begin((core, id) => core.copy(id, openSource, openDestination, what, how, inCore(limit)), settled),
     );
   });
   return task.transfer;
@@ -77,11 +85,14 @@ function requireFiles([source, destination]: [Endpoint, Endpoint], { start, posi
     discard(source, destination);
     throw invalidValue(name, problem);
   };
-  const isFile = (end: Endpoint) => end.kind === 'descriptor' && end.end.kind === 'file';
+  const isFile = (end: Endpoint) =>
+    end.kind === 'file' || (end.kind === 'descriptor' && end.end.kind === 'file');
+  const appends = (end: Endpoint) =>
+    end.kind === 'descriptor' ? end.end.appends : end.kind === 'file' && end.appends;
   if (start !== undefined && !isFile(source)) fail('options.start', 'needs a source that is a regular file');
   if (position === undefined) return;
   if (!isFile(destination)) fail('options.position', 'needs a destination that is a regular file');
-  if (destination.kind === 'descriptor' && destination.end.appends) {
+  if (appends(destination)) {
     fail('options.position', 'means nothing for a destination opened with O_APPEND');
   }
 }

@@ -1,13 +1,17 @@
 import type { Socket } from 'node:net';
-import { badDescriptor, invalidType, invalidValue, outOfRange } from './errors.js';
+import type { Duplex, Readable, Writable } from 'node:stream';
+import { badDescriptor, invalidType, invalidValue, outOfRange, unavailable } from './errors.js';
+import { inspectFile } from './file-status.js';
 import { isReadByTransfer } from './held-reads.js';
 import { isWrittenByTransfer } from './held-writes.js';
-import { isSame, type NativeEnd, openEnd, required } from './native.js';
+import { binding, isSame, type NativeEnd, openEnd } from './native.js';
 import { descriptorOf, handleKind, isPlainSocket, lacks } from './plain-socket.js';
+import { isReadable, isWritable } from './stream/kinds.js';
+import type { WritableLike } from './stream/writer.js';
 import type { Side } from './types.js';
 
 /** One end of a transfer, checked. */
-export type Endpoint = DescriptorEndpoint | SocketEndpoint;
+export type Endpoint = DescriptorEndpoint | SocketEndpoint | StreamEndpoint | FileEndpoint;
 
 /** An open descriptor of the caller's, duplicated when the transfer was asked for. */
 export interface DescriptorEndpoint {
@@ -23,46 +27,123 @@ export interface SocketEndpoint {
   socket: Socket;
 }
 
-const EXPECTED = 'a net.Socket (TCP or Unix) or the number of an open descriptor';
+/** A stream of Node's without a descriptor that could be used. */
+export interface StreamEndpoint {
+  kind: 'stream';
+  side: Side;
+  stream: (Readable | Writable | WritableLike) & { destroyed?: boolean; errored?: Error | null };
+}
+
+/** A regular file, where there is no core that could duplicate its descriptor. */
+export interface FileEndpoint {
+  kind: 'file';
+  side: Side;
+  fd: number;
+  appends: boolean;
+  /** Kept from being collected, which would close the descriptor. */
+  owner: unknown;
+}
+
+/** Whether two ends are for the core; otherwise both are streams, or are made to be. */
+export function areNative(
+  ends: readonly [Endpoint, Endpoint],
+): ends is readonly [DescriptorEndpoint | SocketEndpoint, DescriptorEndpoint | SocketEndpoint] {
+  return ends.every(({ kind }) => kind === 'descriptor' || kind === 'socket');
+}
 
 /** Finds out what was passed in. Throws a caller's mistake, and has then taken nothing over. */
 export function endpoint(side: Side, value: unknown): Endpoint {
-  required();
-  const fd = side === 'a' || side === 'b' ? value : descriptorIn(value);
-  if (typeof fd === 'number') return { kind: 'descriptor', side, end: openDescriptor(side, fd) };
-  const handle = isPlainSocket(value) ? handleKind(value) : undefined;
-  if (!isPlainSocket(value) || (handle === 'TTY' && fd === value && (side === 'a' || side === 'b'))) {
-    const advice = isWebStream(value) ? '; wrap a web stream by Readable.fromWeb()' : '';
-    throw invalidType(
-      side,
-      `${EXPECTED}${side === 'a' || side === 'b' ? '' : ', or a FileHandle'}${advice}`,
-      value,
-    );
+  const isRelay = side === 'a' || side === 'b';
+  const fd = isRelay ? value : descriptorIn(value);
+  if (typeof fd === 'number') return numbered(side, fd, value);
+  if (isPlainSocket(value) && !(isRelay && handleKind(value) === 'TTY' && isStdio(value))) {
+    checkStream(side, value, 'socket');
+    checkSocket(side, value);
+    return binding === undefined
+      ? { kind: 'stream', side, stream: value }
+      : { kind: 'socket', side, socket: value };
   }
+  const reads = side !== 'destination';
+  const writes = side !== 'source';
+  if (
+    isWebStream(value) ||
+    isStdio(value, isRelay) ||
+    (reads && !isReadable(value)) ||
+    (writes && !isWritable(value))
+  ) {
+    throw invalidType(side, expected(side, value), value);
+  }
+  const stream = value as StreamEndpoint['stream'];
+  checkStream(side, stream, 'stream');
+  return { kind: 'stream', side, stream };
+}
+
+function expected(side: Side, value: unknown): string {
+  const what = {
+    source: 'a readable stream',
+    destination: 'a writable stream',
+    a: 'a duplex stream',
+    b: 'a duplex stream',
+  };
+  const handle = side === 'a' || side === 'b' ? '' : ', a FileHandle';
+  const advice = isWebStream(value) ? '; wrap a web stream by Readable.fromWeb() or its like' : '';
+  return `${what[side]} of Node's, as a net.Socket is${handle} or the number of an open descriptor${advice}`;
+}
+
+function isStdio(value: unknown, matters = true): boolean {
+  return matters && (value === process.stdin || value === process.stdout);
+}
+
+/** What holds for every stream. */
+function checkStream(side: Side, value: object, what: 'socket' | 'stream'): void {
   if (
     (side !== 'destination' && isReadByTransfer(value)) ||
     (side !== 'source' && isWrittenByTransfer(value))
   ) {
-    throw invalidValue(side, 'must be a socket that no other transfer is using');
+    throw invalidValue(side, `must be a ${what} that no other transfer is using`);
   }
-  for (const direction of ['readable', 'writable'] as const) {
-    const unused = direction === 'readable' ? 'destination' : 'source';
-    if (side !== unused && lacks(value, direction)) throw invalidValue(side, `must be ${direction}`);
-  }
-  if (side !== 'destination' && value.readableEncoding !== null) {
+  const { readableEncoding, readableObjectMode, writableObjectMode } = value as Duplex;
+  const isOfObjects =
+    (side !== 'destination' && readableObjectMode === true) ||
+    (side !== 'source' && writableObjectMode === true);
+  if (isOfObjects) throw invalidValue(side, 'must be a stream of bytes, not one of objects');
+  if (side !== 'destination' && readableEncoding != null) {
     throw invalidValue(
       side,
-      `must be a socket without setEncoding(): bytes decoded to ${value.readableEncoding} are lost`,
+      `must be a ${what} without setEncoding(): bytes decoded to ${readableEncoding} are lost`,
     );
   }
-  if (!value.destroyed && !value.connecting && descriptorOf(value) === undefined) {
+}
+
+function checkSocket(side: Side, socket: Socket): void {
+  for (const direction of ['readable', 'writable'] as const) {
+    const unused = direction === 'readable' ? 'destination' : 'source';
+    if (side !== unused && lacks(socket, direction)) throw invalidValue(side, `must be ${direction}`);
+  }
+  if (binding === undefined) return;
+  if (!socket.destroyed && !socket.connecting && descriptorOf(socket) === undefined) {
     throw invalidValue(side, 'must be a socket that is connected or connecting');
   }
   // Node's Pipe and TTY handles stand for several kinds, which only the system can tell apart.
-  if (handle !== undefined && handle !== 'TCP' && !value.connecting) {
-    openDescriptor(side, descriptorOf(value) ?? -1).release();
+  const handle = handleKind(socket);
+  if (handle !== undefined && handle !== 'TCP' && !socket.connecting) {
+    openDescriptor(side, descriptorOf(socket) ?? -1).release();
   }
-  return { kind: 'socket', side, socket: value };
+}
+
+function numbered(side: Side, fd: number, owner: unknown): Endpoint {
+  if (binding !== undefined) return { kind: 'descriptor', side, end: openDescriptor(side, fd) };
+  requireNumber(side, fd);
+  const { isFile, appends, reads, writes } = inspectFile(side, fd);
+  if (!isFile || side === 'a' || side === 'b') {
+    throw unavailable(
+      `descriptor ${fd} as ${side} is for the native core alone, unless it is a regular file`,
+    );
+  }
+  if (side === 'source' ? !reads : !writes) {
+    throw invalidValue(side, `must be ${side === 'source' ? 'readable' : 'writable'}`);
+  }
+  return { kind: 'file', side, fd, appends, owner };
 }
 
 /** The descriptor in a FileHandle, or in what stands for a file behind `process.stdin` and `process.stdout`. */
@@ -79,10 +160,14 @@ function isWebStream(value: unknown): boolean {
   return value instanceof ReadableStream || value instanceof WritableStream;
 }
 
-function openDescriptor(side: Side, fd: number): NativeEnd {
+function requireNumber(side: Side, fd: number): void {
   if (!Number.isInteger(fd) || fd < -1 || fd > 2 ** 31 - 1) {
     throw outOfRange(side, 'the number of an open descriptor', fd);
   }
+}
+
+function openDescriptor(side: Side, fd: number): NativeEnd {
+  requireNumber(side, fd);
   const opened = openEnd(fd, side);
   if (opened.end !== undefined) return opened.end;
   const { found, errno = 0, syscall = '' } = opened.refusal;
@@ -104,6 +189,7 @@ export function requireTwo(one: Endpoint, other: Endpoint): void {
 }
 
 function isOneSocket(one: Endpoint, other: Endpoint): boolean {
+  if (one.kind === 'stream' && other.kind === 'stream') return one.stream === other.stream;
   if (one.kind === 'socket' && other.kind === 'socket') {
     const fd = descriptorOf(one.socket);
     return one.socket === other.socket || (fd !== undefined && fd === descriptorOf(other.socket));

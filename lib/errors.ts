@@ -60,6 +60,15 @@ export function systemFailure(errno: number, syscall: string, side?: Side, cause
   return { what: `${syscall} failed: ${code}, ${text}`, code, errno, syscall, side, cause };
 }
 
+/** What Node found out of its own accord: a failed connect or flush, a reset of a socket that it reads. */
+export function nodeFailure(side: Side, cause: Error | null): Failure | undefined {
+  // A connect that tried several addresses fails with all their errors.
+  const first = cause instanceof AggregateError ? (cause.errors[0] as unknown) : cause;
+  const { code, errno, syscall } = (first ?? {}) as NodeJS.ErrnoException;
+  if (code === undefined || errno === undefined || syscall === undefined) return undefined;
+  return { ...systemFailure(errno, syscall, side, cause), what: `${syscall} failed: ${code}`, code };
+}
+
 export function aborted(cause: unknown, side?: Side): Failure {
   return {
     what: side === undefined ? 'aborted' : 'the socket was destroyed',
@@ -67,6 +76,11 @@ export function aborted(cause: unknown, side?: Side): Failure {
     side,
     cause,
   };
+}
+
+/** Somebody wrote to what belongs to a relay. */
+export function invalidState(side: Side): Failure {
+  return { what: 'the socket was written to while a relay owned it', code: 'ERR_INVALID_STATE', side };
 }
 
 interface Mistake extends Error {
@@ -106,4 +120,9 @@ export function outOfRange(name: string, expected: string, value: unknown): Mist
 export function badDescriptor(name: string, fd: number, errno: number, syscall: string): Mistake {
   const error = new Error(`EBADF: "${name}" is not an open descriptor (${fd}), ${syscall}`);
   return Object.assign(error, { code: 'EBADF', errno, syscall });
+}
+
+/** What only the native core can do. */
+export function unavailable(what: string): Mistake {
+  return Object.assign(new Error(what), { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' });
 }

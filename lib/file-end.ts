@@ -1,13 +1,68 @@
 import { close, constants, fstat, open, type PathLike } from 'node:fs';
+import type { DescriptorEndpoint, FileEndpoint } from './endpoint.js';
 import { type Failure, invalidValue, systemFailure } from './errors.js';
-import { type NativeEnd, openEnd } from './native.js';
+import { positionOf } from './file-status.js';
+import { binding, type NativeEnd, openEnd } from './native.js';
 import type { Preparable } from './prepared-end.js';
 
+/** A regular file that is to be sent, whoever opened it. */
+export interface FileSource extends Preparable {
+  /** Good from when it is ready until it is released. */
+  readonly fd: number;
+  /** Where the descriptor stands, if anybody can tell. */
+  position(): number | undefined;
+  /** Moves the descriptor's own position back; absent where nobody can. */
+  readonly rewind: ((bytes: number) => void) | undefined;
+  /** Resolves when nothing is open any more. */
+  release(): Promise<void>;
+}
+
+/** A file that its caller has opened. */
+export class OpenedFile implements FileSource {
+  readonly isReady = true;
+  readonly #endpoint: DescriptorEndpoint | FileEndpoint;
+
+  constructor(endpoint: DescriptorEndpoint | FileEndpoint) {
+    this.#endpoint = endpoint;
+  }
+
+  get fd(): number {
+    return this.#endpoint.kind === 'file' ? this.#endpoint.fd : this.#endpoint.end.fd;
+  }
+
+  position(): number | undefined {
+    return this.#endpoint.kind === 'file' ? positionOf(this.fd) : this.#endpoint.end.rewind(0);
+  }
+
+  get rewind(): ((bytes: number) => void) | undefined {
+    const endpoint = this.#endpoint;
+    return endpoint.kind === 'file' ? undefined : (bytes) => void endpoint.end.rewind(bytes);
+  }
+
+  prepare(ready: () => void): void {
+    ready();
+  }
+
+  open(): NativeEnd | Failure {
+    if (this.#endpoint.kind === 'descriptor') return this.#endpoint.end;
+    return { what: 'there is no native core', code: 'EBADF', side: 'source' };
+  }
+
+  release(): Promise<void> {
+    if (this.#endpoint.kind === 'descriptor') this.#endpoint.end.release();
+    return Promise.resolve();
+  }
+}
+
 /** A file that is opened for one transfer, and closed whatever happens. */
-export class FileEnd implements Preparable {
+export class FileEnd implements FileSource {
+  readonly rewind = undefined;
   readonly #path: PathLike;
   readonly #refuse: (mistake: Error) => void;
   #end: NativeEnd | undefined;
+  /** What Node opened, where there is no core to keep it. */
+  #fd: number | undefined;
+  #closeFd = () => {};
   #released = false;
   #closed: Promise<void> = Promise.resolve();
 
@@ -18,7 +73,15 @@ export class FileEnd implements Preparable {
   }
 
   get isReady(): boolean {
-    return this.#end !== undefined;
+    return this.#end !== undefined || this.#fd !== undefined;
+  }
+
+  get fd(): number {
+    return this.#end?.fd ?? this.#fd ?? -1;
+  }
+
+  position(): number {
+    return 0;
   }
 
   prepare(ready: () => void, fail: (failure: Failure) => void): void {
@@ -33,8 +96,16 @@ export class FileEnd implements Preparable {
           return;
         }
         fstat(fd, (cause, stat) => {
-          if (cause === null && stat.isFile() && !this.#released) this.#adopt(fd, ready, fail);
-          close(fd, () => closed());
+          const shut = () => close(fd, () => closed());
+          const isWanted = cause === null && stat.isFile() && !this.#released;
+          if (isWanted && binding === undefined) {
+            this.#fd = fd;
+            this.#closeFd = shut;
+            ready();
+            return;
+          }
+          if (isWanted) this.#adopt(fd, ready, fail);
+          shut();
           if (cause !== null) failed(cause);
           else if (!stat.isFile()) this.#refuse(invalidValue('file', 'must name a regular file'));
         });
@@ -63,6 +134,8 @@ export class FileEnd implements Preparable {
   async release(): Promise<void> {
     this.#released = true;
     this.#end?.release();
+    this.#closeFd();
+    this.#closeFd = () => {};
     await this.#closed.catch(() => {});
   }
 }

@@ -2,11 +2,19 @@ import type { Socket } from 'node:net';
 import { internals } from './plain-socket.js';
 import { Shadow } from './shadow.js';
 
-const held = new WeakSet<Socket>();
+const held = new WeakSet<object>();
 
-/** Whether a transfer is reading from this socket. */
-export function isReadByTransfer(socket: Socket): boolean {
-  return held.has(socket);
+/** Whether a transfer is reading from this stream. */
+export function isReadByTransfer(stream: object): boolean {
+  return held.has(stream);
+}
+
+export function holdReads(stream: object): void {
+  held.add(stream);
+}
+
+export function letReadsGo(stream: object): void {
+  held.delete(stream);
 }
 
 /** A socket that Node does not read from, because a transfer does. */

@@ -5,11 +5,19 @@ import { Shadow } from './shadow.js';
 type WriteCallback = (error?: Error | null) => void;
 type Call = (...args: unknown[]) => unknown;
 
-const held = new WeakSet<Socket>();
+const held = new WeakSet<object>();
 
-/** Whether a transfer is writing to this socket. */
-export function isWrittenByTransfer(socket: Socket): boolean {
-  return held.has(socket);
+/** Whether a transfer is writing to this stream. */
+export function isWrittenByTransfer(stream: object): boolean {
+  return held.has(stream);
+}
+
+export function holdWrites(stream: object): void {
+  held.add(stream);
+}
+
+export function letWritesGo(stream: object): void {
+  held.delete(stream);
 }
 
 /** A socket that Node does not write to, because a transfer does. */

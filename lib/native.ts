@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
+import { unavailable } from './errors.js';
+import { keepProcessAlive, letProcessEnd } from './keep-alive.js';
 import type * as bindingModule from './binding.js';
 import type {
   Dispatcher,
@@ -33,6 +35,9 @@ function libc(): 'gnu' | 'musl' {
 }
 
 function loadBinding(): { binding: Binding } | { binding: undefined; reason: string } {
+  if (process.env['FDSPLICE_ENGINE'] === 'stream') {
+    return { binding: undefined, reason: 'FDSPLICE_ENGINE=stream asks for the stream engine' };
+  }
   // A checkout has the binary it built at its root, an installation has a package for its platform.
   const local = new URL(`../../fdsplice.${platform}.node`, import.meta.url);
   const name = `@fdsplice/${platform}`;
@@ -56,12 +61,11 @@ export const reason = loaded.binding === undefined ? loaded.reason : undefined;
 const waiting = new Map<number, (outcome: Outcome) => void>();
 let lastId = 0;
 let dispatcher: Dispatcher | undefined;
-let keepAlive: NodeJS.Timeout | undefined;
 
 /** The binding, for callers that cannot do without. */
 export function required(): Binding {
   if (binding !== undefined) return binding;
-  throw Object.assign(new Error(reason), { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' });
+  throw unavailable(reason ?? '');
 }
 
 /** Duplicates a descriptor for a transfer, or tells why it cannot play that part in one. */
@@ -87,9 +91,7 @@ export function start(
   const id = nextId();
   const transfer = begin(dispatch(), id);
   waiting.set(id, settled);
-  // A pending transfer keeps the process alive, as a socket would.
-  keepAlive ??= setInterval(() => {}, 2 ** 31 - 1);
-  if (waiting.size === 1) keepAlive.ref();
+  keepProcessAlive();
   return transfer;
 }
 
@@ -112,8 +114,7 @@ function dispatch(): Dispatcher {
 function deliver(outcomes: Outcome[]): void {
   for (const outcome of outcomes) {
     const settled = waiting.get(outcome.id);
-    waiting.delete(outcome.id);
+    if (waiting.delete(outcome.id)) letProcessEnd();
     settled?.(outcome);
   }
-  if (waiting.size === 0) keepAlive?.unref();
 }

@@ -1,7 +1,6 @@
 import type { MoveSpec } from './binding.js';
 import { invalidType, invalidValue, outOfRange } from './errors.js';
-import type { NativeRateLimiter } from './native.js';
-import { limiterOf, RateLimiter } from './rate-limiter.js';
+import { type Limit, limitOf, RateLimiter } from './rate-limiter.js';
 import type { CommonOptions, CopyOptions, RelayOptions, SendFileOptions, Traffic } from './types.js';
 
 const COMMON = [
@@ -29,7 +28,7 @@ export interface Settings {
 }
 
 export interface CopySettings extends Settings {
-  limit: NativeRateLimiter | undefined;
+  limit: Limit | undefined;
   start: number | undefined;
   position: number | undefined;
   length: number | undefined;
@@ -38,15 +37,16 @@ export interface CopySettings extends Settings {
 }
 
 export interface SendFileSettings extends Settings {
-  limit: NativeRateLimiter | undefined;
+  limit: Limit | undefined;
   start: number | undefined;
   end: number | undefined;
-  endDestination: boolean;
+  /** Absent where the destination decides. */
+  endDestination: boolean | undefined;
 }
 
 export interface RelaySettings extends Settings {
   /** For both directions together, for what comes from a, for what comes from b. */
-  limits: [NativeRateLimiter | undefined, NativeRateLimiter | undefined, NativeRateLimiter | undefined];
+  limits: [Limit | undefined, Limit | undefined, Limit | undefined];
   headFromA: Uint8Array | undefined;
   headFromB: Uint8Array | undefined;
 }
@@ -55,7 +55,7 @@ export function copySettings(options: CopyOptions | undefined): CopySettings {
   const known = checked(options, COPY);
   return {
     ...common(known),
-    limit: limiterOf('options.rateLimit', known.rateLimit),
+    limit: limitOf('options.rateLimit', known.rateLimit),
     start: whole('start', known.start),
     length: whole('length', known.length),
     position: whole('position', known.position),
@@ -72,10 +72,10 @@ export function sendFileSettings(options: SendFileOptions | undefined): SendFile
   }
   return {
     ...common(known),
-    limit: limiterOf('options.rateLimit', known.rateLimit),
+    limit: limitOf('options.rateLimit', known.rateLimit),
     start,
     end,
-    endDestination: flag('endDestination', known.endDestination, false),
+    endDestination: flag('endDestination', known.endDestination, undefined),
   };
 }
 
@@ -90,9 +90,9 @@ export function relaySettings(options: RelayOptions | undefined): RelaySettings 
     ...settings,
     how: { ...settings.how, ...(halfCloseTimeout === undefined ? {} : { halfCloseTimeout }) },
     limits: [
-      each ? undefined : limiterOf('options.rateLimit', rateLimit),
-      limiterOf('options.rateLimit.tx', tx),
-      limiterOf('options.rateLimit.rx', rx),
+      each ? undefined : limitOf('options.rateLimit', rateLimit),
+      limitOf('options.rateLimit.tx', tx),
+      limitOf('options.rateLimit.rx', rx),
     ],
     headFromA: bytes('headFromA', known.headFromA),
     headFromB: bytes('headFromB', known.headFromB),
@@ -138,7 +138,11 @@ function signal(value: AbortSignal | undefined): AbortSignal | undefined {
   throw invalidType('options.signal', 'an AbortSignal', value);
 }
 
-function flag(name: string, value: boolean | undefined, otherwise: boolean): boolean {
+function flag<D extends boolean | undefined>(
+  name: string,
+  value: boolean | undefined,
+  otherwise: D,
+): boolean | D {
   if (value === undefined) return otherwise;
   if (typeof value === 'boolean') return value;
   throw invalidType(`options.${name}`, 'a boolean', value);

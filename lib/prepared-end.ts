@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import type { Endpoint } from './endpoint.js';
-import { type Failure, systemFailure } from './errors.js';
+import { type Failure, nodeFailure, systemFailure } from './errors.js';
 import { HeldReads } from './held-reads.js';
 import { HeldWrites } from './held-writes.js';
 import { type NativeEnd, type NativeTransfer, openEnd, start } from './native.js';
@@ -80,9 +80,7 @@ export class PreparedEnd implements Preparable {
     const { side, socket } = this;
     const cause = socket?.errored ?? null;
     const what = whileConnecting ? 'the socket was destroyed while connecting' : 'the socket was destroyed';
-    return (
-      (this.#ready ? undefined : reportedByNode(side, cause)) ?? { what, code: 'ABORT_ERR', side, cause }
-    );
+    return (this.#ready ? undefined : nodeFailure(side, cause)) ?? { what, code: 'ABORT_ERR', side, cause };
   }
 
   open(): NativeEnd | Failure {
@@ -170,13 +168,4 @@ function resetOrDestroy(socket: Socket): void {
   // Only TCP has a reset; a socket that is still connecting would wait for its connection first.
   if (handleKind(socket) === 'TCP' && !socket.connecting && !socket.destroyed) socket.resetAndDestroy();
   else socket.destroy();
-}
-
-/** What Node found out of its own accord: a failed connect or flush, a reset of a socket that it reads. */
-function reportedByNode(side: Side, cause: Error | null): Failure | undefined {
-  // A connect that tried several addresses fails with all their errors.
-  const first = cause instanceof AggregateError ? (cause.errors[0] as unknown) : cause;
-  const { code, errno, syscall } = (first ?? {}) as NodeJS.ErrnoException;
-  if (code === undefined || errno === undefined || syscall === undefined) return undefined;
-  return { ...systemFailure(errno, syscall, side, cause), what: `${syscall} failed: ${code}`, code };
 }

@@ -17,10 +17,41 @@ export function capabilities(): Capabilities {
   };
 }
 
-/** Counts of the whole process, all threads together, live. */
+/** The counts of this thread's transfers, where there is no core to count those of the whole process. */
+export const streamCounts = {
+  active: 0,
+  completed: 0,
+  failed: 0,
+  tx: 0,
+  rx: 0,
+  begin() {
+    this.active += 1;
+    return {
+      moved: (tx: number, rx: number) => {
+        this.tx += tx;
+        this.rx += rx;
+      },
+      end: (failed: boolean) => {
+        this.active -= 1;
+        if (failed) this.failed += 1;
+        else this.completed += 1;
+      },
+    };
+  },
+};
+
+/** Counts of the whole process, all threads together, live; without the core, of this thread. */
 export function stats(): Stats {
-  const counts = binding?.stats();
-  const { active = 0, completed = 0, failed = 0, tx = 0, rx = 0, zeroCopy = 0 } = counts ?? {};
-  const { pipesLeased: leased = 0, pipesIdle: idle = 0, pipesCreated: created = 0 } = counts ?? {};
-  return { active, completed, failed, tx, rx, total: tx + rx, zeroCopy, pipes: { leased, idle, created } };
+  const { active, completed, failed, tx, rx, zeroCopy, pipes } =
+    binding === undefined ? ofStreams() : ofCore(binding);
+  return { active, completed, failed, tx, rx, total: tx + rx, zeroCopy, pipes };
+}
+
+function ofStreams() {
+  return { ...streamCounts, zeroCopy: 0, pipes: { leased: 0, idle: 0, created: 0 } };
+}
+
+function ofCore(core: NonNullable<typeof binding>) {
+  const { pipesLeased: leased, pipesIdle: idle, pipesCreated: created, ...counts } = core.stats();
+  return { ...counts, pipes: { leased, idle, created } };
 }

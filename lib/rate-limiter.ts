@@ -1,18 +1,33 @@
 import { invalidType, outOfRange } from './errors.js';
-import { type NativeRateLimiter, required } from './native.js';
+import { binding, type NativeRateLimiter } from './native.js';
+import { Bucket } from './stream/bucket.js';
 
-/** The core's limiter behind one of ours; not for users of the package. */
-let nativeOf: (limiter: RateLimiter) => NativeRateLimiter;
+/** What stands behind a limit: the core's, or where there is no core, ours. */
+export type Limit = NativeRateLimiter | Bucket;
+
+/** Not for users of the package. */
+let limitIn: (limiter: RateLimiter) => Limit;
+
+function newLimit(bytesPerSecond: number, burst?: number): Limit {
+  return binding === undefined
+    ? new Bucket(bytesPerSecond, burst)
+    : new binding.NativeRateLimiter(bytesPerSecond, burst);
+}
+
+/** A limit as the core is given it; where a core runs, every limit is its own. */
+export function inCore(limit: Limit | undefined): NativeRateLimiter | undefined {
+  return limit;
+}
 
 /**
  * A limit on bytes per second for all the transfers it is given to. Each busy transfer gets the same share; one that
  * has nothing to send leaves its share to the others. Belongs to one thread.
  */
 export class RateLimiter {
-  readonly #native: NativeRateLimiter;
+  readonly #limit: Limit;
 
   static {
-    nativeOf = (limiter) => limiter.#native;
+    limitIn = (limiter) => limiter.#limit;
   }
 
   /**
@@ -24,29 +39,26 @@ export class RateLimiter {
     if (typeof options !== 'object' || options === null) throw invalidType('options', 'an object', options);
     const { burst } = options;
     if (burst !== undefined) requireRate('options.burst', burst);
-    this.#native = new (required().NativeRateLimiter)(bytesPerSecond, burst);
+    this.#limit = newLimit(bytesPerSecond, burst);
   }
 
   /** The limit in force. A change takes effect within 100 ms, also on transfers that run. */
   get bytesPerSecond(): number {
-    return this.#native.bytesPerSecond;
+    return this.#limit.bytesPerSecond;
   }
 
   set bytesPerSecond(value: number) {
     requireRate('bytesPerSecond', value);
-    this.#native.bytesPerSecond = value;
+    this.#limit.bytesPerSecond = value;
   }
 }
 
-/** The core's limiter for an option that is a number or a limiter. */
-export function limiterOf(
-  name: string,
-  limit: number | RateLimiter | undefined,
-): NativeRateLimiter | undefined {
+/** What stands behind an option that is a number or a limiter. */
+export function limitOf(name: string, limit: number | RateLimiter | undefined): Limit | undefined {
   if (limit === undefined) return undefined;
-  if (limit instanceof RateLimiter) return nativeOf(limit);
+  if (limit instanceof RateLimiter) return limitIn(limit);
   requireRate(name, limit, 'a number or a RateLimiter');
-  return limit === Infinity ? undefined : new (required().NativeRateLimiter)(limit);
+  return limit === Infinity ? undefined : newLimit(limit);
 }
 
 function requireRate(name: string, value: unknown, expected = 'a number'): asserts value is number {

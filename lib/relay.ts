@@ -1,12 +1,14 @@
 import { account } from './accounting.js';
-import { endpoint } from './endpoint.js';
-import type { Failure } from './errors.js';
+import { areNative, endpoint } from './endpoint.js';
+import { invalidState } from './errors.js';
 import { start } from './native.js';
 import { relaySettings } from './options.js';
 import { checkEnds, startWhenReady } from './prepare.js';
 import { PreparedEnd } from './prepared-end.js';
+import { inCore } from './rate-limiter.js';
+import { relayStreams } from './stream/verbs.js';
 import { type Ending, refused, Task } from './transfer.js';
-import type { RelayEnd, RelayOptions, Side, Transfer } from './types.js';
+import type { RelayEnd, RelayOptions, Transfer } from './types.js';
 
 /**
  * Relays bytes between `a` and `b` in both directions at once until both have ended.
@@ -34,13 +36,18 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
   } catch (mistake) {
     return refused(mistake as Error);
   }
-  const { headFromA, headFromB, how, limits } = settings;
-  const heads = { a: copyOf(headFromA), b: copyOf(headFromB) };
   const task = new Task('relay', settings);
+  if (!areNative(checked)) {
+    relayStreams(task, checked, settings);
+    return task.transfer;
+  }
+  const { headFromA, headFromB, how } = settings;
+  const heads = { a: copyOf(headFromA), b: copyOf(headFromB) };
+  const [both, tx, rx] = settings.limits.map(inCore);
   const ends = [new PreparedEnd(checked[0]), new PreparedEnd(checked[1])] as const;
   const [endOfA, endOfB] = ends;
   const stopAccounting: (() => void)[] = [];
-  for (const { writes, side } of ends) writes?.refuse(() => task.fail(writtenTo(side)));
+  for (const { writes, side } of ends) writes?.refuse(() => task.fail(invalidState(side)));
   task.release = async (ending) => {
     for (const stop of stopAccounting) stop();
     await Promise.all([
@@ -62,7 +69,7 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
       stopAccounting.push(account(endOfB.socket, moved));
     }
     task.run((settled) =>
-      start((core, id) => core.relay(id, openA, openB, ...roles, how, ...limits), settled),
+      start((core, id) => core.relay(id, openA, openB, ...roles, how, both, tx, rx), settled),
     );
   });
   return task.transfer;
@@ -82,10 +89,6 @@ function role({ socket, reads }: PreparedEnd, head: Uint8Array[]) {
 
 function copyOf(head: Uint8Array | undefined): Uint8Array[] {
   return head === undefined ? [] : [Uint8Array.from(head)];
-}
-
-function writtenTo(side: Side): Failure {
-  return { what: 'the socket was written to while a relay owned it', code: 'ERR_INVALID_STATE', side };
 }
 
 async function letGo(end: PreparedEnd, { failure, outcome }: Ending, ended = false): Promise<void> {

@@ -1,12 +1,27 @@
 import type { FileHandle } from 'node:fs/promises';
 import { account } from './accounting.js';
-import { discard, type Endpoint, endpoint } from './endpoint.js';
+import {
+  areNative,
+  discard,
+  type DescriptorEndpoint,
+  type Endpoint,
+  endpoint,
+  type FileEndpoint,
+  type SocketEndpoint,
+} from './endpoint.js';
 import { invalidType, invalidValue } from './errors.js';
-import { FileEnd } from './file-end.js';
+import { FileEnd, type FileSource, OpenedFile } from './file-end.js';
 import { start as begin } from './native.js';
-import { sendFileSettings } from './options.js';
+import { type SendFileSettings, sendFileSettings } from './options.js';
 import { startWhenReady } from './prepare.js';
 import { PreparedEnd } from './prepared-end.js';
+import { inCore } from './rate-limiter.js';
+import { isResponse, type Response } from './response.js';
+import { sendToResponse } from './send-response.js';
+import { rangeOf } from './send-range.js';
+import { writerOf } from './stream/ends.js';
+import { FileReader } from './stream/files.js';
+import { failureOfDestroyed, pump } from './stream/verbs.js';
 import { refused, Task } from './transfer.js';
 import type { Destination, SendFileOptions, Transfer } from './types.js';
 
@@ -18,6 +33,11 @@ import type { Destination, SendFileOptions, Transfer } from './types.js';
  * regular file; it is opened for this call and closed at the end whatever happens. A number or `FileHandle` stays the
  * caller's, as the destination does.
  *
+ * To an HTTP response it sends the headers first, with the Content-Length of the range unless they say how the body is
+ * framed, and ends it. A response to HEAD, and one of status 204 or 304, gets no body. As long as no headers were sent,
+ * a failure leaves the response as it was; after that a response that it was to end is destroyed, so that its client
+ * sees the failure.
+ *
  * Rejects as {@link copy} does.
  */
 export function sendFile(
@@ -25,23 +45,41 @@ export function sendFile(
   destination: Destination,
   options?: SendFileOptions,
 ): Transfer {
-  let settings, source, checked;
+  let settings, source, target: Endpoint | Response;
   try {
     settings = sendFileSettings(options);
     source = fileEndpoint(file);
-    checked = endpoint('destination', destination);
+    target = isResponse(destination) ? destination : endpoint('destination', destination);
   } catch (mistake) {
     if (source !== undefined) discard(source);
     return refused(mistake as Error);
   }
-  const { how, limit, endDestination, end } = settings;
   const start = settings.start ?? (source === undefined ? 0 : undefined);
   const task = new Task('sendFile', settings);
   const from =
     source === undefined
       ? new FileEnd(file as string | URL, (mistake) => task.refuse(mistake))
-      : new PreparedEnd(source);
-  const to = new PreparedEnd(checked);
+      : new OpenedFile(source);
+  if (isResponse(target)) sendToResponse(task, from, target, { ...settings, start });
+  else if (isForCore(source, target)) sendNatively(task, from, target, { ...settings, start });
+  else sendAsStream(task, from, target, { ...settings, start });
+  return task.transfer;
+}
+
+function isForCore(
+  source: Endpoint | undefined,
+  target: Endpoint,
+): target is DescriptorEndpoint | SocketEndpoint {
+  return areNative([source ?? target, target]);
+}
+
+function sendNatively(
+  task: Task,
+  from: FileSource,
+  target: DescriptorEndpoint | SocketEndpoint,
+  { start, end, endDestination = false, how, limit }: SendFileSettings,
+): void {
+  const to = new PreparedEnd(target);
   const stopAccounting: (() => void)[] = [];
   task.release = async ({ failure }) => {
     for (const stop of stopAccounting) stop();
@@ -59,14 +97,36 @@ export function sendFile(
     to.writes?.hold();
     if (to.socket) stopAccounting.push(account(to.socket, () => ({ read: 0, written: task.traffic.tx })));
     task.run((settled) =>
-      begin((core, id) => core.sendFile(id, openFile, openDestination, what, how, limit), settled),
+      begin((core, id) => core.sendFile(id, openFile, openDestination, what, how, inCore(limit)), settled),
     );
   });
-  return task.transfer;
+}
+
+function sendAsStream(task: Task, from: FileSource, target: Endpoint, settings: SendFileSettings): void {
+  const { endDestination = false } = settings;
+  const writer = writerOf(target, undefined, endDestination);
+  let isStarted = false;
+  task.release = async () => {
+    if (!isStarted) await writer.release();
+    await from.release();
+  };
+  const destroyed = failureOfDestroyed(target);
+  task.obeySignal();
+  if (destroyed !== undefined) task.fail(destroyed);
+  if (task.isOver) return;
+  from.prepare(
+    () => {
+      if (task.isOver) return;
+      isStarted = true;
+      const reader = new FileReader(from.fd, { ...rangeOf(from, settings), rewind: from.rewind });
+      pump(task, reader, writer, { ...settings, endDestination });
+    },
+    (failure) => task.fail(failure),
+  );
 }
 
 /** The endpoint of a file that is already open; none for a path, which is opened for the transfer. */
-function fileEndpoint(file: unknown): Endpoint | undefined {
+function fileEndpoint(file: unknown): DescriptorEndpoint | FileEndpoint | undefined {
   if (typeof file === 'string') return undefined;
   if (file instanceof URL) {
     if (file.protocol !== 'file:') throw invalidValue('file', `must be a file: URL. Received ${file.href}`);
@@ -77,7 +137,7 @@ function fileEndpoint(file: unknown): Endpoint | undefined {
     throw invalidType('file', 'a path, a file: URL, a FileHandle or the number of an open descriptor', file);
   }
   const source = endpoint('source', file);
-  if (source.kind === 'descriptor' && source.end.kind === 'file') return source;
+  if (source.kind === 'file' || (source.kind === 'descriptor' && source.end.kind === 'file')) return source;
   discard(source);
   throw invalidValue('file', 'must be a regular file');
 }

@@ -2,7 +2,7 @@ import { AsyncResource } from 'node:async_hooks';
 import { performance } from 'node:perf_hooks';
 import { type Trace, traceStart, type TransferKind } from './diagnostics.js';
 import { aborted, type Failure, systemFailure, TransferError } from './errors.js';
-import type { NativeTransfer, Outcome } from './native.js';
+import type { Outcome } from './native.js';
 import type { Settings } from './options.js';
 import { onAbort } from './signals.js';
 import type { Side, Traffic, TrafficResult, Transfer } from './types.js';
@@ -11,6 +11,17 @@ import type { Side, Traffic, TrafficResult, Transfer } from './types.js';
 interface Work {
   readonly traffic: Traffic;
   abort(reason: unknown): void;
+}
+
+/** A transfer that moves bytes. */
+export interface Running {
+  traffic(): { tx: number; rx: number };
+  abort(): void;
+}
+
+/** How it ended: what the core reported, or the same of streams. */
+export interface Ended extends Omit<Outcome, 'id'> {
+  failure?: Failure;
 }
 
 const IDLE: Work = { traffic: { tx: 0, rx: 0, total: 0 }, abort: () => {} };
@@ -46,8 +57,8 @@ export function refused(mistake: Error): Transfer {
 export interface Ending {
   /** Absent after a clean end. */
   failure: Failure | undefined;
-  /** What the core reported; absent when it was never started. */
-  outcome: Outcome | undefined;
+  /** What was reported; absent when it was never started. */
+  outcome: Ended | undefined;
 }
 
 /**
@@ -65,7 +76,8 @@ export class Task implements Work {
   readonly #reject: (error: Error) => void;
   #mistake: Error | undefined;
   #forgetSignal = () => {};
-  #native: NativeTransfer | undefined;
+  #running: Running | undefined;
+  #engine: TrafficResult['engine'] = 'native';
   #traffic: Traffic = IDLE.traffic;
   #failure: Failure | undefined;
   #over = false;
@@ -97,8 +109,8 @@ export class Task implements Work {
   }
 
   get traffic(): Traffic {
-    if (this.#native === undefined || this.#over) return { ...this.#traffic };
-    const { tx, rx } = this.#native.traffic();
+    if (this.#running === undefined || this.#over) return { ...this.#traffic };
+    const { tx, rx } = this.#running.traffic();
     return { tx, rx, total: tx + rx };
   }
 
@@ -115,8 +127,8 @@ export class Task implements Work {
   fail(failure: Failure): void {
     if (this.isOver) return;
     this.#failure = failure;
-    if (this.#native === undefined) void this.#finish(undefined);
-    else this.#native.abort();
+    if (this.#running === undefined) void this.#finish(undefined);
+    else this.#running.abort();
   }
 
   /** Ends what has not started yet because of a caller's mistake: that rejects, whatever `reject` says. */
@@ -126,9 +138,13 @@ export class Task implements Work {
     void this.#finish(undefined);
   }
 
-  /** Runs in the core; `start` is told whom to report the outcome to. */
-  run(start: (settled: (outcome: Outcome) => void) => NativeTransfer): void {
-    this.#native = start((outcome) => void this.#finish(outcome));
+  /** Runs in the core, or on streams; `start` is told whom to report the outcome to. */
+  run(
+    start: (settled: (outcome: Ended) => void) => Running,
+    engine: TrafficResult['engine'] = 'native',
+  ): void {
+    this.#engine = engine;
+    this.#running = start((outcome) => void this.#finish(outcome));
     const { onProgress, progressInterval } = this.#settings;
     if (onProgress !== undefined) this.#timer = setInterval(this.#report, progressInterval).unref();
   }
@@ -146,14 +162,15 @@ export class Task implements Work {
     }
   }
 
-  async #finish(outcome: Outcome | undefined): Promise<void> {
+  async #finish(outcome: Ended | undefined): Promise<void> {
     if (outcome !== undefined) {
       const { tx, rx } = outcome;
       this.#traffic = { tx, rx, total: tx + rx };
       // An abort that came after the end, or after a failure of the system's, has changed nothing.
       const { error } = outcome;
-      const wasFirst = error?.errno !== undefined ? undefined : this.#failure;
-      this.#failure = error === undefined ? undefined : (wasFirst ?? reported(error));
+      const failure = outcome.failure ?? (error === undefined ? undefined : reported(error));
+      const wasFirst = failure?.errno !== undefined ? undefined : this.#failure;
+      this.#failure = failure === undefined ? undefined : (wasFirst ?? failure);
     }
     this.#over = true;
     this.#forgetSignal();
@@ -170,7 +187,7 @@ export class Task implements Work {
       failure === undefined ? null : new TransferError(failure.what, { ...failure, traffic: this.traffic });
     const durationMs = performance.now() - this.#startedAt;
     const zeroCopy = outcome?.zeroCopy ?? 0;
-    const result: TrafficResult = { ...this.#traffic, zeroCopy, durationMs, engine: 'native', error };
+    const result: TrafficResult = { ...this.#traffic, zeroCopy, durationMs, engine: this.#engine, error };
     if (error === null) this.#trace?.ended(result);
     else this.#trace?.failed(error, result);
     if (error !== null && this.#settings.reject) this.#reject(error);
@@ -178,7 +195,7 @@ export class Task implements Work {
   }
 }
 
-function reported({ reason, errno, syscall, side }: NonNullable<Outcome['error']>): Failure {
+function reported({ reason, errno, syscall, side }: NonNullable<Ended['error']>): Failure {
   if (reason === 'truncated') {
     return {
       what: 'the file became shorter while it was sent',

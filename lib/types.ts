@@ -1,5 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
-import type { Socket } from 'node:net';
+import type { ServerResponse } from 'node:http';
+import type { Http2ServerResponse } from 'node:http2';
+import type { Duplex, Readable, Writable } from 'node:stream';
 import type { TransferError } from './errors.js';
 import type { RateLimiter } from './rate-limiter.js';
 
@@ -7,22 +9,25 @@ import type { RateLimiter } from './rate-limiter.js';
 export type Side = 'source' | 'destination' | 'a' | 'b';
 
 /**
- * What a copy reads from: the number of an open descriptor, a `FileHandle`, a TCP or Unix socket, a pipe from a
- * child process, or `process.stdin`.
+ * What a copy reads from: the number of an open descriptor, a `FileHandle`, `process.stdin`, or a readable stream of
+ * Node's. TCP and Unix sockets and pipes from child processes go through the kernel, other streams through JavaScript.
  */
-export type Source = Socket | FileHandle | number | typeof process.stdin;
+export type Source = Readable | FileHandle | number | typeof process.stdin;
 
 /**
- * What a copy writes to: the number of an open descriptor, a `FileHandle`, a TCP or Unix socket, a pipe to a child
- * process, or `process.stdout`.
+ * What a copy writes to: the number of an open descriptor, a `FileHandle`, `process.stdout`, an HTTP response, or a
+ * writable stream of Node's. TCP and Unix sockets and pipes to child processes go through the kernel, other streams
+ * through JavaScript; of responses, `sendFile` sends those of HTTP/1.1 with a Content-Length through the kernel.
  */
-export type Destination = Socket | FileHandle | number | typeof process.stdout;
+export type Destination =
+  Writable | ServerResponse | Http2ServerResponse | FileHandle | number | typeof process.stdout;
 
 /**
- * One end of a relay: a TCP or Unix socket, which may still be connecting, or the number of an open
- * descriptor of one. Sockets belong to the relay from the call on, numbers stay the caller's.
+ * One end of a relay: a TCP or Unix socket, which may still be connecting, any other duplex stream of Node's, as a TLS
+ * socket or an HTTP/2 stream, or the number of an open descriptor of a socket. Streams belong to the relay from the call
+ * on, numbers stay the caller's.
  */
-export type RelayEnd = Socket | number;
+export type RelayEnd = Duplex | number;
 
 /**
  * Bytes accepted by this machine's kernel for the destinations of a transfer: never what was merely
@@ -108,7 +113,7 @@ export interface CopyOptions extends CommonOptions {
    * there. Ending earlier, at the end of input, is success with a smaller count. Default: no limit.
    */
   length?: number | undefined;
-  /** When done, end the destination (FIN). Default `false`. A number is never closed. */
+  /** When done, end the destination (FIN on a socket, `end()` on a stream). Default `false`. A number is never closed. */
   endDestination?: boolean | undefined;
   /** Bytes to write before anything from the source; counted, and not part of `length`. */
   head?: Uint8Array | undefined;
@@ -119,7 +124,10 @@ export interface SendFileOptions extends CommonOptions {
   start?: number | undefined;
   /** Last byte to send, capped to the file. Default: the last one it has at the start. */
   end?: number | undefined;
-  /** When done, end the destination (FIN). Default `false`. A number or `FileHandle` is never closed. */
+  /**
+   * When done, end the destination (FIN on a socket, `end()` on a stream). Default `true` for an HTTP response, else
+   * `false`. A number or `FileHandle` is never closed.
+   */
   endDestination?: boolean | undefined;
 }
 

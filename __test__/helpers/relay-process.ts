@@ -1,4 +1,4 @@
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -66,6 +66,11 @@ export class RelayProcess {
   /** Open descriptors of the process. */
   descriptors(): number {
     return readdirSync(`/proc/${this.#child.pid}/fd`).length;
+  }
+
+  /** Takes effect for what it opens from here on; Node itself opens many files at once when it starts. */
+  limitDescriptors(most: number): void {
+    execFileSync('prlimit', ['--pid', String(this.#child.pid), `--nofile=${most}`]);
   }
 
   async end(): Promise<void> {

@@ -47,3 +47,10 @@ export async function steady(what: string, look: () => Promise<number>, floor = 
     return value > floor && performance.now() - since > 300;
   });
 }
+
+/** A promise with its ends in hand. */
+export function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
+  let resolve: (value: T) => void = () => {};
+  const promise = new Promise<T>((settle) => (resolve = settle));
+  return { promise, resolve };
+}

@@ -1,5 +1,6 @@
 //! JavaScript values ↔ the core's types.
 
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::Duration;
 
 use fdsplice::{
@@ -8,6 +9,9 @@ use fdsplice::{
 };
 use napi::bindgen_prelude::{Buffer, Error, Result, Uint8Array};
 use napi_derive::napi;
+use rustix::fs::{SeekFrom, seek};
+
+use crate::streams::NativeThrottle;
 
 /// One end of a transfer, duplicated when it is made: what happens to the number afterwards does
 /// not matter. It goes into the transfer it is given to, and is closed when that ends, or when it
@@ -43,6 +47,29 @@ impl NativeEnd {
     #[napi(getter)]
     pub fn appends(&self) -> bool {
         self.endpoint.as_ref().is_some_and(Endpoint::appends)
+    }
+
+    /// The number of the duplicate, good until it is released or given to a transfer; -1 after.
+    #[napi(getter)]
+    pub fn fd(&self) -> i32 {
+        self.endpoint
+            .as_ref()
+            .map_or(-1, |endpoint| endpoint.as_fd().as_raw_fd())
+    }
+
+    /// Moves the position of a file back by so many bytes, and tells where it is then; -1 when it
+    /// cannot be moved.
+    #[napi]
+    #[allow(
+        clippy::cast_possible_truncation,
+        clippy::cast_precision_loss,
+        reason = "counts of bytes, as JavaScript has them"
+    )]
+    pub fn rewind(&self, bytes: f64) -> f64 {
+        self.endpoint
+            .as_ref()
+            .and_then(|endpoint| seek(endpoint, SeekFrom::Current(-(bytes as i64))).ok())
+            .map_or(-1.0, |position| position as f64)
     }
 
     /// Closes the duplicate if no transfer has taken it.
@@ -128,6 +155,12 @@ impl NativeRateLimiter {
             None => limiter,
         };
         Self { limiter }
+    }
+
+    /// A place for a transfer that JavaScript runs.
+    #[napi]
+    pub fn throttle(&self) -> NativeThrottle {
+        NativeThrottle::new(&self.limiter)
     }
 
     /// Bytes per second.

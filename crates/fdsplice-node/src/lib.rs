@@ -6,13 +6,15 @@ mod dispatcher;
 mod log;
 mod registry;
 mod runtime;
+mod streams;
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, IntoRawFd};
 
 use fdsplice::{Endpoint, EndpointError, Role};
-use napi::bindgen_prelude::Either;
+use napi::bindgen_prelude::{Either, Error, Result};
 use napi_derive::napi;
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use crate::convert::{NativeEnd, Refusal, refusal};
 
@@ -109,4 +111,17 @@ pub fn open_end(fd: i32, role: String, is_node_tcp: bool) -> Either<NativeEnd, R
 #[napi]
 pub fn is_same(one: &NativeEnd, other: &NativeEnd) -> bool {
     one.same_as(other)
+}
+
+/// Two connected Unix sockets, a way from a descriptor that Node has no stream for to a stream. Both
+/// numbers are the caller's to close.
+///
+/// # Errors
+/// When the process or the system has no descriptors left.
+#[napi]
+pub fn socket_pair() -> Result<Vec<i32>> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+        .map_err(|errno| Error::from_reason(errno.to_string()))?;
+    Ok(vec![one.into_raw_fd(), other.into_raw_fd()])
 }

@@ -18,7 +18,10 @@ struct Registry {
     running: HashMap<u64, (u64, Control)>,
     completed: u64,
     failed: u64,
+    /// What has ended, and what streams have moved so far.
     ended: Traffic,
+    /// Transfers that JavaScript runs, on streams.
+    streams: u32,
 }
 
 fn lock() -> MutexGuard<'static, Registry> {
@@ -64,6 +67,46 @@ impl Drop for Entry {
     }
 }
 
+/// A transfer that JavaScript runs, on streams: it tells what it moves. Dropped without
+/// [`StreamEntry::end`], when its environment dies, it counts as failed.
+pub(crate) struct StreamEntry {
+    failed: bool,
+}
+
+impl StreamEntry {
+    pub(crate) fn begin() -> Self {
+        lock().streams += 1;
+        Self { failed: true }
+    }
+
+    /// Bytes since it last told.
+    #[allow(
+        clippy::unused_self,
+        reason = "nothing is moved without a transfer that is open"
+    )]
+    pub(crate) fn moved(&self, tx: u64, rx: u64) {
+        let mut registry = lock();
+        registry.ended.tx += tx;
+        registry.ended.rx += rx;
+    }
+
+    pub(crate) fn end(mut self, failed: bool) {
+        self.failed = failed;
+    }
+}
+
+impl Drop for StreamEntry {
+    fn drop(&mut self) {
+        let mut registry = lock();
+        registry.streams -= 1;
+        if self.failed {
+            registry.failed += 1;
+        } else {
+            registry.completed += 1;
+        }
+    }
+}
+
 /// Aborts every transfer of an environment and waits, for at most `grace`, until they have let go
 /// of their sockets: a process that exits right afterwards has then reset them all.
 pub(crate) fn abort_all(environment: u64, grace: Duration) {
@@ -98,7 +141,7 @@ pub(crate) fn stats() -> NativeStats {
     }
     let pipes = pipe_stats();
     NativeStats {
-        active: registry.running.len() as u32,
+        active: registry.running.len() as u32 + registry.streams,
         completed: registry.completed as f64,
         failed: registry.failed as f64,
         tx: sum.tx as f64,

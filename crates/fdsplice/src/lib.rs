@@ -34,7 +34,7 @@ pub use copy::{CopyOptions, copy};
 pub use endpoint::{Endpoint, Kind, Role};
 pub use error::{EndpointError, Reason, Side, TransferError};
 pub use pipe::{PipeStats, pipe_max_size, pipe_stats};
-pub use rate::RateLimiter;
+pub use rate::{RateLimiter, Throttle};
 pub use relay::{RelayOptions, relay, watch};
 pub use send_file::{SendFileOptions, send_file};
 pub use traffic::{Control, Traffic, TrafficResult};

@@ -89,6 +89,12 @@ impl RateLimiter {
         bucket.rate = bytes_per_second;
     }
 
+    /// A place among those that share the limit, for whoever moves bytes by other means than this
+    /// crate's transfers.
+    pub fn throttle(&self) -> Throttle {
+        Throttle::new(self.clone())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Bucket> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -152,8 +158,11 @@ struct Ticket {
 
 /// One transfer's dealings with a limiter. Both directions of a relay that is limited as a whole
 /// share one, and take turns at it.
+///
+/// Ask for a piece when there is something to move, move at most that many bytes, and say how many
+/// it were.
 #[derive(Debug)]
-pub(crate) struct Throttle {
+pub struct Throttle {
     limiter: RateLimiter,
     ticket: Option<Ticket>,
     sleep: Option<Pin<Box<Sleep>>>,
@@ -180,43 +189,66 @@ impl Throttle {
 
     /// Ready with the bytes that `who` (0 or 1) may take from its source now.
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>, who: usize) -> Poll<u64> {
-        self.asked[who] = true;
         loop {
-            let due = {
-                let mut bucket = self.limiter.lock();
-                bucket.earn(Instant::now());
-                let ticket = self.ticket.get_or_insert_with(|| bucket.reserve());
-                bucket.shrink(ticket);
-                bucket.wait(ticket.place)
+            let nap = match self.try_piece(who) {
+                Ok(piece) => {
+                    self.sleep = None;
+                    return Poll::Ready(piece);
+                }
+                Err(Duration::ZERO) => {
+                    // The other direction is polled by the same task.
+                    self.sleep = None;
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                Err(nap) => nap,
             };
-            let Some(due) = due else {
-                self.sleep = None;
-                break;
-            };
-            let nap = due.min(NAP).max(Duration::from_millis(1));
             let sleep = self.sleep.get_or_insert_with(|| Box::pin(sleep(nap)));
             if sleep.as_mut().poll(cx).is_pending() {
                 return Poll::Pending;
             }
             self.sleep = None;
         }
-        let other = 1 - who;
-        if self.last == who && self.asked[other] {
-            // The other direction's turn; it is polled by the same task.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
+    }
+
+    /// The bytes that `who` (0 or 1, the directions of a relay; else 0) may move now, a whole number
+    /// of at most 1 MiB.
+    ///
+    /// # Errors
+    /// With how long to wait before asking again, at most 50 ms; zero when it is the other
+    /// direction's turn.
+    ///
+    /// # Panics
+    /// When `who` is above 1.
+    pub fn try_piece(&mut self, who: usize) -> Result<u64, Duration> {
+        self.asked[who] = true;
+        let ticket = {
+            let mut bucket = self.limiter.lock();
+            bucket.earn(Instant::now());
+            let ticket = self.ticket.get_or_insert_with(|| bucket.reserve());
+            bucket.shrink(ticket);
+            if let Some(due) = bucket.wait(ticket.place) {
+                return Err(due.clamp(Duration::from_millis(1), NAP));
+            }
+            *ticket
+        };
+        if self.last == who && self.asked[1 - who] {
+            return Err(Duration::ZERO);
         }
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "a whole number of at most 1 MiB"
         )]
-        Poll::Ready(self.ticket.map_or(0, |ticket| ticket.piece as u64))
+        Ok(ticket.piece as u64)
     }
 
-    /// Says how much of the piece was used; the rest is for whoever asks next.
+    /// Says how many bytes of the piece `who` has used; the rest is for whoever asks next.
+    ///
+    /// # Panics
+    /// When `who` is above 1.
     #[allow(clippy::cast_precision_loss, reason = "at most 1 MiB")]
-    pub(crate) fn used(&mut self, who: usize, bytes: u64) {
+    pub fn used(&mut self, who: usize, bytes: u64) {
         self.last = who;
         self.asked[who] = false;
         if let Some(ticket) = self.ticket.take() {
@@ -224,8 +256,11 @@ impl Throttle {
         }
     }
 
-    /// A direction that has ended asks no more.
-    pub(crate) fn leave(&mut self, who: usize) {
+    /// `who` (0 or 1) has ended and asks no more.
+    ///
+    /// # Panics
+    /// When `who` is above 1.
+    pub fn leave(&mut self, who: usize) {
         self.asked[who] = false;
         self.last = who;
     }

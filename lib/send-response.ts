@@ -1,0 +1,116 @@
+import type { ServerResponse } from 'node:http';
+import { invalidValue } from './errors.js';
+import type { FileSource } from './file-end.js';
+import { binding, start as begin } from './native.js';
+import type { SendFileSettings } from './options.js';
+import { inCore } from './rate-limiter.js';
+import { breakOffResponse, endResponse, headerOf, isPlain, type Response, ResponseEnd } from './response.js';
+import { type Range, rangeOf } from './send-range.js';
+import { FileReader } from './stream/files.js';
+import { failureOfDestroyed, pump } from './stream/verbs.js';
+import { StreamWriter, type WritableLike } from './stream/writer.js';
+import type { Task } from './transfer.js';
+
+/** Sends a file as the body of a response. */
+export function sendToResponse(
+  task: Task,
+  from: FileSource,
+  response: Response,
+  settings: SendFileSettings,
+): void {
+  const { endDestination = true } = settings;
+  const letGo: (() => void)[] = [];
+  let isEndDue = false;
+  task.release = async ({ failure }) => {
+    for (const each of letGo) each();
+    await from.release();
+    const isBroken = failure !== undefined && response.headersSent && !response.writableFinished;
+    if (isBroken && (endDestination || failure.code === 'ERR_SOURCE_TRUNCATED')) breakOffResponse(response);
+    else if (failure === undefined && endDestination && isEndDue) await endResponse(response);
+  };
+  const destroyed = failureOfDestroyed({
+    kind: 'stream',
+    side: 'destination',
+    stream: response as WritableLike,
+  });
+  task.obeySignal();
+  if (destroyed !== undefined) task.fail(destroyed);
+  if (task.isOver) return;
+  from.prepare(
+    () => {
+      if (task.isOver) return;
+      const range = rangeOf(from, settings);
+      try {
+        frame(response, range);
+      } catch (mistake) {
+        task.refuse(mistake as Error);
+        return;
+      }
+      if (hasNoBody(response)) {
+        isEndDue = true;
+        sendNothing(task, response, endDestination);
+      } else if (isPlain(response)) {
+        isEndDue = true;
+        sendBody(task, from, response, settings, letGo);
+      } else {
+        const reader = new FileReader(from.fd, { ...range, rewind: from.rewind });
+        const writer = new StreamWriter('destination', response as WritableLike);
+        pump(task, reader, writer, { ...settings, endDestination });
+      }
+    },
+    (failure) => task.fail(failure),
+  );
+}
+
+/** Says how long the body is, unless that was said. Throws where the headers say something else. */
+function frame(response: Response, { length }: Range): void {
+  const told = headerOf(response, 'content-length');
+  if (length === undefined || response.statusCode === 204 || response.statusCode === 304) return;
+  if (told !== undefined && Number(told) !== length) {
+    throw invalidValue('destination', `has a Content-Length of ${told}, but ${length} bytes are to be sent`);
+  }
+  if (told !== undefined || response.headersSent) return;
+  if (headerOf(response, 'transfer-encoding') === undefined) response.setHeader('Content-Length', length);
+}
+
+function hasNoBody({ req, statusCode }: Response): boolean {
+  return req.method === 'HEAD' || statusCode === 204 || statusCode === 304;
+}
+
+function sendNothing(task: Task, response: Response, end: boolean): void {
+  if (!end && !response.headersSent && 'flushHeaders' in response) response.flushHeaders();
+  const engine = binding === undefined ? 'stream' : 'native';
+  task.run((settled) => {
+    setImmediate(settled, { tx: 0, rx: 0, zeroCopy: 0, aEnded: true, bEnded: false });
+    return { traffic: () => ({ tx: 0, rx: 0 }), abort: () => {} };
+  }, engine);
+}
+
+function sendBody(
+  task: Task,
+  from: FileSource,
+  response: ServerResponse,
+  { start, end, how, limit }: SendFileSettings,
+  letGo: (() => void)[],
+): void {
+  const to = new ResponseEnd(response);
+  letGo.push(() => to.giveBack());
+  to.prepare(
+    () => {
+      if (task.isOver) return;
+      const [file, socket] = [from.open(), to.open()];
+      for (const each of [file, socket]) if ('code' in each) task.fail(each);
+      if ('code' in file || 'code' in socket) return;
+      const what = {
+        ...(start === undefined ? {} : { start }),
+        ...(end === undefined ? {} : { end }),
+        endDestination: false,
+      };
+      to.hold(() => task.traffic.tx);
+      task.run((settled) =>
+        begin((core, id) => core.sendFile(id, file, socket, what, how, inCore(limit)), settled),
+      );
+    },
+    (failure) => task.fail(failure),
+  );
+}

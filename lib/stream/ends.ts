@@ -1,0 +1,142 @@
+import type { Http2Stream } from 'node:http2';
+import { Socket } from 'node:net';
+import type { Duplex, Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { TLSSocket } from 'node:tls';
+import type { Endpoint, StreamEndpoint } from '../endpoint.js';
+import { type Failure, TransferError } from '../errors.js';
+import { handleKind, internals } from '../plain-socket.js';
+import type { Side, Traffic } from '../types.js';
+import { type NativeEnd, openEnd } from '../native.js';
+import { BridgeReader, BridgeWriter } from './bridge.js';
+import { FileReader, FileWriter } from './files.js';
+import type { Reader, Writer } from './flow.js';
+import { StreamReader } from './reader.js';
+import { StreamWriter, type WritableLike } from './writer.js';
+
+/** What a copy reads from; `range` has a meaning in files alone. */
+export function readerOf(
+  endpoint: Endpoint,
+  range: { start: number | undefined; length: number | undefined },
+): Reader {
+  if (endpoint.kind === 'stream' || endpoint.kind === 'socket') {
+    return new StreamReader(endpoint.side, streamOf(endpoint) as Readable, 'lent');
+  }
+  if (endpoint.kind === 'file') return new FileReader(endpoint.fd, { position: range.start });
+  const { end } = endpoint;
+  if (end.kind !== 'file') return new BridgeReader(endpoint.side, end, range.length);
+  const rewind = (bytes: number) => void end.rewind(bytes);
+  return new FileReader(end.fd, { position: range.start, rewind });
+}
+
+/** What a copy writes to; `position` has a meaning in files alone. */
+export function writerOf(endpoint: Endpoint, position: number | undefined, endDestination: boolean): Writer {
+  if (endpoint.kind === 'stream' || endpoint.kind === 'socket') {
+    return new StreamWriter(endpoint.side, streamOf(endpoint) as WritableLike);
+  }
+  if (endpoint.kind === 'file') return new FileWriter(endpoint.fd, position);
+  const { end } = endpoint;
+  if (end.kind === 'file') return new FileWriter(end.fd, position);
+  return new BridgeWriter(endpoint.side, end, endDestination);
+}
+
+function streamOf(endpoint: StreamEndpoint | { kind: 'socket'; socket: Socket }): unknown {
+  return endpoint.kind === 'socket' ? endpoint.socket : endpoint.stream;
+}
+
+/** Both ways of one end of a relay. */
+export interface RelayEnds {
+  readonly reader: Reader;
+  readonly writer: Writer;
+  /** Lets go of it, after a failure in the strongest way its transport has; resolves when nothing is held any more. */
+  destroy(failure: Failure | undefined, traffic: Traffic): Promise<void>;
+}
+
+export function relayEndsOf(endpoint: Endpoint, refuse: () => void): RelayEnds {
+  if (endpoint.kind === 'descriptor') return new NumberEnd(endpoint.side, endpoint.end);
+  return new DuplexEnd(endpoint.side, streamOf(endpoint as StreamEndpoint) as Duplex, refuse);
+}
+
+/** A socket given as a number: it stays the caller's. */
+class NumberEnd implements RelayEnds {
+  readonly reader: Reader;
+  readonly writer: Writer;
+
+  constructor(side: Side, end: NativeEnd) {
+    const again = openEnd(end.fd, side);
+    if (again.end === undefined) throw new Error('no descriptor is left');
+    this.reader = new BridgeReader(side, end, undefined);
+    this.writer = new BridgeWriter(side, again.end, true);
+  }
+
+  async destroy(): Promise<void> {
+    await this.writer.release();
+    await this.reader.release(Buffer.alloc(0));
+  }
+}
+
+/** A stream, which belongs to the relay. */
+class DuplexEnd implements RelayEnds {
+  readonly reader: StreamReader;
+  readonly writer: StreamWriter;
+  readonly #stream: Duplex;
+
+  constructor(side: Side, stream: Duplex, refuse: () => void) {
+    this.#stream = stream;
+    this.reader = new StreamReader(side, stream, 'handed over');
+    this.writer = new StreamWriter(side, stream as WritableLike, refuse);
+    if (stream instanceof Socket && handleKind(stream) === 'TCP') stream.setNoDelay(true);
+  }
+
+  async destroy(failure: Failure | undefined, traffic: Traffic): Promise<void> {
+    const stream = this.#stream;
+    const closed = stream.closed ? undefined : new Promise((resolve) => stream.once('close', resolve));
+    await this.reader.release(Buffer.alloc(0));
+    // Kept from throwing where nobody listens; nobody hears it.
+    stream.on('error', () => {});
+    if (failure === undefined) stream.destroy();
+    else breakOff(stream, new TransferError(failure.what, { ...failure, traffic }));
+    // A stream need not say that it has closed.
+    if (closed !== undefined) await Promise.race([closed, sleep(1000, undefined, { ref: false })]);
+    await this.writer.release();
+  }
+}
+
+/** TCP reset; TLS without close_notify and a reset below; HTTP/2 RST_STREAM; for the rest an error. */
+function breakOff(stream: Duplex, error: TransferError): void {
+  if (stream.destroyed) return;
+  if (isHttp2Stream(stream)) {
+    stream.close(0x8 /* CANCEL, RFC 9113 section 7 */);
+    stream.destroy();
+    return;
+  }
+  if (stream instanceof TLSSocket) {
+    resetBelow(stream);
+    stream.destroy();
+    return;
+  }
+  if (!(stream instanceof Socket) || handleKind(stream) === undefined) {
+    stream.destroy(error);
+    return;
+  }
+  // A socket that is still connecting would wait for its connection first.
+  if (handleKind(stream) === 'TCP' && !stream.connecting) stream.resetAndDestroy();
+  else stream.destroy();
+}
+
+/** An HTTP/2 stream, whichever side made it: its class is not public. */
+function isHttp2Stream(stream: Duplex): stream is Http2Stream {
+  return 'session' in stream && 'rstCode' in stream;
+}
+
+/** The connection that carries a TLS session, whoever made it. */
+function resetBelow(stream: TLSSocket): void {
+  const { _handle: wrap } = internals(stream);
+  const { _parent: handle, _parentWrap: below } = (wrap ?? {}) as {
+    _parent?: { reset?(done: () => void): number };
+    _parentWrap?: Socket & { stream?: Duplex };
+  };
+  if (below instanceof Socket && handleKind(below) === 'TCP' && !below.destroyed) below.resetAndDestroy();
+  else if (handle?.reset !== undefined) handle.reset(() => {});
+  else below?.stream?.destroy();
+}

@@ -1,0 +1,201 @@
+import { fstat, read, write } from 'node:fs';
+import { promisify } from 'node:util';
+import { type Failure, systemFailure } from '../errors.js';
+import type { Side } from '../types.js';
+import type { Reader, Writer } from './flow.js';
+
+/** Bytes one call moves at the most: what an abort may have to wait for. */
+const CALL = 256 * 1024;
+
+const stat = promisify(fstat);
+
+function failed(side: Side, { errno = 0, syscall = '' }: NodeJS.ErrnoException): Failure {
+  return systemFailure(errno, syscall, side);
+}
+
+export interface FileRange {
+  /** Where to read; without it from the descriptor's own position, which moves. */
+  position: number | undefined;
+  /** Bytes wanted; a file that ends before has become shorter. */
+  length?: number | undefined;
+  /** What the file has to have for all of them. */
+  size?: number | undefined;
+  /** Moves the descriptor's own position back; absent where nobody can. */
+  rewind?: ((bytes: number) => void) | undefined;
+}
+
+/** Reads a regular file, on Node's threads for files. */
+export class FileReader implements Reader {
+  readonly #fd: number;
+  readonly #range: FileRange;
+  #position: number | undefined;
+  #taken = 0;
+  #buffered: Buffer = Buffer.alloc(0);
+  #running: Promise<void> | undefined;
+  #ended = false;
+  #wake: () => void = () => {};
+  #fail: (failure: Failure) => void = () => {};
+
+  /** The descriptor stays open until the release has resolved. */
+  constructor(fd: number, range: FileRange) {
+    this.#fd = fd;
+    this.#range = range;
+    this.#position = range.position;
+  }
+
+  get isAtEnd(): boolean {
+    return this.#ended && this.#buffered.length === 0;
+  }
+
+  get isReady(): boolean {
+    return this.#running === undefined;
+  }
+
+  start(wake: () => void, fail: (failure: Failure) => void): void {
+    this.#wake = wake;
+    this.#fail = fail;
+  }
+
+  take(limit: number): Buffer | undefined {
+    if (this.#buffered.length > 0) {
+      const chunk = this.#buffered.subarray(0, limit);
+      this.#buffered = this.#buffered.subarray(chunk.length);
+      return chunk;
+    }
+    this.#running ??= this.#read(limit);
+    return undefined;
+  }
+
+  async #read(limit: number): Promise<void> {
+    const left = (this.#range.length ?? Infinity) - this.#taken;
+    const size = Math.min(CALL, limit, left);
+    try {
+      const got = size > 0 ? await this.#fill(size) : 0;
+      this.#ended = got === 0;
+      if (this.#ended && left > 0 && (await this.#isShorter())) {
+        this.#fail({
+          what: 'the file became shorter while it was sent',
+          code: 'ERR_SOURCE_TRUNCATED',
+          side: 'source',
+        });
+      }
+    } catch (error) {
+      this.#fail(failed('source', error as NodeJS.ErrnoException));
+    }
+    this.#running = undefined;
+    this.#wake();
+  }
+
+  /** Files of sysfs say that they are a page long, and end where their text does. */
+  async #isShorter(): Promise<boolean> {
+    const { size } = this.#range;
+    return size !== undefined && (await stat(this.#fd)).size < size;
+  }
+
+  #fill(size: number): Promise<number> {
+    const buffer = Buffer.allocUnsafe(size);
+    return new Promise((resolve, reject) => {
+      read(this.#fd, buffer, 0, size, this.#position ?? null, (error, got) => {
+        if (error !== null) {
+          reject(error);
+          return;
+        }
+        if (this.#position !== undefined) this.#position += got;
+        this.#taken += got;
+        this.#buffered = buffer.subarray(0, got);
+        resolve(got);
+      });
+    });
+  }
+
+  async release(rest: Buffer): Promise<Buffer> {
+    await this.#running;
+    const unread = Buffer.concat([rest, this.#buffered]);
+    this.#buffered = Buffer.alloc(0);
+    // With a position of our own, nobody's position has moved.
+    if (unread.length === 0 || this.#range.position !== undefined) return Buffer.alloc(0);
+    if (this.#range.rewind === undefined) return unread;
+    this.#range.rewind(unread.length);
+    return Buffer.alloc(0);
+  }
+}
+
+/** Writes a regular file, on Node's threads for files. */
+export class FileWriter implements Writer {
+  readonly isEnded = false;
+  readonly #fd: number;
+  #position: number | undefined;
+  #rest: Buffer = Buffer.alloc(0);
+  #running: Promise<void> | undefined;
+  #failed = false;
+  #released = false;
+  #wake: () => void = () => {};
+  #accepted: (bytes: number) => void = () => {};
+  #fail: (failure: Failure) => void = () => {};
+  #flushed: (() => void) | undefined;
+
+  /** Without `position` it writes where the descriptor stands, or appends, as it was opened. */
+  constructor(fd: number, position: number | undefined) {
+    this.#fd = fd;
+    this.#position = position;
+  }
+
+  get isFull(): boolean {
+    return this.#rest.length > 0;
+  }
+
+  get pending(): number {
+    return this.#rest.length;
+  }
+
+  start(wake: () => void, accepted: (bytes: number) => void, fail: (failure: Failure) => void): void {
+    this.#wake = wake;
+    this.#accepted = accepted;
+    this.#fail = fail;
+  }
+
+  write(chunk: Buffer): void {
+    this.#rest = this.#rest.length === 0 ? chunk : Buffer.concat([this.#rest, chunk]);
+    this.#running ??= this.#run();
+  }
+
+  async #run(): Promise<void> {
+    // Invariant: `#rest` is what was handed over and no call has written.
+    while (this.#rest.length > 0 && !this.#failed && !this.#released) {
+      try {
+        const written = await this.#call();
+        this.#rest = this.#rest.subarray(written);
+        if (this.#position !== undefined) this.#position += written;
+        this.#accepted(written);
+      } catch (error) {
+        this.#failed = true;
+        this.#fail(failed('destination', error as NodeJS.ErrnoException));
+      }
+    }
+    this.#running = undefined;
+    if (this.#failed) return;
+    this.#flushed?.();
+    this.#wake();
+  }
+
+  #call(): Promise<number> {
+    const size = Math.min(CALL, this.#rest.length);
+    return new Promise((resolve, reject) => {
+      write(this.#fd, this.#rest, 0, size, this.#position ?? null, (error, written) => {
+        if (error === null) resolve(written);
+        else reject(error);
+      });
+    });
+  }
+
+  finish(_end: boolean, done: () => void): void {
+    this.#flushed = done;
+    if (this.#rest.length === 0) done();
+  }
+
+  async release(): Promise<Buffer> {
+    this.#released = true;
+    await this.#running;
+    return this.#rest;
+  }
+}

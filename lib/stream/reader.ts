@@ -1,0 +1,102 @@
+import type { Readable } from 'node:stream';
+import type { Failure } from '../errors.js';
+import { holdReads, letReadsGo } from '../held-reads.js';
+import { Shadow } from '../shadow.js';
+import type { Side } from '../types.js';
+import { destroyed, streamFailure } from './failures.js';
+import type { Reader } from './flow.js';
+
+/** Whose stream it is: lent by a caller who goes on with it, or handed over for good. */
+export type Ownership = 'lent' | 'handed over';
+
+/** Reads from a Node stream without emitting 'data': the bytes are not meant for its listeners any more. */
+export class StreamReader implements Reader {
+  readonly #side: Side;
+  readonly #stream: Readable & { allowHalfOpen?: boolean };
+  readonly #ownership: Ownership;
+  readonly #shadow: Shadow;
+  readonly #flowing: boolean | null;
+  readonly #allowedHalfOpen: boolean | undefined;
+  #listeners: [event: string, listener: (error: Error) => void][] = [];
+  #ended = false;
+  /** The end of input shows only when an empty stream is read from. */
+  #isToBeAsked = true;
+
+  constructor(side: Side, stream: Readable, ownership: Ownership) {
+    this.#side = side;
+    this.#stream = stream;
+    this.#ownership = ownership;
+    this.#flowing = stream.readableFlowing;
+    this.#shadow = new Shadow(stream);
+    holdReads(stream);
+    const emit = stream.emit.bind(stream) as (event: string | symbol, ...args: unknown[]) => boolean;
+    // What a relay's stream reports is in the result alone; `errored` still has it.
+    const isKept = (event: string | symbol) =>
+      event === 'data' || (event === 'error' && ownership === 'handed over' && this.#listeners.length === 0);
+    this.#shadow.lay(
+      'emit',
+      (event: string | symbol, ...args: unknown[]) => !isKept(event) && emit(event, ...args),
+    );
+    this.#allowedHalfOpen = this.#stream.allowHalfOpen;
+    // Otherwise the end of input would end the other direction too.
+    if (this.#allowedHalfOpen === false) this.#stream.allowHalfOpen = true;
+    stream.pause();
+  }
+
+  get isAtEnd(): boolean {
+    return this.#ended;
+  }
+
+  get isReady(): boolean {
+    return this.#ended || this.#isToBeAsked || this.#stream.readableLength > 0;
+  }
+
+  start(wake: () => void, fail: (failure: Failure) => void): void {
+    const stream = this.#stream;
+    if (stream.readableEnded) this.#ended = true;
+    this.#on('error', (error) => fail(streamFailure(this.#side, error)));
+    this.#on('close', () => {
+      if (!this.#ended) fail(destroyed(this.#side, stream));
+    });
+    this.#on('end', () => {
+      this.#ended = true;
+      wake();
+    });
+    this.#on('readable', () => {
+      this.#isToBeAsked = true;
+      wake();
+    });
+  }
+
+  take(limit: number): Buffer | undefined {
+    const stream = this.#stream;
+    const chunk = (stream.readableLength > limit ? stream.read(limit) : stream.read()) as Uint8Array | null;
+    if (chunk === null) {
+      this.#isToBeAsked = false;
+      return undefined;
+    }
+    return Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+  }
+
+  release(rest: Buffer): Promise<Buffer> {
+    const stream = this.#stream;
+    letReadsGo(stream);
+    for (const [event, listener] of this.#listeners) stream.off(event, listener);
+    // From here on nothing listens: errors of a stream that was handed over are kept from everybody.
+    this.#listeners = [];
+    if (this.#ownership === 'handed over') return Promise.resolve(rest);
+    this.#shadow.lift();
+    if (this.#allowedHalfOpen === false) this.#stream.allowHalfOpen = false;
+    if (stream.destroyed || stream.readableEnded) return Promise.resolve(rest);
+    if (rest.length > 0) stream.unshift(rest);
+    if (this.#flowing === true) stream.resume();
+    // In the next tick Node would make it flow, because nobody waits for 'readable' any more.
+    else if (this.#flowing === false) process.nextTick(() => stream.pause());
+    return Promise.resolve(Buffer.alloc(0));
+  }
+
+  #on(event: string, listener: (error: Error) => void): void {
+    this.#stream.on(event, listener);
+    this.#listeners.push([event, listener]);
+  }
+}

@@ -1,0 +1,147 @@
+import { performance } from 'node:perf_hooks';
+import type { Failure } from '../errors.js';
+import { keepProcessAlive, letProcessEnd } from '../keep-alive.js';
+import { binding } from '../native.js';
+import { streamCounts } from '../process.js';
+import type { Ended, Running } from '../transfer.js';
+import type { Side } from '../types.js';
+import type { Flow } from './flow.js';
+
+/** Milliseconds that what was read before a failure gets to be accepted by the other side. */
+const LAST_WORDS = 1000;
+
+export interface RunOptions {
+  idleTimeout?: number | undefined;
+  halfCloseTimeout?: number | undefined;
+}
+
+/** One flow or two, from the start until all have ended or something has failed. */
+export class StreamRun implements Running {
+  readonly #flows: readonly Flow[];
+  /** Whose end of input ends the flow of the same index. */
+  readonly #sides: readonly Side[];
+  readonly #options: RunOptions;
+  readonly #settled: (ended: Ended) => void;
+  readonly #counts = { tx: 0, rx: 0 };
+  readonly #entry = binding === undefined ? streamCounts.begin() : new binding.NativeStreamEntry();
+  #movedAt = performance.now();
+  #idle: NodeJS.Timeout | undefined;
+  #halfClose: NodeJS.Timeout | undefined;
+  #lastWords: NodeJS.Timeout | undefined;
+  #failure: Failure | undefined;
+  #over = false;
+
+  constructor(
+    flows: readonly Flow[],
+    sides: readonly Side[],
+    options: RunOptions,
+    settled: (ended: Ended) => void,
+  ) {
+    this.#flows = flows;
+    this.#sides = sides;
+    this.#options = options;
+    this.#settled = settled;
+    keepProcessAlive();
+    this.#watchIdleness();
+    for (const [index, flow] of flows.entries()) {
+      flow.start({
+        accepted: (bytes) => this.#accepted(index === 0 ? 'tx' : 'rx', bytes),
+        fail: (failure) => this.#fail(failure, failure.code !== 'ABORT_ERR'),
+        done: () => this.#done(index),
+      });
+    }
+  }
+
+  traffic(): { tx: number; rx: number } {
+    return { ...this.#counts };
+  }
+
+  abort(): void {
+    this.#fail({ what: 'aborted', code: 'ABORT_ERR' }, false);
+  }
+
+  #accepted(direction: 'tx' | 'rx', bytes: number): void {
+    this.#counts[direction] += bytes;
+    this.#movedAt = performance.now();
+    this.#entry.moved(direction === 'tx' ? bytes : 0, direction === 'rx' ? bytes : 0);
+    if (this.#failure !== undefined) this.#settleOnceHeard();
+  }
+
+  #done(index: number): void {
+    const other = this.#flows[1 - index];
+    if (this.#failure !== undefined) return;
+    if (other === undefined || other.isDone) {
+      this.#settle();
+      return;
+    }
+    const { halfCloseTimeout } = this.#options;
+    if (halfCloseTimeout === undefined) return;
+    const side = this.#sides[1 - index];
+    this.#halfClose = setTimeout(() => {
+      this.#fail(
+        {
+          what: 'the other direction has ended and this one did not in time',
+          code: 'ERR_HALF_CLOSE_TIMEOUT',
+          side,
+        },
+        false,
+      );
+    }, halfCloseTimeout);
+  }
+
+  /** One timer a timeout, not one a message: it looks at when the last byte moved. */
+  #watchIdleness(): void {
+    const { idleTimeout } = this.#options;
+    if (idleTimeout === undefined) return;
+    const look = () => {
+      const now = performance.now();
+      if (this.#flows.some((flow) => flow.isLimited)) this.#movedAt = now;
+      const left = this.#movedAt + idleTimeout - now;
+      if (left > 0) this.#idle = setTimeout(look, Math.ceil(left));
+      else this.#fail({ what: 'no byte moved in time', code: 'ERR_IDLE_TIMEOUT' }, false);
+    };
+    this.#idle = setTimeout(look, idleTimeout);
+  }
+
+  /** With `hear`, what was read before still gets a moment to be accepted. */
+  #fail(failure: Failure, hear: boolean): void {
+    if (this.#over) return;
+    if (this.#failure !== undefined) {
+      // Nobody is left to hear it out.
+      if (!hear || failure.side !== this.#failure.side) this.#settle();
+      return;
+    }
+    this.#failure = failure;
+    for (const flow of this.#flows) flow.stop();
+    if (!hear) {
+      this.#settle();
+      return;
+    }
+    this.#lastWords = setTimeout(() => this.#settle(), LAST_WORDS);
+    this.#settleOnceHeard();
+  }
+
+  #settleOnceHeard(): void {
+    const failed = this.#sides.findIndex((side) => side === this.#failure?.side);
+    // Of a copy nothing is torn down: what the destination has taken, it keeps.
+    const flow = this.#flows.length > 1 ? this.#flows[failed] : undefined;
+    if (flow === undefined || flow.writer.pending === 0) this.#settle();
+  }
+
+  #settle(): void {
+    if (this.#over) return;
+    this.#over = true;
+    for (const timer of [this.#idle, this.#halfClose, this.#lastWords]) clearTimeout(timer);
+    for (const flow of this.#flows) flow.stop();
+    this.#entry.end(this.#failure !== undefined);
+    letProcessEnd();
+    const [first, second] = this.#flows;
+    this.#settled({
+      ...this.#counts,
+      zeroCopy: 0,
+      aEnded: first?.reader.isAtEnd ?? false,
+      bEnded: second?.reader.isAtEnd ?? false,
+      ...(this.#failure === undefined ? {} : { failure: this.#failure }),
+    });
+  }
+}

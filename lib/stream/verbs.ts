@@ -1,0 +1,115 @@
+import type { Endpoint } from '../endpoint.js';
+import { type Failure, invalidState } from '../errors.js';
+import type { CopySettings, RelaySettings } from '../options.js';
+import type { Ended, Running, Task } from '../transfer.js';
+import { readerOf, relayEndsOf, type RelayEnds, writerOf } from './ends.js';
+import { Flow, type Reader, type Writer } from './flow.js';
+import { StreamRun } from './run.js';
+
+const NOTHING = Buffer.alloc(0);
+
+/** Moves bytes one way, on streams. */
+export function copyStreams(
+  task: Task,
+  [source, destination]: readonly [Endpoint, Endpoint],
+  settings: CopySettings,
+): void {
+  const { start, length, position, endDestination, head, limit, how } = settings;
+  const reader = readerOf(source, { start, length });
+  const writer = writerOf(destination, position, endDestination);
+  const flow = new Flow(reader, writer, {
+    head: head === undefined ? NOTHING : Buffer.from(head),
+    length: length ?? Infinity,
+    end: endDestination,
+    throttle: limit?.throttle(),
+    who: 0,
+  });
+  runFlow(task, flow, how);
+}
+
+/** The same from what has been opened for it. */
+export function pump(task: Task, reader: Reader, writer: Writer, settings: PumpSettings): void {
+  const { endDestination: end, limit, how } = settings;
+  const throttle = limit?.throttle();
+  runFlow(task, new Flow(reader, writer, { head: NOTHING, length: Infinity, end, throttle, who: 0 }), how);
+}
+
+type PumpSettings = Pick<CopySettings, 'endDestination' | 'limit' | 'how'>;
+
+function runFlow(task: Task, flow: Flow, how: CopySettings['how']): void {
+  const release = task.release;
+  let isRunning = false;
+  task.release = async (ending) => {
+    // Aborted before it had started: the ends are to be let go all the same.
+    if (!isRunning) await flow.release();
+    await release(ending);
+  };
+  task.obeySignal();
+  if (task.isOver) return;
+  task.run((settled) => {
+    isRunning = true;
+    const ended = (outcome: Ended) =>
+      void flow.release().then((undelivered) => {
+        // What a stream that goes on had taken into its queue counts now.
+        const { tx } = run.traffic();
+        if (undelivered.length > 0 && outcome.failure !== undefined)
+          outcome.failure.undelivered = undelivered;
+        settled({ ...outcome, tx });
+      });
+    const run: Running = new StreamRun([flow], ['source'], how, ended);
+    return run;
+  }, 'stream');
+}
+
+/** Moves bytes both ways, on streams. */
+export function relayStreams(
+  task: Task,
+  endpoints: readonly [Endpoint, Endpoint],
+  { headFromA, headFromB, limits, how }: RelaySettings,
+): void {
+  const [both, tx, rx] = limits.map((limit) => limit?.throttle());
+  const [a, b] = endpoints.map((endpoint) =>
+    relayEndsOf(endpoint, () => task.fail(invalidState(endpoint.side))),
+  ) as [RelayEnds, RelayEnds];
+  const flows = [
+    new Flow(a.reader, b.writer, {
+      head: copyOf(headFromA),
+      length: Infinity,
+      end: true,
+      throttle: both ?? tx,
+      who: 0,
+    }),
+    new Flow(b.reader, a.writer, {
+      head: copyOf(headFromB),
+      length: Infinity,
+      end: true,
+      throttle: both ?? rx,
+      who: both === undefined ? 0 : 1,
+    }),
+  ];
+  task.release = async ({ failure }) => {
+    await Promise.all([a.destroy(failure, task.traffic), b.destroy(failure, task.traffic)]);
+  };
+  const destroyed = endpoints.map(failureOfDestroyed).find((failure) => failure !== undefined);
+  task.obeySignal();
+  if (destroyed !== undefined) task.fail(destroyed);
+  if (task.isOver) return;
+  task.run((settled) => new StreamRun(flows, ['a', 'b'], how, settled), 'stream');
+}
+
+/** A stream that was already destroyed when it was handed over. */
+export function failureOfDestroyed(endpoint: Endpoint): Failure | undefined {
+  if (endpoint.kind !== 'stream' && endpoint.kind !== 'socket') return undefined;
+  const stream = endpoint.kind === 'socket' ? endpoint.socket : endpoint.stream;
+  if (stream.destroyed !== true) return undefined;
+  return {
+    what: 'the stream was already destroyed',
+    code: 'ERR_STREAM_DESTROYED',
+    side: endpoint.side,
+    cause: stream.errored ?? null,
+  };
+}
+
+function copyOf(head: Uint8Array | undefined): Buffer {
+  return head === undefined ? NOTHING : Buffer.from(head);
+}

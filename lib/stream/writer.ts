@@ -1,0 +1,154 @@
+import type { EventEmitter } from 'node:events';
+import type { Failure } from '../errors.js';
+import { holdWrites, letWritesGo } from '../held-writes.js';
+import { Shadow } from '../shadow.js';
+import type { Side } from '../types.js';
+import { destroyed, streamFailure } from './failures.js';
+import type { Writer } from './flow.js';
+
+/** What all of Node's writable streams have in common, HTTP responses included. */
+export interface WritableLike extends EventEmitter {
+  write(chunk: Uint8Array, callback: (error?: Error | null) => void): boolean;
+  end(): unknown;
+  destroyed?: boolean;
+  errored?: Error | null;
+  writableEnded?: boolean;
+  writableFinished?: boolean;
+  writableNeedDrain?: boolean;
+  writableCorked?: number;
+  uncork?(): void;
+}
+
+type Call = (...args: unknown[]) => unknown;
+
+/** Writes to a Node stream; what others write meanwhile is held, or refused. */
+export class StreamWriter implements Writer {
+  readonly #side: Side;
+  readonly #stream: WritableLike;
+  readonly #shadow: Shadow;
+  readonly #write: WritableLike['write'];
+  readonly #end: WritableLike['end'];
+  readonly #held: (() => unknown)[] = [];
+  readonly #listeners: [event: string, listener: (error: Error) => void][] = [];
+  readonly #chunks: Buffer[] = [];
+  #pending = 0;
+  #full = false;
+  #accepted: (bytes: number) => void = () => {};
+  #fail: (failure: Failure) => void = () => {};
+  #flushed: (() => void) | undefined;
+
+  /** `refuse` is called when somebody else writes; without it, their writes wait for the release. */
+  constructor(side: Side, stream: WritableLike, refuse?: () => void) {
+    this.#side = side;
+    this.#stream = stream;
+    holdWrites(stream);
+    // Perhaps replaced by a wrapper that compresses: then it is the wrapper that is written to.
+    this.#write = stream.write.bind(stream);
+    this.#end = stream.end.bind(stream);
+    this.#shadow = new Shadow(stream);
+    for (const name of ['write', 'end'] as const) {
+      const call = (name === 'write' ? this.#write : this.#end) as Call;
+      this.#shadow.lay(name, (...args: unknown[]) => {
+        if (refuse === undefined) this.#held.push(() => call(...args));
+        else refuseCall(refuse, args);
+        return name === 'write' ? false : stream;
+      });
+    }
+  }
+
+  get isFull(): boolean {
+    return this.#full;
+  }
+
+  get isEnded(): boolean {
+    return this.#stream.writableEnded === true;
+  }
+
+  get pending(): number {
+    return this.#pending;
+  }
+
+  start(wake: () => void, accepted: (bytes: number) => void, fail: (failure: Failure) => void): void {
+    const stream = this.#stream;
+    this.#accepted = accepted;
+    this.#fail = fail;
+    while ((stream.writableCorked ?? 0) > 0 && stream.uncork !== undefined) stream.uncork();
+    this.#full = stream.writableNeedDrain === true;
+    this.#on('error', (error) => fail(streamFailure(this.#side, error)));
+    this.#on('close', () => {
+      if (stream.writableFinished !== true) fail(destroyed(this.#side, stream));
+    });
+    this.#on('drain', () => {
+      this.#full = false;
+      wake();
+    });
+  }
+
+  write(chunk: Buffer): void {
+    this.#chunks.push(chunk);
+    this.#pending += chunk.length;
+    this.#full = !this.#write(chunk, (error) => this.#written(error));
+  }
+
+  #written(error: Error | null | undefined): void {
+    const stream = this.#stream;
+    if (error != null) {
+      const { code } = error as NodeJS.ErrnoException;
+      this.#fail(
+        code === 'ERR_STREAM_DESTROYED' ? destroyed(this.#side, stream) : streamFailure(this.#side, error),
+      );
+      return;
+    }
+    // Callbacks come in the order of the writes.
+    const chunk = this.#chunks.shift();
+    if (chunk === undefined) return;
+    this.#pending -= chunk.length;
+    this.#accepted(chunk.length);
+    if (this.#pending === 0) this.#flushed?.();
+  }
+
+  finish(end: boolean, done: () => void): void {
+    const stream = this.#stream;
+    const flushed = () => {
+      this.#flushed = undefined;
+      if (!end || stream.writableFinished === true) {
+        done();
+        return;
+      }
+      this.#on('finish', done);
+      if (stream.writableEnded !== true) this.#end();
+    };
+    if (this.#pending === 0) flushed();
+    else this.#flushed = flushed;
+  }
+
+  /**
+   * What a stream that goes on was handed cannot be taken out of its queue: it counts as accepted. What one that is
+   * destroyed had not confirmed is given back.
+   */
+  release(): Promise<Buffer> {
+    const stream = this.#stream;
+    const rest =
+      stream.destroyed === true || stream.errored != null ? Buffer.concat(this.#chunks) : Buffer.alloc(0);
+    if (rest.length === 0 && this.#pending > 0) this.#accepted(this.#pending);
+    this.#chunks.length = 0;
+    this.#pending = 0;
+    letWritesGo(stream);
+    for (const [event, listener] of this.#listeners) stream.off(event, listener);
+    this.#shadow.lift();
+    for (const call of this.#held.splice(0)) call();
+    return Promise.resolve(rest);
+  }
+
+  #on(event: string, listener: (error: Error) => void): void {
+    this.#stream.on(event, listener);
+    this.#listeners.push([event, listener]);
+  }
+}
+
+function refuseCall(refuse: () => void, args: unknown[]): void {
+  refuse();
+  const error = Object.assign(new Error('the stream belongs to a relay'), { code: 'ERR_INVALID_STATE' });
+  const callback = args.find((arg) => typeof arg === 'function') as ((error: Error) => void) | undefined;
+  if (callback !== undefined) process.nextTick(callback, error);
+}
