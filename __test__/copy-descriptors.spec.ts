@@ -104,7 +104,7 @@ test.serial('10,000 copies with every kind of ending leave no descriptor', async
 
   // The first start what stays: threads, and their descriptors.
   for (let round = 0; round < 5; round += 1) await wave();
-  let before = held();
+  let before: Record<string, number>;
   do {
     before = held();
     await sleep(500);

@@ -2,12 +2,12 @@ import type { Http2Stream } from 'node:http2';
 import { Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { TLSSocket } from 'node:tls';
 import type { Endpoint, StreamEndpoint } from '../endpoint.js';
 import { type Failure, TransferError } from '../errors.js';
-import { handleKind, internals } from '../plain-socket.js';
+import { handleKind } from '../plain-socket.js';
 import type { Side, Traffic } from '../types.js';
 import { type NativeEnd, openEnd } from '../native.js';
+import { closeByReset } from './reset.js';
 import { BridgeReader, BridgeWriter } from './bridge.js';
 import { FileReader, FileWriter } from './files.js';
 import type { Reader, Writer } from './flow.js';
@@ -80,9 +80,11 @@ class DuplexEnd implements RelayEnds {
   readonly reader: StreamReader;
   readonly writer: StreamWriter;
   readonly #stream: Duplex;
+  readonly #closeCleanly: () => void;
 
   constructor(side: Side, stream: Duplex, refuse: () => void) {
     this.#stream = stream;
+    this.#closeCleanly = closeByReset(stream);
     this.reader = new StreamReader(side, stream, 'handed over');
     this.writer = new StreamWriter(side, stream as WritableLike, refuse);
     if (stream instanceof Socket && handleKind(stream) === 'TCP') stream.setNoDelay(true);
@@ -94,8 +96,12 @@ class DuplexEnd implements RelayEnds {
     await this.reader.release(Buffer.alloc(0));
     // Kept from throwing where nobody listens; nobody hears it.
     stream.on('error', () => {});
-    if (failure === undefined) stream.destroy();
-    else breakOff(stream, new TransferError(failure.what, { ...failure, traffic }));
+    if (failure === undefined) {
+      this.#closeCleanly();
+      stream.destroy();
+    } else {
+      breakOff(stream, new TransferError(failure.what, { ...failure, traffic }));
+    }
     // A stream need not say that it has closed.
     if (closed !== undefined) await Promise.race([closed, sleep(1000, undefined, { ref: false })]);
     await this.writer.release();
@@ -110,33 +116,12 @@ function breakOff(stream: Duplex, error: TransferError): void {
     stream.destroy();
     return;
   }
-  if (stream instanceof TLSSocket) {
-    resetBelow(stream);
-    stream.destroy();
-    return;
-  }
-  if (!(stream instanceof Socket) || handleKind(stream) === undefined) {
-    stream.destroy(error);
-    return;
-  }
-  // A socket that is still connecting would wait for its connection first.
-  if (handleKind(stream) === 'TCP' && !stream.connecting) stream.resetAndDestroy();
-  else stream.destroy();
+  // Sockets close by a reset from when they were handed over, whoever destroys them.
+  if (stream instanceof Socket && handleKind(stream) !== undefined) stream.destroy();
+  else stream.destroy(error);
 }
 
 /** An HTTP/2 stream, whichever side made it: its class is not public. */
 function isHttp2Stream(stream: Duplex): stream is Http2Stream {
   return 'session' in stream && 'rstCode' in stream;
-}
-
-/** The connection that carries a TLS session, whoever made it. */
-function resetBelow(stream: TLSSocket): void {
-  const { _handle: wrap } = internals(stream);
-  const { _parent: handle, _parentWrap: below } = (wrap ?? {}) as {
-    _parent?: { reset?(done: () => void): number };
-    _parentWrap?: Socket & { stream?: Duplex };
-  };
-  if (below instanceof Socket && handleKind(below) === 'TCP' && !below.destroyed) below.resetAndDestroy();
-  else if (handle?.reset !== undefined) handle.reset(() => {});
-  else below?.stream?.destroy();
 }

@@ -1,4 +1,4 @@
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import type { Failure } from '../errors.js';
 import { holdReads, letReadsGo } from '../held-reads.js';
 import { Shadow } from '../shadow.js';
@@ -86,7 +86,11 @@ export class StreamReader implements Reader {
     this.#listeners = [];
     if (this.#ownership === 'handed over') return Promise.resolve(rest);
     this.#shadow.lift();
-    if (this.#allowedHalfOpen === false) this.#stream.allowHalfOpen = false;
+    if (this.#allowedHalfOpen === false) {
+      this.#stream.allowHalfOpen = false;
+      // What Node does at the end of input of such a stream, which it has passed by now.
+      if (stream.readableEnded) (stream as Duplex).end();
+    }
     if (stream.destroyed || stream.readableEnded) return Promise.resolve(rest);
     if (rest.length > 0) stream.unshift(rest);
     if (this.#flowing === true) stream.resume();
