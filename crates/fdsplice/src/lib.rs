@@ -23,6 +23,7 @@ mod error;
 mod file_copy;
 mod file_job;
 mod pipe;
+mod places;
 mod plan;
 mod rate;
 mod relay;
