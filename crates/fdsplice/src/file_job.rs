@@ -135,6 +135,8 @@ impl FileJob {
                 return Ok(Step::Ended);
             }
             if quantum == 0 || self.control.is_aborted() {
+                // Empty; what follows may have to wait for a limiter.
+                self.lease = None;
                 return Ok(Step::Again);
             }
             let before = self.taken;
