@@ -22,6 +22,7 @@ mod engine;
 mod error;
 mod file_copy;
 mod file_job;
+mod options;
 mod pipe;
 mod places;
 mod plan;
