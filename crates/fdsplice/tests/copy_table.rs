@@ -8,7 +8,7 @@ use std::thread;
 
 use copy_support::{
     DESTINATIONS, Destination, FILE_START, Kind, MIB, PROMPT, SOURCES, Scratch, Source, data,
-    device, duplicate, position, read_exactly, runtime, slurp, write_all,
+    device, duplicate, full, position, read_exactly, runtime, slurp, write_all,
 };
 use fdsplice::{CopyOptions, TrafficResult, copy};
 use rustix::fs::fcntl_getfl;
@@ -83,10 +83,6 @@ fn lengths_between(from: Kind, to: Kind, how: How, size: usize) -> Vec<Option<us
         (true, false) if big => vec![],
         _ => vec![None],
     }
-}
-
-fn full() -> bool {
-    std::env::var("FDSPLICE_FULL").is_ok_and(|value| value == "1")
 }
 
 fn one(bench: &Bench, from: Kind, to: Kind, how: How, size: usize, length: Option<usize>) {

@@ -18,7 +18,7 @@ use fdsplice::{Control, CopyOptions, Endpoint, Reason, TrafficResult, copy};
 use rustix::io::Errno;
 
 pub(crate) use bytes::{
-    MIB, contents, data, go_to, position, read_exactly, read_to_end, slurp, write_all,
+    MIB, contents, data, go_to, on_disk, position, read_exactly, read_to_end, slurp, write_all,
 };
 pub(crate) use ends::{
     DESTINATIONS, Destination, FILE_START, Kind, SOURCES, Source, Wire, device, open_null,
@@ -40,8 +40,22 @@ pub(crate) fn duplicate(fd: impl AsFd) -> Endpoint {
     Endpoint::duplicate(fd).expect("an endpoint")
 }
 
+/// Whether the tests that take minutes are wanted too.
+pub(crate) fn full() -> bool {
+    std::env::var("FDSPLICE_FULL").is_ok_and(|value| value == "1")
+}
+
 /// Copies between duplicates, and fails when that takes for ever.
 pub(crate) fn copied(
+    source: impl AsFd,
+    destination: impl AsFd,
+    options: CopyOptions,
+) -> TrafficResult {
+    copied_within(PROMPT, source, destination, options)
+}
+
+pub(crate) fn copied_within(
+    limit: Duration,
     source: impl AsFd,
     destination: impl AsFd,
     options: CopyOptions,
@@ -49,7 +63,7 @@ pub(crate) fn copied(
     let ends = (duplicate(source), duplicate(destination));
     let runtime = runtime();
     let result = runtime
-        .block_on(async { tokio::time::timeout(PROMPT, copy(ends.0, ends.1, options)).await });
+        .block_on(async { tokio::time::timeout(limit, copy(ends.0, ends.1, options)).await });
     // Not waited for: what hangs would hang here again.
     runtime.shutdown_background();
     result.expect("the copy ends")
