@@ -1,8 +1,8 @@
 //! Where in its files a copy stands, and how much of its source is wanted.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::{SeekFrom, fstat, seek};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fstat, open, seek};
 use rustix::io::Errno;
 
 use crate::endpoint::Kind;
@@ -58,14 +58,14 @@ impl Places {
         if source.endpoint().kind() != Kind::File {
             return Ok(());
         }
-        let size = size(source.fd()).map_err(Fault::source("fstat"))?;
         if plan.whole {
-            self.fix_range(size, plan.last);
+            self.fix_range(size(source.fd()).unwrap_or(0), plan.last);
         }
         if destination.endpoint().kind() != Kind::File {
             return Ok(());
         }
         if source.endpoint().same_as(destination.endpoint()) {
+            let size = size(source.fd()).map_err(Fault::source("open"))?;
             self.keep_apart(size, head)?;
         }
         // Only a known place in the destination can be left out.
@@ -163,6 +163,14 @@ fn locate(handle: &Handle, wanted: Option<u64>) -> Result<Option<Position>, Errn
     }
 }
 
+/// Of a block device `fstat` tells no size. Its end is looked for in a description of its own, so
+/// that nobody's position moves.
 fn size(file: BorrowedFd<'_>) -> Result<u64, Errno> {
-    Ok(u64::try_from(fstat(file)?.st_size).unwrap_or(0))
+    let stat = fstat(file)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::BlockDevice {
+        return Ok(u64::try_from(stat.st_size).unwrap_or(0));
+    }
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let device = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    seek(device, SeekFrom::End(0))
 }
