@@ -1,4 +1,4 @@
-import { ftruncateSync, symlinkSync, writeSync } from 'node:fs';
+import { ftruncateSync, readFileSync, symlinkSync, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
@@ -7,7 +7,8 @@ import test from 'ava';
 import { sendFile, TransferError, type SendFileOptions } from 'fdsplice';
 
 import { directory, KiB, MiB, opened, positionOf, sample, sha256 } from './helpers/copy-files.js';
-import { ended, started } from './helpers/copy-child.js';
+import { testWithTool } from './helpers/cli-tools.js';
+import { ended, nodeArguments, started } from './helpers/copy-child.js';
 import { descriptorOf, openDescriptors } from './helpers/descriptors.js';
 import { failure } from './helpers/failure.js';
 import { pair } from './helpers/pair.js';
@@ -276,4 +277,29 @@ test('several files in a row, started at once, are refused but for the first', a
   t.is((await first).tx, bytes.length);
   b.end();
   t.like(await peer.readToEnd(origin), { bytes: bytes.length, sha256: sha256(bytes) });
+});
+
+testWithTool('strace', 'the wanted pipe size is that of the pipe a file goes through', async (t) => {
+  // From a file to a device there is nothing but a pipe.
+  const { path } = sample(t, MiB);
+  for (const [options, capacities] of [
+    [{ pipeSize: 128 * KiB }, [128 * KiB]],
+    [{ pipeSize: 128 * KiB, zeroCopy: false }, []],
+    [{}, [MiB]],
+  ] as [SendFileOptions, number[]][]) {
+    const calls = join(directory(t), 'calls');
+    const program = `
+      import { openSync } from 'node:fs';
+      import { sendFile } from 'fdsplice';
+      const [path, options] = ${JSON.stringify([path, options])};
+      process.stdout.write(String((await sendFile(path, openSync('/dev/null', 'w'), options)).tx));`;
+    const traced = ['-f', '-qq', '-e', 'trace=fcntl', '-o', calls, process.execPath];
+    const child = started(t, 'strace', [...traced, ...nodeArguments(program)], ['ignore', 'pipe', 'inherit']);
+    t.like(await ended(child), { code: 0, stdout: Buffer.from(String(MiB)) });
+    const wanted = [...readFileSync(calls, 'utf8').matchAll(/F_SETPIPE_SZ, (\d+)/g)];
+    t.deepEqual(
+      wanted.map(([, bytes]) => Number(bytes)),
+      capacities,
+    );
+  }
 });

@@ -341,32 +341,40 @@ pub(crate) fn relay_options(
     }
 }
 
+/// What the options of a copy and of the sending of a file are told alike.
+macro_rules! one_way_options {
+    ($options:ident, $what:ident, $how:ident, $limit:ident) => {{
+        let mut options = $options::new()
+            .end_destination($what.end_destination)
+            .zero_copy($how.zero_copy);
+        if let Some(start) = $what.start {
+            options = options.start(whole(start));
+        }
+        if let Some(bytes) = $how.pipe_size {
+            options = options.pipe_size(bytes as usize);
+        }
+        if let Some(timeout) = $how.idle_timeout() {
+            options = options.idle_timeout(timeout);
+        }
+        if let Some(limit) = $limit {
+            options = options.rate_limit(limit.limiter.clone());
+        }
+        options
+    }};
+}
+
 pub(crate) fn copy_options(
     what: &CopySpec,
     how: &MoveSpec,
     limit: Option<&NativeRateLimiter>,
 ) -> CopyOptions {
-    let mut options = CopyOptions::new()
-        .head(head(what.head.as_ref()))
-        .end_destination(what.end_destination)
-        .zero_copy(how.zero_copy);
-    if let Some(bytes) = how.pipe_size {
-        options = options.pipe_size(bytes as usize);
-    }
-    if let Some(start) = what.start {
-        options = options.start(whole(start));
-    }
+    let mut options =
+        one_way_options!(CopyOptions, what, how, limit).head(head(what.head.as_ref()));
     if let Some(position) = what.position {
         options = options.position(whole(position));
     }
     if let Some(length) = what.length {
         options = options.length(whole(length));
-    }
-    if let Some(timeout) = how.idle_timeout() {
-        options = options.idle_timeout(timeout);
-    }
-    if let Some(limit) = limit {
-        options = options.rate_limit(limit.limiter.clone());
     }
     options
 }
@@ -376,22 +384,11 @@ pub(crate) fn send_file_options(
     how: &MoveSpec,
     limit: Option<&NativeRateLimiter>,
 ) -> SendFileOptions {
-    let mut options = SendFileOptions::new()
-        .end_destination(what.end_destination)
-        .zero_copy(how.zero_copy);
-    if let Some(start) = what.start {
-        options = options.start(whole(start));
+    let options = one_way_options!(SendFileOptions, what, how, limit);
+    match what.end {
+        Some(end) => options.end(whole(end)),
+        None => options,
     }
-    if let Some(end) = what.end {
-        options = options.end(whole(end));
-    }
-    if let Some(timeout) = how.idle_timeout() {
-        options = options.idle_timeout(timeout);
-    }
-    if let Some(limit) = limit {
-        options = options.rate_limit(limit.limiter.clone());
-    }
-    options
 }
 
 fn milliseconds(number: f64) -> Duration {

@@ -14,6 +14,7 @@ use crate::direction::Direction;
 use crate::endpoint::{Endpoint, Role};
 use crate::error::{Reason, Side, TransferError};
 use crate::file_copy::{self, Handle, Stop};
+use crate::options::one_way_options;
 use crate::plan::{End, Fault, Plan, Route};
 use crate::rate::{RateLimiter, Throttle};
 use crate::traffic::{Control, TrafficResult};
@@ -48,19 +49,13 @@ impl CopyOptions {
         Self::default()
     }
 
+    one_way_options!();
+
     /// At most this many bytes of the source; what follows stays readable there. Default: until
     /// the end of input.
     #[must_use]
     pub fn length(mut self, bytes: u64) -> Self {
         self.plan.length = Some(bytes);
-        self
-    }
-
-    /// First byte to read, source a file; its own position is then left alone. Default: the
-    /// current position, which advances by what was delivered.
-    #[must_use]
-    pub fn start(mut self, byte: u64) -> Self {
-        self.plan.start = Some(byte);
         self
     }
 
@@ -77,50 +72,6 @@ impl CopyOptions {
     #[must_use]
     pub fn head(mut self, head: impl Into<Vec<u8>>) -> Self {
         self.plan.head = head.into();
-        self
-    }
-
-    /// Whether the destination is shut down for writing when done. Default `false`.
-    #[must_use]
-    pub fn end_destination(mut self, end: bool) -> Self {
-        self.plan.pass_end_on = end;
-        self
-    }
-
-    /// `false`: all bytes pass through a private buffer, never a pipe. Default `true`.
-    #[must_use]
-    pub fn zero_copy(mut self, zero_copy: bool) -> Self {
-        self.plan.copy_only = !zero_copy;
-        self
-    }
-
-    /// Wanted capacity of the kernel pipe in bytes, rounded and capped by the kernel.
-    #[must_use]
-    pub fn pipe_size(mut self, bytes: usize) -> Self {
-        self.plan.pipe_size = Some(bytes);
-        self
-    }
-
-    /// Limits the bytes per second. Waiting happens before reading, so that backpressure reaches
-    /// the sender.
-    #[must_use]
-    pub fn rate_limit(mut self, limiter: RateLimiter) -> Self {
-        self.bounds.limiter = Some(limiter);
-        self
-    }
-
-    /// How long may pass without one byte moved; waiting for a limiter does not count. Then the
-    /// transfer fails with [`Reason::IdleTimeout`](crate::Reason::IdleTimeout).
-    #[must_use]
-    pub fn idle_timeout(mut self, limit: Duration) -> Self {
-        self.bounds.idle_timeout = Some(limit);
-        self
-    }
-
-    /// The handle by which the copy is watched and aborted.
-    #[must_use]
-    pub fn control(mut self, control: Control) -> Self {
-        self.control = control;
         self
     }
 }

@@ -10,19 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use copy_support::{
-    Kind, MIB, PROMPT, Scratch, Wire, copied, copying, data, duplicate, pty, read_exactly,
-    read_to_end, runtime, set_blocking, shows_nothing, stalled, write_all,
+    Kind, MIB, PROMPT, Scratch, WIRES, Wire, copied, copying, data, duplicate, pty, read_exactly,
+    read_to_end, runtime, set_blocking, shows_nothing, write_all,
 };
 use fdsplice::{Control, CopyOptions, Reason, copy};
 use rustix::fs::{OFlags, fcntl_getfl};
-
-const WIRES: [Kind; 5] = [
-    Kind::Tcp,
-    Kind::Unix,
-    Kind::Pipe,
-    Kind::Fifo,
-    Kind::Terminal,
-];
 
 fn is_nonblocking(fd: impl AsFd) -> bool {
     fcntl_getfl(fd).expect("flags").contains(OFlags::NONBLOCK)
@@ -53,13 +45,11 @@ fn flags_stay_as_they_are_while_bytes_flow_and_while_none_do() {
     for from in WIRES {
         for to in WIRES {
             let (source, destination) = (Wire::new(from, &scratch), Wire::new(to, &scratch));
-            let control = Control::new();
-            let options = CopyOptions::new().control(control.clone());
-            let running = copying(&source.reader, &destination.writer, options);
+            let running = copying(&source.reader, &destination.writer, CopyOptions::new());
             let mut looks = 0;
             for part in 0..3 {
                 write_all(&source.writer, data(3000));
-                while control.traffic().tx < 3000 * (part + 1) || looks < 200 * (part + 1) {
+                while running.tx() < 3000 * (part + 1) || looks < 200 * (part + 1) {
                     assert!(
                         !is_nonblocking(&source.reader) && !is_nonblocking(&destination.writer),
                         "{from:?} to {to:?}"
@@ -68,12 +58,8 @@ fn flags_stay_as_they_are_while_bytes_flow_and_while_none_do() {
                 }
                 assert!(read_exactly(&destination.reader, 3000) == data(3000));
             }
-            control.abort();
-            assert_eq!(
-                running.join().expect("a result").tx,
-                9000,
-                "{from:?} to {to:?}"
-            );
+            running.abort();
+            assert_eq!(running.result().tx, 9000, "{from:?} to {to:?}");
             assert!(!is_nonblocking(&source.reader) && !is_nonblocking(&destination.writer));
         }
     }
@@ -94,15 +80,12 @@ fn nothing_is_lost(from: Kind, to: Kind, blocking: bool) {
     let (source, destination) = (Wire::new(from, &scratch), Wire::new(to, &scratch));
     set_blocking(&source.reader, blocking);
     set_blocking(&destination.writer, blocking);
-    let Wire { reader, writer } = source;
-    let feeder = thread::spawn(move || write_all(&writer, bytes));
-    let control = Control::new();
-    let options = CopyOptions::new().control(control.clone());
-    let running = copying(&reader, &destination.writer, options);
-    stalled(&control);
+    let (reader, feeder) = source.fed(bytes);
+    let running = copying(&reader, &destination.writer, CopyOptions::new());
+    running.stalled();
     let since = Instant::now();
-    control.abort();
-    let result = running.join().expect("a result");
+    running.abort();
+    let result = running.result();
     assert!(
         since.elapsed() < Duration::from_secs(5),
         "{name}: {:?}",
@@ -147,23 +130,21 @@ fn a_copy_into_the_master_of_a_terminal_nobody_reads_can_be_aborted() {
         set_blocking(&master, blocking);
         let source = scratch.file();
         write_all(&source, data(MIB));
-        let control = Control::new();
-        let options = CopyOptions::new().control(control.clone()).start(0);
-        let running = copying(&source, &master, options);
-        let before = stalled(&control);
+        let running = copying(&source, &master, CopyOptions::new().start(0));
+        let before = running.stalled();
         // Room for less than a whole write: what is merely writable may still block.
         let mut got = read_exactly(&terminal, 100);
         thread::sleep(Duration::from_millis(300));
-        control.abort();
+        running.abort();
         let deadline = Instant::now() + Duration::from_secs(5);
-        while !running.is_finished() {
+        while !running.is_over() {
             assert!(
                 Instant::now() < deadline,
                 "blocking: {blocking}: the abort is not noticed"
             );
             thread::sleep(Duration::from_millis(10));
         }
-        let result = running.join().expect("a result");
+        let result = running.result();
         assert!(result.tx >= before && result.tx < MIB as u64);
         let more = usize::try_from(result.tx).expect("a size") - got.len();
         got.extend(read_exactly(&terminal, more));
@@ -179,13 +160,11 @@ fn a_silent_source_that_blocks_can_be_aborted() {
     for kind in WIRES {
         let scratch = Scratch::new();
         let (source, destination) = (Wire::new(kind, &scratch), Wire::new(Kind::Pipe, &scratch));
-        let control = Control::new();
-        let options = CopyOptions::new().control(control.clone());
-        let running = copying(&source.reader, &destination.writer, options);
+        let running = copying(&source.reader, &destination.writer, CopyOptions::new());
         thread::sleep(Duration::from_millis(100));
         let since = Instant::now();
-        control.abort();
-        let result = running.join().expect("a result");
+        running.abort();
+        let result = running.result();
         assert_eq!(
             result.error.map(|error| error.reason),
             Some(Reason::Aborted),
@@ -306,15 +285,12 @@ fn waits_for_a_reader() {
         Wire::new(Kind::Pipe, &scratch),
         Wire::new(Kind::Pipe, &scratch),
     );
-    let Wire { reader, writer } = source;
-    let feeder = thread::spawn(move || write_all(&writer, data(MIB)));
-    let control = Control::new();
-    let options = CopyOptions::new().control(control.clone());
-    let running = copying(&reader, &destination.writer, options);
-    stalled(&control);
+    let (reader, feeder) = source.fed(data(MIB));
+    let running = copying(&reader, &destination.writer, CopyOptions::new());
+    running.stalled();
     thread::sleep(Duration::from_secs(4));
-    control.abort();
-    let tx = running.join().expect("a result").tx;
+    running.abort();
+    let tx = running.result().tx;
     assert!(tx > 0 && tx < MIB as u64);
     drop(reader);
     // What it could not write any more is an error that nobody needs.

@@ -9,73 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use copy_support::{
-    MIB, Scratch, contents, copied, data, go_to, pair_of_files, position, read_exactly,
-    read_to_end, write_all,
+    MIB, Scratch, contents, copied, data, go_to, on_disk, pair_of_files, position, write_all,
 };
 use fdsplice::CopyOptions;
-use rustix::fs::{MemfdFlags, SeekFrom, fstat, ftruncate, memfd_create, seek};
-use rustix::io::{Errno, pwrite};
+use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+use rustix::io::pwrite;
 
 const KIB: u64 = 1024;
-
-fn on_disk(file: &File) -> u64 {
-    u64::try_from(fstat(file).expect("a file").st_blocks).expect("blocks") * 512
-}
-
-const ISLANDS: [u64; 4] = [0, 1 << 30, (1 << 32) - 4096, (1 << 32) + 123 * 4096];
-const BIG: u64 = (1 << 32) + (1 << 28);
-
-#[test]
-fn a_sparse_file_above_4_gib_stays_sparse() {
-    let scratch = Scratch::new();
-    let (source, destination) = pair_of_files(&scratch, b"");
-    for at in ISLANDS {
-        pwrite(&source, data(8192), at).expect("a write");
-    }
-    ftruncate(&source, BIG).expect("a hole");
-    let result = copied(&source, &destination, CopyOptions::new());
-    assert_eq!((result.tx, result.error), (BIG, None));
-    assert_eq!(
-        fstat(&destination).expect("a file").st_size,
-        i64::try_from(BIG).expect("a size")
-    );
-    assert_eq!((position(&source), position(&destination)), (BIG, BIG));
-    let (had, has) = (on_disk(&source), on_disk(&destination));
-    assert!(
-        has <= 2 * had,
-        "{has} bytes on disk, from a file with {had}"
-    );
-    let mut found = vec![0; 8192];
-    for at in ISLANDS {
-        go_to(&destination, at);
-        found = read_exactly(&destination, found.len());
-        assert!(found == data(8192), "the bytes at {at}");
-    }
-    // Nothing else: the next data behind each island is the next island.
-    for pair in ISLANDS.windows(2) {
-        let next = seek(&destination, SeekFrom::Data(pair[0] + 8192)).expect("data");
-        assert_eq!(next, pair[1]);
-    }
-    assert_eq!(
-        seek(&destination, SeekFrom::Data(ISLANDS[3] + 8192)),
-        Err(Errno::NXIO)
-    );
-}
-
-#[test]
-fn a_part_above_4_gib_is_copied_by_its_position() {
-    let scratch = Scratch::new();
-    let (source, destination) = pair_of_files(&scratch, b"");
-    pwrite(&source, data(100_000), 5 << 30).expect("a write");
-    let options = CopyOptions::new()
-        .start((5 << 30) - 10)
-        .length(50_010)
-        .position(6 << 30);
-    let result = copied(&source, &destination, options);
-    assert_eq!((result.tx, result.error), (50_010, None));
-    go_to(&destination, 6 << 30);
-    assert!(read_to_end(&destination) == [&[0; 10], data(50_000)].concat());
-}
 
 #[test]
 fn holes_overwrite_what_stands_in_the_destination() {

@@ -3,23 +3,17 @@
 mod copy_support;
 
 use copy_support::{
-    Kind, MIB, Scratch, Wire, copying, data, errno, go_to, pair_of_files, position, read_exactly,
-    read_to_end, set_blocking, stalled,
+    Kind, MIB, Scratch, WIRES, Wire, copying, data, errno, go_to, pair_of_files, position,
+    read_exactly, read_to_end,
 };
-use fdsplice::{Control, CopyOptions, Reason, Side};
+use fdsplice::{CopyOptions, Reason, Side};
 use rustix::fs::ftruncate;
 use rustix::io::Errno;
 
 #[test]
 fn a_file_stands_behind_what_was_delivered_when_the_copy_is_aborted() {
     let scratch = Scratch::new();
-    for kind in [
-        Kind::Tcp,
-        Kind::Unix,
-        Kind::Pipe,
-        Kind::Fifo,
-        Kind::Terminal,
-    ] {
+    for kind in WIRES {
         for (start, zero_copy) in [
             (None, true),
             (None, false),
@@ -29,19 +23,15 @@ fn a_file_stands_behind_what_was_delivered_when_the_copy_is_aborted() {
             let name = format!("{kind:?}, start {start:?}, zero copy: {zero_copy}");
             let (source, _) = pair_of_files(&scratch, data(10 * MIB));
             go_to(&source, 5);
-            let Wire { reader, writer } = Wire::new(kind, &scratch);
-            set_blocking(&writer, false);
-            let control = Control::new();
-            let mut options = CopyOptions::new()
-                .control(control.clone())
-                .zero_copy(zero_copy);
+            let Wire { reader, writer } = Wire::to_fill(kind, &scratch);
+            let mut options = CopyOptions::new().zero_copy(zero_copy);
             if let Some(start) = start {
                 options = options.start(start);
             }
             let running = copying(&source, &writer, options);
-            stalled(&control);
-            control.abort();
-            let result = running.join().expect("a result");
+            running.stalled();
+            running.abort();
+            let result = running.result();
             let error = result.error.expect("a failure");
             assert_eq!(error.reason, Reason::Aborted, "{name}");
             assert!(error.undelivered.is_empty(), "{name}");
@@ -68,15 +58,12 @@ fn a_file_stands_behind_what_was_delivered_when_the_reader_goes() {
     let scratch = Scratch::new();
     for kind in [Kind::Tcp, Kind::Unix, Kind::Pipe, Kind::Fifo] {
         let (source, _) = pair_of_files(&scratch, data(10 * MIB));
-        let Wire { reader, writer } = Wire::new(kind, &scratch);
-        set_blocking(&writer, false);
-        let control = Control::new();
-        let options = CopyOptions::new().control(control.clone());
-        let running = copying(&source, &writer, options);
+        let Wire { reader, writer } = Wire::to_fill(kind, &scratch);
+        let running = copying(&source, &writer, CopyOptions::new());
         read_exactly(&reader, 10_000);
-        stalled(&control);
+        running.stalled();
         drop(reader);
-        let result = running.join().expect("a result");
+        let result = running.result();
         assert!(
             matches!(errno(&result), Some(Errno::PIPE | Errno::CONNRESET)),
             "{kind:?}: {result:?}"
@@ -95,18 +82,14 @@ fn a_source_that_shrinks_ends_a_copy_short() {
     for kind in [Kind::Tcp, Kind::Unix, Kind::Pipe] {
         for zero_copy in [true, false] {
             let (source, _) = pair_of_files(&scratch, data(10 * MIB));
-            let Wire { reader, writer } = Wire::new(kind, &scratch);
-            set_blocking(&writer, false);
-            let control = Control::new();
-            let options = CopyOptions::new()
-                .control(control.clone())
-                .zero_copy(zero_copy);
+            let Wire { reader, writer } = Wire::to_fill(kind, &scratch);
+            let options = CopyOptions::new().zero_copy(zero_copy);
             let running = copying(&source, &writer, options);
-            stalled(&control);
+            running.stalled();
             ftruncate(&source, 10_000).expect("a shorter file");
             drop(writer);
             let arrived = read_to_end(&reader);
-            let result = running.join().expect("a result");
+            let result = running.result();
             assert_eq!(result.error, None, "{kind:?}");
             assert_eq!(arrived.len() as u64, result.tx, "{kind:?}");
             assert!(result.tx < 10 * MIB as u64, "{kind:?}");

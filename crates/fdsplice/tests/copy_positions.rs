@@ -6,8 +6,8 @@ use std::fs::File;
 use std::thread;
 
 use copy_support::{
-    Kind, MIB, Scratch, Wire, contents, copied, copying, data, go_to, pair_of_files, position,
-    read_exactly, write_all,
+    Kind, MIB, Scratch, WIRES, Wire, contents, copied, copying, data, go_to, pair_of_files,
+    position, read_exactly, write_all,
 };
 use fdsplice::CopyOptions;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -44,13 +44,7 @@ fn start_and_position_leave_the_own_positions_alone() {
 #[test]
 fn start_works_towards_every_kind_of_destination() {
     let scratch = Scratch::new();
-    for kind in [
-        Kind::Tcp,
-        Kind::Unix,
-        Kind::Pipe,
-        Kind::Fifo,
-        Kind::Terminal,
-    ] {
+    for kind in WIRES {
         let (source, _) = pair_of_files(&scratch, data(60_000));
         go_to(&source, 7);
         let Wire { reader, writer } = Wire::new(kind, &scratch);
@@ -61,11 +55,7 @@ fn start_works_towards_every_kind_of_destination() {
             read_exactly(&reader, 60_000 - 1234) == data(60_000)[1234..],
             "{kind:?}"
         );
-        assert_eq!(
-            running.join().expect("a result").tx,
-            60_000 - 1234 + 4,
-            "{kind:?}"
-        );
+        assert_eq!(running.result().tx, 60_000 - 1234 + 4, "{kind:?}");
         assert_eq!(position(&source), 7, "{kind:?}");
     }
 }
@@ -73,13 +63,7 @@ fn start_works_towards_every_kind_of_destination() {
 #[test]
 fn position_works_from_every_kind_of_source() {
     let scratch = Scratch::new();
-    for kind in [
-        Kind::Tcp,
-        Kind::Unix,
-        Kind::Pipe,
-        Kind::Fifo,
-        Kind::Terminal,
-    ] {
+    for kind in WIRES {
         let destination = scratch.file();
         write_all(&destination, b"..........");
         go_to(&destination, 3);
@@ -87,7 +71,7 @@ fn position_works_from_every_kind_of_source() {
         let options = CopyOptions::new().position(2).length(5).head(*b"<");
         let running = copying(&reader, &destination, options);
         write_all(&writer, b"hello world");
-        assert_eq!(running.join().expect("a result").tx, 6, "{kind:?}");
+        assert_eq!(running.result().tx, 6, "{kind:?}");
         assert_eq!(contents(&destination), b"..<hello..", "{kind:?}");
         assert_eq!(position(&destination), 3, "{kind:?}");
         assert_eq!(read_exactly(&reader, 6), b" world", "{kind:?}");

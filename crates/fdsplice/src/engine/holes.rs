@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{Mode, OFlags, SeekFrom, fstat, ftruncate, open, seek};
+use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fstat, ftruncate, open, seek};
 use rustix::io::{Errno, retry_on_intr};
 
 /// Where the holes of a file are.
@@ -51,9 +51,13 @@ impl Holes {
     }
 }
 
-/// Whether a hole can be made at `to`: nothing is there that it would have to replace.
+/// Whether a hole can be made at `to`: nothing is there that it would have to replace. Never in a
+/// block device, which has no end that moves.
 pub(crate) fn ends_before(destination: BorrowedFd<'_>, to: u64) -> bool {
-    size(destination) <= to
+    fstat(destination).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode).is_file()
+            && u64::try_from(stat.st_size).is_ok_and(|size| size <= to)
+    })
 }
 
 /// Makes the destination end with a hole that reaches to `end`.

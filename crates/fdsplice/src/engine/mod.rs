@@ -42,7 +42,7 @@ pub(crate) enum Engine {
 /// The engines for a pair of ends, best first. Each is tried until the kernel says that it cannot
 /// serve the pair; the last one always can.
 ///
-/// File → socket is `sendfile`; the module has the figures that stand against it.
+/// File → socket is `sendfile`; the figures behind that stand in [`sendfile`].
 pub(crate) fn engines(
     source: &Endpoint,
     destination: &Endpoint,

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::LazyLock;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{SeekFrom, seek};
+use rustix::fs::{SeekFrom, fstat, seek};
 use rustix::io::{Errno, pread, read, write};
 
 pub(crate) const MIB: usize = 1024 * 1024;
@@ -43,6 +43,11 @@ pub(crate) fn contents(fd: impl AsFd) -> Vec<u8> {
             got => all.extend_from_slice(&buffer[..got]),
         }
     }
+}
+
+/// Bytes that a file takes on its disk.
+pub(crate) fn on_disk(fd: impl AsFd) -> u64 {
+    u64::try_from(fstat(fd).expect("a file").st_blocks).expect("blocks") * 512
 }
 
 pub(crate) fn go_to(fd: impl AsFd, at: u64) {

@@ -50,6 +50,15 @@ pub(crate) const DESTINATIONS: [Kind; 8] = [
     Kind::Null,
 ];
 
+/// Those with something at the other end.
+pub(crate) const WIRES: [Kind; 5] = [
+    Kind::Tcp,
+    Kind::Unix,
+    Kind::Pipe,
+    Kind::Fifo,
+    Kind::Terminal,
+];
+
 impl Kind {
     pub(crate) fn is_file(self) -> bool {
         matches!(self, Kind::File | Kind::Memfd)
@@ -189,6 +198,19 @@ impl Wire {
             Kind::File | Kind::Memfd | Kind::Null => unreachable!("{kind:?} is no wire"),
         };
         Self { reader, writer }
+    }
+
+    /// Writes bytes from a thread, and ends behind them.
+    pub(crate) fn fed(self, bytes: &'static [u8]) -> (OwnedFd, JoinHandle<()>) {
+        let Self { reader, writer } = self;
+        (reader, thread::spawn(move || write_all(&writer, bytes)))
+    }
+
+    /// Without a writer that blocks, for a file to be copied to.
+    pub(crate) fn to_fill(kind: Kind, scratch: &Scratch) -> Self {
+        let wire = Self::new(kind, scratch);
+        set_blocking(&wire.writer, false);
+        wire
     }
 }
 

@@ -14,14 +14,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use fdsplice::{Control, CopyOptions, Endpoint, Reason, TrafficResult, copy};
+use fdsplice::{Control, CopyOptions, Endpoint, Reason, Side, TrafficResult, copy};
 use rustix::io::Errno;
 
 pub(crate) use bytes::{
-    MIB, contents, data, go_to, position, read_exactly, read_to_end, slurp, write_all,
+    MIB, contents, data, go_to, on_disk, position, read_exactly, read_to_end, slurp, write_all,
 };
 pub(crate) use ends::{
-    DESTINATIONS, Destination, FILE_START, Kind, SOURCES, Source, Wire, device, open_null,
+    DESTINATIONS, Destination, FILE_START, Kind, SOURCES, Source, WIRES, Wire, device, open_null,
     set_blocking,
 };
 pub(crate) use scratch::Scratch;
@@ -40,8 +40,22 @@ pub(crate) fn duplicate(fd: impl AsFd) -> Endpoint {
     Endpoint::duplicate(fd).expect("an endpoint")
 }
 
+/// Whether the tests that take minutes are wanted too.
+pub(crate) fn full() -> bool {
+    std::env::var("FDSPLICE_FULL").is_ok_and(|value| value == "1")
+}
+
 /// Copies between duplicates, and fails when that takes for ever.
 pub(crate) fn copied(
+    source: impl AsFd,
+    destination: impl AsFd,
+    options: CopyOptions,
+) -> TrafficResult {
+    copied_within(PROMPT, source, destination, options)
+}
+
+pub(crate) fn copied_within(
+    limit: Duration,
     source: impl AsFd,
     destination: impl AsFd,
     options: CopyOptions,
@@ -49,21 +63,61 @@ pub(crate) fn copied(
     let ends = (duplicate(source), duplicate(destination));
     let runtime = runtime();
     let result = runtime
-        .block_on(async { tokio::time::timeout(PROMPT, copy(ends.0, ends.1, options)).await });
+        .block_on(async { tokio::time::timeout(limit, copy(ends.0, ends.1, options)).await });
     // Not waited for: what hangs would hang here again.
     runtime.shutdown_background();
     result.expect("the copy ends")
 }
 
 /// The same on a thread of its own, to be looked at while it runs.
-pub(crate) fn copying(
-    source: impl AsFd,
-    destination: impl AsFd,
-    options: CopyOptions,
-) -> JoinHandle<TrafficResult> {
+pub(crate) fn copying(source: impl AsFd, destination: impl AsFd, options: CopyOptions) -> Copying {
     let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().expect("a duplicate");
     let (source, destination) = (own(source.as_fd()), own(destination.as_fd()));
-    thread::spawn(move || copied(source, destination, options))
+    let control = Control::new();
+    let options = options.control(control.clone());
+    Copying {
+        control,
+        thread: thread::spawn(move || copied(source, destination, options)),
+    }
+}
+
+pub(crate) struct Copying {
+    control: Control,
+    thread: JoinHandle<TrafficResult>,
+}
+
+impl Copying {
+    pub(crate) fn tx(&self) -> u64 {
+        self.control.traffic().tx
+    }
+
+    pub(crate) fn abort(&self) {
+        self.control.abort();
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    pub(crate) fn result(self) -> TrafficResult {
+        self.thread.join().expect("a result")
+    }
+
+    /// Waits until it moves nothing any more, because its destination is full; what it has moved.
+    pub(crate) fn stalled(&self) -> u64 {
+        let deadline = Instant::now() + PROMPT;
+        let (mut last, mut since) = (0, Instant::now());
+        loop {
+            let now = self.tx();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            } else if now > 0 && since.elapsed() > Duration::from_millis(300) {
+                return now;
+            }
+            assert!(Instant::now() < deadline, "moves on and on: {now} bytes");
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 pub(crate) fn pair_of_files(scratch: &Scratch, bytes: &[u8]) -> (File, File) {
@@ -73,28 +127,18 @@ pub(crate) fn pair_of_files(scratch: &Scratch, bytes: &[u8]) -> (File, File) {
     (source, scratch.file())
 }
 
-/// Waits until a copy moves nothing any more, because its destination is full.
-pub(crate) fn stalled(control: &Control) -> u64 {
-    let deadline = Instant::now() + PROMPT;
-    let (mut last, mut since) = (0, Instant::now());
-    loop {
-        let now = control.traffic().tx;
-        if now != last {
-            (last, since) = (now, Instant::now());
-        } else if now > 0 && since.elapsed() > Duration::from_millis(300) {
-            return now;
-        }
-        assert!(Instant::now() < deadline, "moves on and on: {now} bytes");
-        thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// What the system said, if it was the system that made a copy fail.
 pub(crate) fn errno(result: &TrafficResult) -> Option<Errno> {
     match result.error.as_ref()?.reason {
         Reason::System { errno, .. } => Some(errno),
         _ => None,
     }
+}
+
+/// Where a copy failed, and what the system said.
+pub(crate) fn failure(result: &TrafficResult) -> (Option<Side>, Option<Errno>) {
+    let side = result.error.as_ref().and_then(|error| error.side);
+    (side, errno(result))
 }
 
 /// Says that a test shows nothing on this machine; where every tool has to be there, that fails.

@@ -1,0 +1,62 @@
+//! What the verbs of one direction can both be told.
+
+/// The builder methods that the options of `copy` and `send_file` have in common; both hold a
+/// `plan`, `bounds` and a `control`.
+macro_rules! one_way_options {
+    () => {
+        /// First byte to read, source a file; its own position is then left alone. Default: the
+        /// current position, which advances by what was delivered.
+        #[must_use]
+        pub fn start(mut self, byte: u64) -> Self {
+            self.plan.start = Some(byte);
+            self
+        }
+
+        /// Whether the destination is shut down for writing when done. Default `false`.
+        #[must_use]
+        pub fn end_destination(mut self, end: bool) -> Self {
+            self.plan.pass_end_on = end;
+            self
+        }
+
+        /// `false`: all bytes pass through a private buffer, never a pipe, so that later changes
+        /// of a source file cannot alter what was sent. Default `true`.
+        #[must_use]
+        pub fn zero_copy(mut self, zero_copy: bool) -> Self {
+            self.plan.copy_only = !zero_copy;
+            self
+        }
+
+        /// Wanted capacity of the kernel pipe in bytes, rounded and capped by the kernel.
+        #[must_use]
+        pub fn pipe_size(mut self, bytes: usize) -> Self {
+            self.plan.pipe_size = Some(bytes);
+            self
+        }
+
+        /// Limits the bytes per second. Waiting happens before reading, so that backpressure
+        /// reaches the sender.
+        #[must_use]
+        pub fn rate_limit(mut self, limiter: crate::RateLimiter) -> Self {
+            self.bounds.limiter = Some(limiter);
+            self
+        }
+
+        /// How long may pass without one byte moved; waiting for a limiter does not count. Then
+        /// the transfer fails with [`Reason::IdleTimeout`](crate::Reason::IdleTimeout).
+        #[must_use]
+        pub fn idle_timeout(mut self, limit: std::time::Duration) -> Self {
+            self.bounds.idle_timeout = Some(limit);
+            self
+        }
+
+        /// The handle by which the transfer is watched and aborted.
+        #[must_use]
+        pub fn control(mut self, control: crate::Control) -> Self {
+            self.control = control;
+            self
+        }
+    };
+}
+
+pub(crate) use one_way_options;
