@@ -8,7 +8,7 @@
 //! | reader | rounds | sendfile | splice, 1 MiB pipe | ratio |
 //! | --- | --- | --- | --- | --- |
 //! | reads into 256 KiB | 31 | 0.091 | 0.070 | 0.81 |
-//! | the same, 256 MiB, a quarter of an hour later | 60 | 0.131 | 0.132 | 0.99 |
+//! | the same, 256 MiB, a minute later | 60 | 0.131 | 0.132 | 0.99 |
 //! | the same, each process on a core of its own | 40 | 0.124 | 0.115 | 0.93 |
 //! | discards (`MSG_TRUNC`), cores of their own | 40 | 0.235 | 0.232 | 0.94 |
 //! | sleeps 60 µs after each read, 256 MiB | 30 | 0.142 | 0.145 | 1.00 |
