@@ -441,12 +441,28 @@ test('a response in use is refused, and one that is destroyed is a result', asyn
   await within(20_000, 'it is told', done.promise);
 });
 
-test('a socket is copied into a response', async (t) => {
+test('a socket is copied into a response, through the kernel where its length is told', async (t) => {
   const origin = net.createServer((socket) => socket.end('from the origin'));
   const originPort = await listening(t, origin);
-  const place = await site(t, (_request, response) => {
-    void copy(net.connect(originPort, '127.0.0.1'), response, { endDestination: true });
+  const results: TrafficResult[] = [];
+  const place = await site(t, ({ url }, response) => {
+    if (url === '/told') response.setHeader('Content-Length', 15);
+    void copy(net.connect(originPort, '127.0.0.1'), response, { endDestination: true }).then((result) =>
+      results.push(result),
+    );
   });
-  const { body } = await get(place);
-  t.is(body.toString(), 'from the origin');
+  for (const path of ['/told', '/chunked', '/told']) {
+    const { body, headers } = await get(place, { path });
+    t.is(body.toString(), 'from the origin');
+    t.is(headers['content-length'], path === '/told' ? '15' : undefined);
+  }
+  await until(
+    'all are told',
+    () => results.length,
+    (count) => count === 3,
+  );
+  t.deepEqual(
+    results.map((result) => result.engine),
+    [engine, 'stream', engine],
+  );
 });

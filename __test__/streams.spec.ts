@@ -8,6 +8,8 @@ import net, { type AddressInfo } from 'node:net';
 import { Duplex, PassThrough, Readable, Writable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import tls from 'node:tls';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { createGunzip, gzipSync } from 'node:zlib';
 
 import test, { type ExecutionContext } from 'ava';
@@ -408,6 +410,26 @@ test('request bodies, decompressors and files', async (t) => {
   t.like(await copy(gunzip, stream, { endDestination: true }), { tx: 2 * MiB, engine: 'stream' });
   t.true(unpacked().equals(bytes));
   t.true(stream.writableFinished);
+});
+
+test('a file that a stream is copied into, and one that is copied, keep their descriptors when memory is collected', async (t) => {
+  setFlagsFromString('--expose-gc');
+  const collect = runInNewContext('gc') as () => void;
+  const { path, bytes } = sample(t, 300_000);
+  const [from, into] = [opened(t, path), opened(t, `${path}.out`, 'w+')];
+  const [source, destination] = [new PassThrough(), sink({ highWaterMark: 1 })];
+  const writing = copy(source, into);
+  const reading = copy(from, destination.stream, { rateLimit: 3 * MiB });
+  for (let at = 0; at < bytes.length; at += 30_000) {
+    source.write(bytes.subarray(at, at + 30_000));
+    collect();
+    await sleep(5);
+  }
+  source.end();
+  t.like(await writing, { tx: bytes.length, error: null });
+  t.like(await reading, { tx: bytes.length, error: null });
+  t.true(readFileSync(`${path}.out`).equals(bytes));
+  t.true(destination.bytes().equals(bytes));
 });
 
 test('a stream that fails is a failure of its side, with its error as the cause', async (t) => {

@@ -1,11 +1,11 @@
-import { account } from './accounting.js';
-import { areNative, discard, type Endpoint, endpoint } from './endpoint.js';
+import { areNative, discard, type Endpoint, endpoint, type StreamEndpoint } from './endpoint.js';
 import { invalidValue } from './errors.js';
 import { start as begin } from './native.js';
 import { type CopySettings, copySettings } from './options.js';
 import { checkEnds, startWhenReady } from './prepare.js';
 import { PreparedEnd } from './prepared-end.js';
 import { inCore } from './rate-limiter.js';
+import { isPlain, isResponse, ResponseEnd } from './response.js';
 import { copyStreams, failureOfDestroyed } from './stream/verbs.js';
 import { type Ending, refused, Task } from './transfer.js';
 import type { CopyOptions, Destination, Source, Transfer } from './types.js';
@@ -37,46 +37,54 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
   const { how, limit, endDestination, start, length, position } = settings;
   const head = settings.head === undefined ? new Uint8Array() : Uint8Array.from(settings.head);
   const task = new Task('copy', settings);
-  if (!areNative(checked)) {
+  const target = nativeTarget(checked);
+  if (target === undefined) {
     const [failure] = checked.flatMap((end) => failureOfDestroyed(end) ?? []);
     if (failure === undefined) copyStreams(task, checked, settings);
     else task.fail(failure);
     return task.transfer;
   }
-  const ends = [new PreparedEnd(checked[0]), new PreparedEnd(checked[1])] as const;
-  const [from, to] = ends;
-  const stopAccounting: (() => void)[] = [];
-  task.release = ({ failure, outcome }: Ending) => {
-    for (const stop of stopAccounting) stop();
+  const [from, to] = target;
+  task.release = async ({ failure, outcome }: Ending) => {
     const left = outcome?.error?.undelivered ?? Buffer.alloc(0);
     // Bytes of the head never came from the source: they do not go back there.
     const unread = left.subarray(Math.max(0, head.length - (outcome?.tx ?? 0)));
     if (unread.length > 0 && from.socket === undefined && failure !== undefined) failure.undelivered = unread;
     from.giveBack(unread);
-    to.giveBack(Buffer.alloc(0));
-    if (endDestination && failure === undefined) to.socket?.end();
+    to.giveBack();
+    if (endDestination && failure === undefined) await to.end();
   };
-  to.writes?.queue();
-  startWhenReady(task, ends, ([openSource, openDestination]) => {
+  to.queue();
+  startWhenReady(task, [from, to], ([openSource, openDestination]) => {
     const taken = from.reads?.takeUnread(length) ?? Buffer.alloc(0);
     const what = {
       ...(start === undefined ? {} : { start }),
       ...(position === undefined ? {} : { position }),
       head: Buffer.concat([head, taken]),
-      endDestination: endDestination && to.socket === undefined,
+      endDestination: endDestination && to.isNumber,
       ...(length === undefined ? {} : { length: length - taken.length }),
     };
-    to.writes?.hold();
     const written = () => task.traffic.tx;
     // Node has counted what it had read itself.
-    const read = () => Math.max(0, written() - head.length - taken.length);
-    if (from.socket) stopAccounting.push(account(from.socket, () => ({ read: read(), written: 0 })));
-    if (to.socket) stopAccounting.push(account(to.socket, () => ({ read: 0, written: written() })));
+    from.account(() => ({ read: Math.max(0, written() - head.length - taken.length), written: 0 }));
+    to.hold(written);
     task.run((settled) =>
       begin((core, id) => core.copy(id, openSource, openDestination, what, how, inCore(limit)), settled),
     );
   });
   return task.transfer;
+}
+
+/** Both ends as the core takes them; a response with a length is a socket to it. Nothing where it cannot. */
+function nativeTarget(
+  ends: readonly [Endpoint, Endpoint],
+): [PreparedEnd, PreparedEnd | ResponseEnd] | undefined {
+  if (areNative(ends)) return [new PreparedEnd(ends[0]), new PreparedEnd(ends[1])];
+  const [source, { kind, ...destination }] = ends;
+  if (kind !== 'stream' || (source.kind !== 'descriptor' && source.kind !== 'socket')) return undefined;
+  const { stream } = destination as StreamEndpoint;
+  if (stream.destroyed === true || !isResponse(stream) || !isPlain(stream)) return undefined;
+  return [new PreparedEnd(source), new ResponseEnd(stream)];
 }
 
 /** Positions have a meaning in files alone. */

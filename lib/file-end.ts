@@ -7,8 +7,9 @@ import type { Preparable } from './prepared-end.js';
 
 /** A regular file that is to be sent, whoever opened it. */
 export interface FileSource extends Preparable {
-  /** Good from when it is ready until it is released. */
+  /** Good from when it is ready until it is released; released by whoever asked for the transfer. */
   readonly fd: number;
+  letGo(): void;
   /** Where the descriptor stands, if anybody can tell. */
   position(): number | undefined;
   /** Moves the descriptor's own position back; absent where nobody can. */
@@ -29,6 +30,8 @@ export class OpenedFile implements FileSource {
   get fd(): number {
     return this.#endpoint.kind === 'file' ? this.#endpoint.fd : this.#endpoint.end.fd;
   }
+
+  letGo(): void {}
 
   position(): number | undefined {
     return this.#endpoint.kind === 'file' ? positionOf(this.fd) : this.#endpoint.end.rewind(0);
@@ -79,6 +82,8 @@ export class FileEnd implements FileSource {
   get fd(): number {
     return this.#end?.fd ?? this.#fd ?? -1;
   }
+
+  letGo(): void {}
 
   position(): number {
     return 0;

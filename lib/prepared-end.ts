@@ -1,5 +1,6 @@
 import type { Socket } from 'node:net';
-import type { Endpoint } from './endpoint.js';
+import { account, type Moved } from './accounting.js';
+import type { DescriptorEndpoint, SocketEndpoint } from './endpoint.js';
 import { type Failure, nodeFailure, systemFailure } from './errors.js';
 import { HeldReads } from './held-reads.js';
 import { HeldWrites } from './held-writes.js';
@@ -30,8 +31,9 @@ export class PreparedEnd implements Preparable {
   readonly #listeners: [event: string, listener: () => void][] = [];
   #watch: NativeTransfer | undefined;
   #ready = false;
+  #stopAccounting = () => {};
 
-  constructor(endpoint: Endpoint) {
+  constructor(endpoint: DescriptorEndpoint | SocketEndpoint) {
     const { side } = endpoint;
     this.side = side;
     this.#descriptor = endpoint.kind === 'descriptor' ? endpoint.end : undefined;
@@ -119,6 +121,32 @@ export class PreparedEnd implements Preparable {
     );
   }
 
+  /** Keeps writes from JavaScript waiting until {@link hold}. */
+  queue(): void {
+    this.writes?.queue();
+  }
+
+  /** From here on the transfer alone writes, and what it writes counts as the socket's. */
+  hold(written: () => number): void {
+    this.writes?.hold();
+    this.account(() => ({ read: 0, written: written() }));
+  }
+
+  /** What the core moves counts as the socket's from here on. */
+  account(moved: () => Moved): void {
+    if (this.socket !== undefined) this.#stopAccounting = account(this.socket, moved);
+  }
+
+  /** Whether the transfer itself has to end it: a number, whose socket Node does not know. */
+  get isNumber(): boolean {
+    return this.socket === undefined;
+  }
+
+  /** Ends it behind what was written to it. */
+  end(): void {
+    this.socket?.end();
+  }
+
   /** Ends the watch, and closes a duplicate that no transfer took. */
   release(): void {
     this.#watch?.abort();
@@ -126,7 +154,8 @@ export class PreparedEnd implements Preparable {
   }
 
   /** Gives the end back to its owner as it was, `unread` first in line to be read. */
-  giveBack(unread: Uint8Array): void {
+  giveBack(unread: Uint8Array = Buffer.alloc(0)): void {
+    this.#stopAccounting();
     this.release();
     this.#stopListening();
     this.reads?.giveBack(unread);
@@ -135,6 +164,7 @@ export class PreparedEnd implements Preparable {
 
   /** Emits 'end' on a socket that ended and has told nobody, and destroys it; resolves when it is closed. */
   async destroy({ ended, reset }: { ended: boolean; reset: boolean }): Promise<void> {
+    this.#stopAccounting();
     this.release();
     const { socket } = this;
     if (socket === undefined) return;

@@ -1,4 +1,3 @@
-import { account } from './accounting.js';
 import { areNative, endpoint } from './endpoint.js';
 import { invalidState } from './errors.js';
 import { start } from './native.js';
@@ -46,10 +45,8 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
   const [both, tx, rx] = settings.limits.map(inCore);
   const ends = [new PreparedEnd(checked[0]), new PreparedEnd(checked[1])] as const;
   const [endOfA, endOfB] = ends;
-  const stopAccounting: (() => void)[] = [];
   for (const { writes, side } of ends) writes?.refuse(() => task.fail(invalidState(side)));
   task.release = async (ending) => {
-    for (const stop of stopAccounting) stop();
     await Promise.all([
       letGo(endOfA, ending, ending.outcome?.aEnded),
       letGo(endOfB, ending, ending.outcome?.bEnded),
@@ -60,14 +57,8 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
     const counts = () => task.traffic;
     // Node has counted what it had read itself.
     const [known, knownToo] = roles.map(({ head }) => head?.length ?? 0) as [number, number];
-    if (endOfA.socket) {
-      const moved = () => ({ read: Math.max(0, counts().tx - known), written: counts().rx });
-      stopAccounting.push(account(endOfA.socket, moved));
-    }
-    if (endOfB.socket) {
-      const moved = () => ({ read: Math.max(0, counts().rx - knownToo), written: counts().tx });
-      stopAccounting.push(account(endOfB.socket, moved));
-    }
+    endOfA.account(() => ({ read: Math.max(0, counts().tx - known), written: counts().rx }));
+    endOfB.account(() => ({ read: Math.max(0, counts().rx - knownToo), written: counts().tx }));
     task.run((settled) =>
       start((core, id) => core.relay(id, openA, openB, ...roles, how, both, tx, rx), settled),
     );

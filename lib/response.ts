@@ -1,7 +1,5 @@
 import { OutgoingMessage, ServerResponse } from 'node:http';
 import { Http2ServerResponse } from 'node:http2';
-import type { Socket } from 'node:net';
-import { account } from './accounting.js';
 import type { Failure } from './errors.js';
 import { binding, type NativeEnd } from './native.js';
 import { isPlainSocket } from './plain-socket.js';
@@ -46,8 +44,9 @@ export class ResponseEnd implements Preparable {
   readonly #shadow: Shadow;
   readonly #held: (() => unknown)[] = [];
   #inner: PreparedEnd | undefined;
+  #isQueueing = false;
   #stopWaiting = () => {};
-  #stopAccounting = () => {};
+  readonly isNumber = false;
 
   constructor(response: ServerResponse) {
     this.#response = response;
@@ -58,21 +57,11 @@ export class ResponseEnd implements Preparable {
     return this.#inner?.isReady ?? false;
   }
 
-  get socket(): Socket | undefined {
-    return this.#inner?.socket;
-  }
-
   prepare(ready: () => void, fail: (failure: Failure) => void): void {
     const response = this.#response;
     while (response.writableCorked > 0) response.uncork();
     response.flushHeaders();
-    for (const name of ['write', 'end'] as const) {
-      const call = response[name].bind(response) as (...args: unknown[]) => unknown;
-      this.#shadow.lay(name, (...args: unknown[]) => {
-        this.#held.push(() => call(...args));
-        return name === 'write' ? false : response;
-      });
-    }
+    this.queue();
     const begin = (): void => {
       const { socket } = response;
       if (socket === null) return;
@@ -88,25 +77,42 @@ export class ResponseEnd implements Preparable {
     begin();
   }
 
+  /** Keeps what others write waiting until it is given back. */
+  queue(): void {
+    if (this.#isQueueing) return;
+    this.#isQueueing = true;
+    const response = this.#response;
+    for (const name of ['write', 'end'] as const) {
+      const call = response[name].bind(response) as (...args: unknown[]) => unknown;
+      this.#shadow.lay(name, (...args: unknown[]) => {
+        this.#held.push(() => call(...args));
+        return name === 'write' ? false : response;
+      });
+    }
+  }
+
   open(): NativeEnd | Failure {
     return this.#inner?.open() ?? destroyed('destination', this.#response);
   }
 
   /** From here on nothing but the body goes into the socket, and it counts as the socket's. */
   hold(written: () => number): void {
-    this.#inner?.writes?.hold();
-    if (this.socket !== undefined) {
-      this.#stopAccounting = account(this.socket, () => ({ read: 0, written: written() }));
-    }
+    // Node does not see the body, and would miss it.
+    this.#response.strictContentLength = false;
+    this.#inner?.hold(written);
   }
 
   /** Gives the response back; what was written to it meanwhile follows. */
   giveBack(): void {
     this.#stopWaiting();
-    this.#stopAccounting();
-    this.#inner?.giveBack(Buffer.alloc(0));
+    this.#inner?.giveBack();
     this.#shadow.lift();
     for (const call of this.#held.splice(0)) call();
+  }
+
+  /** Ends the response; resolves when it has finished. */
+  end(): Promise<void> {
+    return endResponse(this.#response);
   }
 }
 
@@ -117,8 +123,6 @@ export async function endResponse(response: Response): Promise<void> {
   const over = new Promise<void>((resolve) => {
     response.once('finish', () => resolve()).once('close', () => resolve());
   });
-  // Node has not seen the body, and would miss it.
-  if ('strictContentLength' in response) response.strictContentLength = false;
   if (!response.writableEnded) response.end();
   await over;
 }

@@ -1,5 +1,4 @@
 import type { FileHandle } from 'node:fs/promises';
-import { account } from './accounting.js';
 import {
   areNative,
   discard,
@@ -80,22 +79,19 @@ function sendNatively(
   { start, end, endDestination = false, how, limit }: SendFileSettings,
 ): void {
   const to = new PreparedEnd(target);
-  const stopAccounting: (() => void)[] = [];
   task.release = async ({ failure }) => {
-    for (const stop of stopAccounting) stop();
     await from.release();
-    to.giveBack(Buffer.alloc(0));
-    if (endDestination && failure === undefined) to.socket?.end();
+    to.giveBack();
+    if (endDestination && failure === undefined) to.end();
   };
-  to.writes?.queue();
+  to.queue();
   startWhenReady(task, [from, to], ([openFile, openDestination]) => {
     const what = {
       ...(start === undefined ? {} : { start }),
       ...(end === undefined ? {} : { end }),
-      endDestination: endDestination && to.socket === undefined,
+      endDestination: endDestination && to.isNumber,
     };
-    to.writes?.hold();
-    if (to.socket) stopAccounting.push(account(to.socket, () => ({ read: 0, written: task.traffic.tx })));
+    to.hold(() => task.traffic.tx);
     task.run((settled) =>
       begin((core, id) => core.sendFile(id, openFile, openDestination, what, how, inCore(limit)), settled),
     );
@@ -118,7 +114,7 @@ function sendAsStream(task: Task, from: FileSource, target: Endpoint, settings: 
     () => {
       if (task.isOver) return;
       isStarted = true;
-      const reader = new FileReader(from.fd, { ...rangeOf(from, settings), rewind: from.rewind });
+      const reader = new FileReader(from, { ...rangeOf(from, settings), rewind: from.rewind });
       pump(task, reader, writer, { ...settings, endDestination });
     },
     (failure) => task.fail(failure),

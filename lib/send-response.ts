@@ -53,7 +53,7 @@ export function sendToResponse(
         isEndDue = true;
         sendBody(task, from, response, settings, letGo);
       } else {
-        const reader = new FileReader(from.fd, { ...range, rewind: from.rewind });
+        const reader = new FileReader(from, { ...range, rewind: from.rewind });
         const writer = new StreamWriter('destination', response as WritableLike);
         pump(task, reader, writer, { ...settings, endDestination });
       }

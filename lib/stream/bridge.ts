@@ -95,7 +95,7 @@ export class BridgeReader implements Reader {
   async release(rest: Buffer): Promise<Buffer> {
     this.#carrier?.transfer.abort();
     const outcome = await this.#carrier?.outcome;
-    if (this.#carrier === undefined) this.#end.release();
+    if (this.#carrier === undefined) for (const end of [this.#end, this.#source]) end.release();
     const left = [rest];
     // The core has let go of its end, so this comes to an end at once.
     if (!this.#reader.isAtEnd && this.#carrier !== undefined) {
@@ -185,7 +185,7 @@ export class BridgeWriter implements Writer {
   async release(): Promise<Buffer> {
     this.#carrier?.transfer.abort();
     const outcome = await this.#carrier?.outcome;
-    if (this.#carrier === undefined) this.#end.release();
+    if (this.#carrier === undefined) for (const end of [this.#end, this.#destination]) end.release();
     this.#sync(outcome?.tx);
     await this.#writer.release();
     this.#socket.destroy();

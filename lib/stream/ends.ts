@@ -2,14 +2,14 @@ import type { Http2Stream } from 'node:http2';
 import { Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Endpoint, StreamEndpoint } from '../endpoint.js';
+import type { Endpoint, FileEndpoint, StreamEndpoint } from '../endpoint.js';
 import { type Failure, TransferError } from '../errors.js';
 import { handleKind } from '../plain-socket.js';
 import type { Side, Traffic } from '../types.js';
 import { type NativeEnd, openEnd } from '../native.js';
 import { closeByReset } from './reset.js';
 import { BridgeReader, BridgeWriter } from './bridge.js';
-import { FileReader, FileWriter } from './files.js';
+import { FileReader, FileWriter, type HeldFile } from './files.js';
 import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';
 import { StreamWriter, type WritableLike } from './writer.js';
@@ -22,11 +22,11 @@ export function readerOf(
   if (endpoint.kind === 'stream' || endpoint.kind === 'socket') {
     return new StreamReader(endpoint.side, streamOf(endpoint) as Readable, 'lent');
   }
-  if (endpoint.kind === 'file') return new FileReader(endpoint.fd, { position: range.start });
+  if (endpoint.kind === 'file') return new FileReader(heldOf(endpoint), { position: range.start });
   const { end } = endpoint;
   if (end.kind !== 'file') return new BridgeReader(endpoint.side, end, range.length);
   const rewind = (bytes: number) => void end.rewind(bytes);
-  return new FileReader(end.fd, { position: range.start, rewind });
+  return new FileReader(heldIn(end), { position: range.start, rewind });
 }
 
 /** What a copy writes to; `position` has a meaning in files alone. */
@@ -34,10 +34,26 @@ export function writerOf(endpoint: Endpoint, position: number | undefined, endDe
   if (endpoint.kind === 'stream' || endpoint.kind === 'socket') {
     return new StreamWriter(endpoint.side, streamOf(endpoint) as WritableLike);
   }
-  if (endpoint.kind === 'file') return new FileWriter(endpoint.fd, position);
+  if (endpoint.kind === 'file') return new FileWriter(heldOf(endpoint), position);
   const { end } = endpoint;
-  if (end.kind === 'file') return new FileWriter(end.fd, position);
+  if (end.kind === 'file') return new FileWriter(heldIn(end), position);
   return new BridgeWriter(endpoint.side, end, endDestination);
+}
+
+/** A duplicate: it is closed when its owner is collected, and somebody else's file would then have its number. */
+function heldIn(end: NativeEnd): HeldFile {
+  return {
+    get fd() {
+      return end.fd;
+    },
+    letGo: () => end.release(),
+  };
+}
+
+/** The caller's own. A FileHandle that is collected closes its descriptor too. */
+function heldOf(endpoint: FileEndpoint): HeldFile {
+  const { fd, owner } = endpoint;
+  return { fd, owner, letGo: () => {} };
 }
 
 function streamOf(endpoint: StreamEndpoint | { kind: 'socket'; socket: Socket }): unknown {

@@ -24,9 +24,17 @@ export interface FileRange {
   rewind?: ((bytes: number) => void) | undefined;
 }
 
+/** An open file, kept open by whoever owns it until it is let go. */
+export interface HeldFile {
+  readonly fd: number;
+  /** What closes the descriptor when it is collected. */
+  readonly owner?: unknown;
+  letGo(): void;
+}
+
 /** Reads a regular file, on Node's threads for files. */
 export class FileReader implements Reader {
-  readonly #fd: number;
+  readonly #file: HeldFile;
   readonly #range: FileRange;
   #position: number | undefined;
   #taken = 0;
@@ -36,9 +44,8 @@ export class FileReader implements Reader {
   #wake: () => void = () => {};
   #fail: (failure: Failure) => void = () => {};
 
-  /** The descriptor stays open until the release has resolved. */
-  constructor(fd: number, range: FileRange) {
-    this.#fd = fd;
+  constructor(file: HeldFile, range: FileRange) {
+    this.#file = file;
     this.#range = range;
     this.#position = range.position;
   }
@@ -89,13 +96,13 @@ export class FileReader implements Reader {
   /** Files of sysfs say that they are a page long, and end where their text does. */
   async #isShorter(): Promise<boolean> {
     const { size } = this.#range;
-    return size !== undefined && (await stat(this.#fd)).size < size;
+    return size !== undefined && (await stat(this.#file.fd)).size < size;
   }
 
   #fill(size: number): Promise<number> {
     const buffer = Buffer.allocUnsafe(size);
     return new Promise((resolve, reject) => {
-      read(this.#fd, buffer, 0, size, this.#position ?? null, (error, got) => {
+      read(this.#file.fd, buffer, 0, size, this.#position ?? null, (error, got) => {
         if (error !== null) {
           reject(error);
           return;
@@ -110,6 +117,12 @@ export class FileReader implements Reader {
 
   async release(rest: Buffer): Promise<Buffer> {
     await this.#running;
+    const left = this.#giveBack(rest);
+    this.#file.letGo();
+    return left;
+  }
+
+  #giveBack(rest: Buffer): Buffer {
     const unread = Buffer.concat([rest, this.#buffered]);
     this.#buffered = Buffer.alloc(0);
     // With a position of our own, nobody's position has moved.
@@ -123,7 +136,7 @@ export class FileReader implements Reader {
 /** Writes a regular file, on Node's threads for files. */
 export class FileWriter implements Writer {
   readonly isEnded = false;
-  readonly #fd: number;
+  readonly #file: HeldFile;
   #position: number | undefined;
   #rest: Buffer = Buffer.alloc(0);
   #running: Promise<void> | undefined;
@@ -135,8 +148,8 @@ export class FileWriter implements Writer {
   #flushed: (() => void) | undefined;
 
   /** Without `position` it writes where the descriptor stands, or appends, as it was opened. */
-  constructor(fd: number, position: number | undefined) {
-    this.#fd = fd;
+  constructor(file: HeldFile, position: number | undefined) {
+    this.#file = file;
     this.#position = position;
   }
 
@@ -181,7 +194,7 @@ export class FileWriter implements Writer {
   #call(): Promise<number> {
     const size = Math.min(CALL, this.#rest.length);
     return new Promise((resolve, reject) => {
-      write(this.#fd, this.#rest, 0, size, this.#position ?? null, (error, written) => {
+      write(this.#file.fd, this.#rest, 0, size, this.#position ?? null, (error, written) => {
         if (error === null) resolve(written);
         else reject(error);
       });
@@ -196,6 +209,7 @@ export class FileWriter implements Writer {
   async release(): Promise<Buffer> {
     this.#released = true;
     await this.#running;
+    this.#file.letGo();
     return this.#rest;
   }
 }
