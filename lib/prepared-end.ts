@@ -88,6 +88,8 @@ export class PreparedEnd implements Preparable {
   open(): NativeEnd | Failure {
     this.#watch?.abort();
     if (this.#descriptor !== undefined) return this.#descriptor;
+    // A flush can call back behind a destroy() whose 'close' is still to come.
+    if (this.socket?.destroyed === true) return this.#closed(false);
     const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
     const opened = openEnd(
       fd ?? -1,
