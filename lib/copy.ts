@@ -77,7 +77,9 @@ function requireFiles([source, destination]: [Endpoint, Endpoint], { start, posi
     discard(source, destination);
     throw invalidValue(name, problem);
   };
-  const isFile = (end: Endpoint) => end.kind === 'descriptor' && end.end.kind === 'file';
+  // Of one that is unavailable nobody knows; that fails the copy anyway.
+  const isFile = (end: Endpoint) =>
+    end.kind === 'unavailable' || (end.kind === 'descriptor' && end.end.kind === 'file');
   if (start !== undefined && !isFile(source)) fail('options.start', 'needs a source that is a regular file');
   if (position === undefined) return;
   if (!isFile(destination)) fail('options.position', 'needs a destination that is a regular file');

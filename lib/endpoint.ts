@@ -1,5 +1,13 @@
 import type { Socket } from 'node:net';
-import { badDescriptor, invalidType, invalidValue, outOfRange } from './errors.js';
+import { constants } from 'node:os';
+import {
+  badDescriptor,
+  type Failure,
+  invalidType,
+  invalidValue,
+  outOfRange,
+  systemFailure,
+} from './errors.js';
 import { isReadByTransfer } from './held-reads.js';
 import { isWrittenByTransfer } from './held-writes.js';
 import { isSame, type NativeEnd, openEnd, required } from './native.js';
@@ -7,13 +15,20 @@ import { descriptorOf, handleKind, isPlainSocket, lacks } from './plain-socket.j
 import type { Side } from './types.js';
 
 /** One end of a transfer, checked. */
-export type Endpoint = DescriptorEndpoint | SocketEndpoint;
+export type Endpoint = DescriptorEndpoint | SocketEndpoint | UnavailableEndpoint;
 
 /** An open descriptor of the caller's, duplicated when the transfer was asked for. */
 export interface DescriptorEndpoint {
   kind: 'descriptor';
   side: Side;
   end: NativeEnd;
+}
+
+/** An open descriptor of which no duplicate can be had at this moment: a failure, not a mistake of the caller's. */
+export interface UnavailableEndpoint {
+  kind: 'unavailable';
+  side: Side;
+  failure: Failure;
 }
 
 /** A socket of Node's; its descriptor is duplicated when it is connected and flushed. */
@@ -29,7 +44,7 @@ const EXPECTED = 'a net.Socket (TCP or Unix) or the number of an open descriptor
 export function endpoint(side: Side, value: unknown): Endpoint {
   required();
   const fd = side === 'a' || side === 'b' ? value : descriptorIn(value);
-  if (typeof fd === 'number') return { kind: 'descriptor', side, end: openDescriptor(side, fd) };
+  if (typeof fd === 'number') return openDescriptor(side, fd);
   const handle = isPlainSocket(value) ? handleKind(value) : undefined;
   if (!isPlainSocket(value) || (handle === 'TTY' && fd === value && (side === 'a' || side === 'b'))) {
     const advice = isWebStream(value) ? '; wrap a web stream by Readable.fromWeb()' : '';
@@ -60,7 +75,8 @@ export function endpoint(side: Side, value: unknown): Endpoint {
   }
   // Node's Pipe and TTY handles stand for several kinds, which only the system can tell apart.
   if (handle !== undefined && handle !== 'TCP' && !value.connecting) {
-    openDescriptor(side, descriptorOf(value) ?? -1).release();
+    // Where that fails for want of descriptors, opening it for the transfer tells.
+    discard(openDescriptor(side, descriptorOf(value) ?? -1));
   }
   return { kind: 'socket', side, socket: value };
 }
@@ -79,14 +95,15 @@ function isWebStream(value: unknown): boolean {
   return value instanceof ReadableStream || value instanceof WritableStream;
 }
 
-function openDescriptor(side: Side, fd: number): NativeEnd {
+function openDescriptor(side: Side, fd: number): DescriptorEndpoint | UnavailableEndpoint {
   if (!Number.isInteger(fd) || fd < -1 || fd > 2 ** 31 - 1) {
     throw outOfRange(side, 'the number of an open descriptor', fd);
   }
   const opened = openEnd(fd, side);
-  if (opened.end !== undefined) return opened.end;
+  if (opened.end !== undefined) return { kind: 'descriptor', side, end: opened.end };
   const { found, errno = 0, syscall = '' } = opened.refusal;
-  if (found === undefined) throw badDescriptor(side, fd, errno, syscall);
+  if (errno === -constants.errno.EBADF) throw badDescriptor(side, fd, errno, syscall);
+  if (found === undefined) return { kind: 'unavailable', side, failure: systemFailure(errno, syscall, side) };
   const wanted = {
     source: 'readable',
     destination: 'writable',

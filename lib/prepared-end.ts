@@ -27,6 +27,7 @@ export class PreparedEnd implements Preparable {
   /** Present on a socket that is written to. */
   readonly writes: HeldWrites | undefined;
   readonly #descriptor: NativeEnd | undefined;
+  readonly #unavailable: Failure | undefined;
   readonly #listeners: [event: string, listener: () => void][] = [];
   #watch: NativeTransfer | undefined;
   #ready = false;
@@ -35,6 +36,7 @@ export class PreparedEnd implements Preparable {
     const { side } = endpoint;
     this.side = side;
     this.#descriptor = endpoint.kind === 'descriptor' ? endpoint.end : undefined;
+    this.#unavailable = endpoint.kind === 'unavailable' ? endpoint.failure : undefined;
     if (endpoint.kind !== 'socket') return;
     this.socket = endpoint.socket;
     if (side !== 'destination') this.reads = new HeldReads(endpoint.socket);
@@ -88,6 +90,7 @@ export class PreparedEnd implements Preparable {
   open(): NativeEnd | Failure {
     this.#watch?.abort();
     if (this.#descriptor !== undefined) return this.#descriptor;
+    if (this.#unavailable !== undefined) return this.#unavailable;
     // A flush can call back behind a destroy() whose 'close' is still to come.
     if (this.socket?.destroyed === true) return this.#closed(false);
     const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);

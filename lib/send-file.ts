@@ -77,7 +77,8 @@ function fileEndpoint(file: unknown): Endpoint | undefined {
     throw invalidType('file', 'a path, a file: URL, a FileHandle or the number of an open descriptor', file);
   }
   const source = endpoint('source', file);
-  if (source.kind === 'descriptor' && source.end.kind === 'file') return source;
+  if (source.kind === 'unavailable' || (source.kind === 'descriptor' && source.end.kind === 'file'))
+    return source;
   discard(source);
   throw invalidValue('file', 'must be a regular file');
 }

@@ -19,9 +19,11 @@ const answers = {
   stats,
   endings: () => endings,
   date: () => Date.now(),
-  // The shell lists its own descriptors: what it was given, and nothing else.
-  inherited: () =>
-    execFileSync('/bin/sh', ['-c', 'readlink /proc/$$/fd/*'], { encoding: 'utf8' }).trim().split('\n'),
+  // The shell lists its own descriptors: what it was given, and the directory it looks at.
+  inherited: () => {
+    const list = 'for fd in /proc/$$/fd/*; do readlink $fd; done; :';
+    return execFileSync('/bin/sh', ['-c', list], { encoding: 'utf8' }).trim().split('\n');
+  },
 };
 server.listen({ host: '127.0.0.1', port: 0, backlog: 1024 }, () => console.log(server.address().port));
 createInterface({ input: process.stdin })

@@ -14,6 +14,8 @@ import { within } from './wait.js';
 const SCRIPT = fileURLToPath(new URL('./relay-process.mjs', import.meta.url));
 
 export interface RelayProcessOptions {
+  /** The port of an origin that is not the peer. */
+  origin?: number;
   /** Added to the environment. */
   env?: Record<string, string>;
   /** What each relay is told; what JSON can write. */
@@ -57,8 +59,8 @@ export class RelayProcess {
     options: RelayProcessOptions = {},
   ): Promise<RelayProcess> {
     const { listener, port } = await peer.listen({ port: 0, backlog: 1024 });
-    const { env, relay = {} } = options;
-    const own = [SCRIPT, String(port), JSON.stringify(relay)];
+    const { env, relay = {}, origin = port } = options;
+    const own = [SCRIPT, String(origin), JSON.stringify(relay)];
     const [program = process.execPath, ...args] = [...command, process.execPath, ...own];
     const child = spawn(program, args, {
       stdio: ['pipe', 'pipe', 'inherit'],
