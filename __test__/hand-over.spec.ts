@@ -92,3 +92,24 @@ for (const [state, prepare] of Object.entries(STATES)) {
     },
   );
 }
+
+test.serial(
+  'a socket whose end is under way when the other one turns out to be gone is closed all the same',
+  async (t) => {
+    const peer = Peer.start(t);
+    const meet = await crossing(t, peer, 'tcp');
+    await leavesNothing(t, async () => {
+      for (const when of ['before', 'behind'] as const) {
+        const { a, b, client, origin } = await meet();
+        if (when === 'before') b.destroy();
+        a.end();
+        const transfer = relay(a, b, { reject: false });
+        if (when === 'behind') b.destroy();
+        const { error } = await within(20_000, `it ends, destroyed ${when} the call`, transfer);
+        t.like(error, { code: when === 'before' ? 'ERR_STREAM_DESTROYED' : 'ABORT_ERR', side: 'b' });
+        t.true(a.closed);
+        await Promise.allSettled([peer.close(client), peer.close(origin)]);
+      }
+    });
+  },
+);

@@ -31,6 +31,7 @@ export class PreparedEnd implements Preparable {
   readonly #listeners: [event: string, listener: () => void][] = [];
   #watch: NativeTransfer | undefined;
   #ready = false;
+  #sawClose = false;
 
   constructor(endpoint: Endpoint) {
     const { side } = endpoint;
@@ -69,7 +70,10 @@ export class PreparedEnd implements Preparable {
     const wasConnecting = socket.connecting;
     // Failures are in the result alone: without a listener, Node would throw them.
     this.#on('error', () => {});
-    this.#on('close', () => fail(this.#closed(wasConnecting && !this.#ready)));
+    this.#on('close', () => {
+      this.#sawClose = true;
+      fail(this.#closed(wasConnecting && !this.#ready));
+    });
     const flush = () => {
       if (writes?.isWriting) writes.flush(done);
       else done();
@@ -145,7 +149,9 @@ export class PreparedEnd implements Preparable {
     this.release();
     const { socket } = this;
     if (socket === undefined) return;
-    const closed = socket.closed ? undefined : new Promise((resolve) => socket.once('close', resolve));
+    // Of one that JavaScript has destroyed, `closed` is true well before 'close' is emitted.
+    const wasClosed = this.#listeners.length > 0 ? this.#sawClose : socket.closed;
+    const closed = wasClosed ? undefined : new Promise((resolve) => socket.once('close', resolve));
     if (ended && !socket.destroyed && !socket.readableEnded) {
       socket.push(null);
       socket.read(0);
@@ -172,8 +178,11 @@ export class PreparedEnd implements Preparable {
 }
 
 function resetOrDestroy(socket: Socket): void {
-  // Only TCP has a reset; a socket that is still connecting would wait for its connection first.
-  if (handleKind(socket) === 'TCP' && !socket.connecting && !socket.destroyed) socket.resetAndDestroy();
+  // Only TCP has a reset; a socket that is still connecting would wait for its connection first, and one whose end is
+  // under way would never be closed.
+  const isEnding = socket.writableEnded && !socket.writableFinished;
+  const canReset = handleKind(socket) === 'TCP' && !socket.connecting && !socket.destroyed && !isEnding;
+  if (canReset) socket.resetAndDestroy();
   else socket.destroy();
 }
 
