@@ -1,4 +1,4 @@
-import { areNative, discard, type Endpoint, endpoint, type StreamEndpoint } from './endpoint.js';
+import { areNative, discard, type Endpoint, endpoint, isForCore, type StreamEndpoint } from './endpoint.js';
 import { invalidValue } from './errors.js';
 import { start as begin } from './native.js';
 import { type CopySettings, copySettings } from './options.js';
@@ -6,7 +6,7 @@ import { checkEnds, startWhenReady } from './prepare.js';
 import { PreparedEnd } from './prepared-end.js';
 import { inCore } from './rate-limiter.js';
 import { isPlain, isResponse, ResponseEnd } from './response.js';
-import { copyStreams, failureOfDestroyed } from './stream/verbs.js';
+import { copyStreams } from './stream/verbs.js';
 import { type Ending, refused, Task } from './transfer.js';
 import type { CopyOptions, Destination, Source, Transfer } from './types.js';
 
@@ -39,9 +39,7 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
   const task = new Task('copy', settings);
   const target = nativeTarget(checked);
   if (target === undefined) {
-    const [failure] = checked.flatMap((end) => failureOfDestroyed(end) ?? []);
-    if (failure === undefined) copyStreams(task, checked, settings);
-    else task.fail(failure);
+    copyStreams(task, checked, settings);
     return task.transfer;
   }
   const [from, to] = target;
@@ -81,7 +79,7 @@ function nativeTarget(
 ): [PreparedEnd, PreparedEnd | ResponseEnd] | undefined {
   if (areNative(ends)) return [new PreparedEnd(ends[0]), new PreparedEnd(ends[1])];
   const [source, { kind, ...destination }] = ends;
-  if (kind !== 'stream' || (source.kind !== 'descriptor' && source.kind !== 'socket')) return undefined;
+  if (kind !== 'stream' || !isForCore(source)) return undefined;
   const { stream } = destination as StreamEndpoint;
   if (stream.destroyed === true || !isResponse(stream) || !isPlain(stream)) return undefined;
   return [new PreparedEnd(source), new ResponseEnd(stream)];
@@ -93,8 +91,11 @@ function requireFiles([source, destination]: [Endpoint, Endpoint], { start, posi
     discard(source, destination);
     throw invalidValue(name, problem);
   };
+  // Of one that is unavailable nobody knows; that fails the copy anyway.
   const isFile = (end: Endpoint) =>
-    end.kind === 'file' || (end.kind === 'descriptor' && end.end.kind === 'file');
+    end.kind === 'file' ||
+    end.kind === 'unavailable' ||
+    (end.kind === 'descriptor' && end.end.kind === 'file');
   const appends = (end: Endpoint) =>
     end.kind === 'descriptor' ? end.end.appends : end.kind === 'file' && end.appends;
   if (start !== undefined && !isFile(source)) fail('options.start', 'needs a source that is a regular file');

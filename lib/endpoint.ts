@@ -1,6 +1,15 @@
 import type { Socket } from 'node:net';
+import { constants } from 'node:os';
 import type { Duplex, Readable, Writable } from 'node:stream';
-import { badDescriptor, invalidType, invalidValue, outOfRange, unavailable } from './errors.js';
+import {
+  badDescriptor,
+  type Failure,
+  invalidType,
+  invalidValue,
+  outOfRange,
+  systemFailure,
+  unavailable,
+} from './errors.js';
 import { inspectFile } from './file-status.js';
 import { isReadByTransfer } from './held-reads.js';
 import { isWrittenByTransfer } from './held-writes.js';
@@ -11,13 +20,23 @@ import type { WritableLike } from './stream/writer.js';
 import type { Side } from './types.js';
 
 /** One end of a transfer, checked. */
-export type Endpoint = DescriptorEndpoint | SocketEndpoint | StreamEndpoint | FileEndpoint;
+export type Endpoint = NativeEndpoint | StreamEndpoint | FileEndpoint;
+
+/** What the core serves, or would if it could be opened. */
+export type NativeEndpoint = DescriptorEndpoint | SocketEndpoint | UnavailableEndpoint;
 
 /** An open descriptor of the caller's, duplicated when the transfer was asked for. */
 export interface DescriptorEndpoint {
   kind: 'descriptor';
   side: Side;
   end: NativeEnd;
+}
+
+/** An open descriptor of which no duplicate can be had at this moment: a failure, not a mistake of the caller's. */
+export interface UnavailableEndpoint {
+  kind: 'unavailable';
+  side: Side;
+  failure: Failure;
 }
 
 /** A socket of Node's; its descriptor is duplicated when it is connected and flushed. */
@@ -44,11 +63,15 @@ export interface FileEndpoint {
   owner: unknown;
 }
 
+export function isForCore(end: Endpoint): end is NativeEndpoint {
+  return end.kind === 'descriptor' || end.kind === 'socket' || end.kind === 'unavailable';
+}
+
 /** Whether two ends are for the core; otherwise both are streams, or are made to be. */
 export function areNative(
   ends: readonly [Endpoint, Endpoint],
-): ends is readonly [DescriptorEndpoint | SocketEndpoint, DescriptorEndpoint | SocketEndpoint] {
-  return ends.every(({ kind }) => kind === 'descriptor' || kind === 'socket');
+): ends is readonly [NativeEndpoint, NativeEndpoint] {
+  return ends.every(isForCore);
 }
 
 /** Finds out what was passed in. Throws a caller's mistake, and has then taken nothing over. */
@@ -127,12 +150,13 @@ function checkSocket(side: Side, socket: Socket): void {
   // Node's Pipe and TTY handles stand for several kinds, which only the system can tell apart.
   const handle = handleKind(socket);
   if (handle !== undefined && handle !== 'TCP' && !socket.connecting) {
-    openDescriptor(side, descriptorOf(socket) ?? -1).release();
+    // Where that fails for want of descriptors, opening it for the transfer tells.
+    discard(openDescriptor(side, descriptorOf(socket) ?? -1));
   }
 }
 
 function numbered(side: Side, fd: number, owner: unknown): Endpoint {
-  if (binding !== undefined) return { kind: 'descriptor', side, end: openDescriptor(side, fd) };
+  if (binding !== undefined) return openDescriptor(side, fd);
   requireNumber(side, fd);
   const { isFile, appends, reads, writes } = inspectFile(side, fd);
   if (!isFile || side === 'a' || side === 'b') {
@@ -166,12 +190,13 @@ function requireNumber(side: Side, fd: number): void {
   }
 }
 
-function openDescriptor(side: Side, fd: number): NativeEnd {
+function openDescriptor(side: Side, fd: number): DescriptorEndpoint | UnavailableEndpoint {
   requireNumber(side, fd);
   const opened = openEnd(fd, side);
-  if (opened.end !== undefined) return opened.end;
+  if (opened.end !== undefined) return { kind: 'descriptor', side, end: opened.end };
   const { found, errno = 0, syscall = '' } = opened.refusal;
-  if (found === undefined) throw badDescriptor(side, fd, errno, syscall);
+  if (errno === -constants.errno.EBADF) throw badDescriptor(side, fd, errno, syscall);
+  if (found === undefined) return { kind: 'unavailable', side, failure: systemFailure(errno, syscall, side) };
   const wanted = {
     source: 'readable',
     destination: 'writable',

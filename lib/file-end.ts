@@ -1,9 +1,13 @@
 import { close, constants, fstat, open, type PathLike } from 'node:fs';
-import type { DescriptorEndpoint, FileEndpoint } from './endpoint.js';
+import type { DescriptorEndpoint, FileEndpoint, UnavailableEndpoint } from './endpoint.js';
+
 import { type Failure, invalidValue, systemFailure } from './errors.js';
 import { positionOf } from './file-status.js';
 import { binding, type NativeEnd, openEnd } from './native.js';
 import type { Preparable } from './prepared-end.js';
+
+/** A file that is open already. */
+export type FileEndpoints = DescriptorEndpoint | FileEndpoint | UnavailableEndpoint;
 
 /** A regular file that is to be sent, whoever opened it. */
 export interface FileSource extends Preparable {
@@ -21,33 +25,37 @@ export interface FileSource extends Preparable {
 /** A file that its caller has opened. */
 export class OpenedFile implements FileSource {
   readonly isReady = true;
-  readonly #endpoint: DescriptorEndpoint | FileEndpoint;
+  readonly #endpoint: FileEndpoints;
 
-  constructor(endpoint: DescriptorEndpoint | FileEndpoint) {
+  constructor(endpoint: FileEndpoints) {
     this.#endpoint = endpoint;
   }
 
   get fd(): number {
-    return this.#endpoint.kind === 'file' ? this.#endpoint.fd : this.#endpoint.end.fd;
+    const endpoint = this.#endpoint;
+    if (endpoint.kind === 'unavailable') return -1;
+    return endpoint.kind === 'file' ? endpoint.fd : endpoint.end.fd;
   }
 
   letGo(): void {}
 
   position(): number | undefined {
-    return this.#endpoint.kind === 'file' ? positionOf(this.fd) : this.#endpoint.end.rewind(0);
+    return this.#endpoint.kind === 'descriptor' ? this.#endpoint.end.rewind(0) : positionOf(this.fd);
   }
 
   get rewind(): ((bytes: number) => void) | undefined {
     const endpoint = this.#endpoint;
-    return endpoint.kind === 'file' ? undefined : (bytes) => void endpoint.end.rewind(bytes);
+    return endpoint.kind === 'descriptor' ? (bytes) => void endpoint.end.rewind(bytes) : undefined;
   }
 
-  prepare(ready: () => void): void {
-    ready();
+  prepare(ready: () => void, fail: (failure: Failure) => void): void {
+    if (this.#endpoint.kind === 'unavailable') fail(this.#endpoint.failure);
+    else ready();
   }
 
   open(): NativeEnd | Failure {
     if (this.#endpoint.kind === 'descriptor') return this.#endpoint.end;
+    if (this.#endpoint.kind === 'unavailable') return this.#endpoint.failure;
     return { what: 'there is no native core', code: 'EBADF', side: 'source' };
   }
 

@@ -1,6 +1,6 @@
 import type { Socket } from 'node:net';
 import { account, type Moved } from './accounting.js';
-import type { DescriptorEndpoint, SocketEndpoint } from './endpoint.js';
+import type { NativeEndpoint } from './endpoint.js';
 import { type Failure, nodeFailure, systemFailure } from './errors.js';
 import { HeldReads } from './held-reads.js';
 import { HeldWrites } from './held-writes.js';
@@ -28,15 +28,18 @@ export class PreparedEnd implements Preparable {
   /** Present on a socket that is written to. */
   readonly writes: HeldWrites | undefined;
   readonly #descriptor: NativeEnd | undefined;
+  readonly #unavailable: Failure | undefined;
   readonly #listeners: [event: string, listener: () => void][] = [];
   #watch: NativeTransfer | undefined;
   #ready = false;
   #stopAccounting = () => {};
+  #sawClose = false;
 
-  constructor(endpoint: DescriptorEndpoint | SocketEndpoint) {
+  constructor(endpoint: NativeEndpoint) {
     const { side } = endpoint;
     this.side = side;
     this.#descriptor = endpoint.kind === 'descriptor' ? endpoint.end : undefined;
+    this.#unavailable = endpoint.kind === 'unavailable' ? endpoint.failure : undefined;
     if (endpoint.kind !== 'socket') return;
     this.socket = endpoint.socket;
     if (side !== 'destination') this.reads = new HeldReads(endpoint.socket);
@@ -69,7 +72,10 @@ export class PreparedEnd implements Preparable {
     const wasConnecting = socket.connecting;
     // Failures are in the result alone: without a listener, Node would throw them.
     this.#on('error', () => {});
-    this.#on('close', () => fail(this.#closed(wasConnecting && !this.#ready)));
+    this.#on('close', () => {
+      this.#sawClose = true;
+      fail(this.#closed(wasConnecting && !this.#ready));
+    });
     const flush = () => {
       if (writes?.isWriting) writes.flush(done);
       else done();
@@ -88,6 +94,9 @@ export class PreparedEnd implements Preparable {
   open(): NativeEnd | Failure {
     this.#watch?.abort();
     if (this.#descriptor !== undefined) return this.#descriptor;
+    if (this.#unavailable !== undefined) return this.#unavailable;
+    // A flush can call back behind a destroy() whose 'close' is still to come.
+    if (this.socket?.destroyed === true) return this.#closed(false);
     const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
     const opened = openEnd(
       fd ?? -1,
@@ -168,7 +177,9 @@ export class PreparedEnd implements Preparable {
     this.release();
     const { socket } = this;
     if (socket === undefined) return;
-    const closed = socket.closed ? undefined : new Promise((resolve) => socket.once('close', resolve));
+    // Of one that JavaScript has destroyed, `closed` is true well before 'close' is emitted.
+    const wasClosed = this.#listeners.length > 0 ? this.#sawClose : socket.closed;
+    const closed = wasClosed ? undefined : new Promise((resolve) => socket.once('close', resolve));
     if (ended && !socket.destroyed && !socket.readableEnded) {
       socket.push(null);
       socket.read(0);
@@ -195,7 +206,10 @@ export class PreparedEnd implements Preparable {
 }
 
 function resetOrDestroy(socket: Socket): void {
-  // Only TCP has a reset; a socket that is still connecting would wait for its connection first.
-  if (handleKind(socket) === 'TCP' && !socket.connecting && !socket.destroyed) socket.resetAndDestroy();
+  // Only TCP has a reset; a socket that is still connecting would wait for its connection first, and one whose end is
+  // under way would never be closed.
+  const isEnding = socket.writableEnded && !socket.writableFinished;
+  const canReset = handleKind(socket) === 'TCP' && !socket.connecting && !socket.destroyed && !isEnding;
+  if (canReset) socket.resetAndDestroy();
   else socket.destroy();
 }

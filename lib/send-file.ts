@@ -1,15 +1,7 @@
 import type { FileHandle } from 'node:fs/promises';
-import {
-  areNative,
-  discard,
-  type DescriptorEndpoint,
-  type Endpoint,
-  endpoint,
-  type FileEndpoint,
-  type SocketEndpoint,
-} from './endpoint.js';
+import { areNative, discard, type Endpoint, endpoint, type NativeEndpoint } from './endpoint.js';
 import { invalidType, invalidValue } from './errors.js';
-import { FileEnd, type FileSource, OpenedFile } from './file-end.js';
+import { FileEnd, type FileEndpoints, type FileSource, OpenedFile } from './file-end.js';
 import { start as begin } from './native.js';
 import { type SendFileSettings, sendFileSettings } from './options.js';
 import { startWhenReady } from './prepare.js';
@@ -20,7 +12,8 @@ import { sendToResponse } from './send-response.js';
 import { rangeOf } from './send-range.js';
 import { writerOf } from './stream/ends.js';
 import { FileReader } from './stream/files.js';
-import { failureOfDestroyed, pump } from './stream/verbs.js';
+import { failureOf, isUsable, pump } from './stream/verbs.js';
+import type { Writer } from './stream/flow.js';
 import { refused, Task } from './transfer.js';
 import type { Destination, SendFileOptions, Transfer } from './types.js';
 
@@ -60,22 +53,19 @@ export function sendFile(
       ? new FileEnd(file as string | URL, (mistake) => task.refuse(mistake))
       : new OpenedFile(source);
   if (isResponse(target)) sendToResponse(task, from, target, { ...settings, start });
-  else if (isForCore(source, target)) sendNatively(task, from, target, { ...settings, start });
+  else if (areForCore(source, target)) sendNatively(task, from, target, { ...settings, start });
   else sendAsStream(task, from, target, { ...settings, start });
   return task.transfer;
 }
 
-function isForCore(
-  source: Endpoint | undefined,
-  target: Endpoint,
-): target is DescriptorEndpoint | SocketEndpoint {
+function areForCore(source: Endpoint | undefined, target: Endpoint): target is NativeEndpoint {
   return areNative([source ?? target, target]);
 }
 
 function sendNatively(
   task: Task,
   from: FileSource,
-  target: DescriptorEndpoint | SocketEndpoint,
+  target: NativeEndpoint,
   { start, end, endDestination = false, how, limit }: SendFileSettings,
 ): void {
   const to = new PreparedEnd(target);
@@ -100,29 +90,30 @@ function sendNatively(
 
 function sendAsStream(task: Task, from: FileSource, target: Endpoint, settings: SendFileSettings): void {
   const { endDestination = false } = settings;
-  const writer = writerOf(target, undefined, endDestination);
+  let writer: Writer | undefined;
   let isStarted = false;
   task.release = async () => {
-    if (!isStarted) await writer.release();
+    if (!isStarted) await writer?.release();
     await from.release();
   };
-  const destroyed = failureOfDestroyed(target);
   task.obeySignal();
-  if (destroyed !== undefined) task.fail(destroyed);
-  if (task.isOver) return;
+  if (isUsable(target)) writer = writerOf(target, undefined, endDestination);
+  else task.fail(failureOf(target));
+  if (task.isOver || writer === undefined) return;
+  const to = writer;
   from.prepare(
     () => {
       if (task.isOver) return;
       isStarted = true;
       const reader = new FileReader(from, { ...rangeOf(from, settings), rewind: from.rewind });
-      pump(task, reader, writer, { ...settings, endDestination });
+      pump(task, reader, to, { ...settings, endDestination });
     },
     (failure) => task.fail(failure),
   );
 }
 
 /** The endpoint of a file that is already open; none for a path, which is opened for the transfer. */
-function fileEndpoint(file: unknown): DescriptorEndpoint | FileEndpoint | undefined {
+function fileEndpoint(file: unknown): FileEndpoints | undefined {
   if (typeof file === 'string') return undefined;
   if (file instanceof URL) {
     if (file.protocol !== 'file:') throw invalidValue('file', `must be a file: URL. Received ${file.href}`);
@@ -133,7 +124,8 @@ function fileEndpoint(file: unknown): DescriptorEndpoint | FileEndpoint | undefi
     throw invalidType('file', 'a path, a file: URL, a FileHandle or the number of an open descriptor', file);
   }
   const source = endpoint('source', file);
-  if (source.kind === 'file' || (source.kind === 'descriptor' && source.end.kind === 'file')) return source;
+  if (source.kind === 'file' || source.kind === 'unavailable') return source;
+  if (source.kind === 'descriptor' && source.end.kind === 'file') return source;
   discard(source);
   throw invalidValue('file', 'must be a regular file');
 }

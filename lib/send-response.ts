@@ -1,4 +1,5 @@
 import type { ServerResponse } from 'node:http';
+import type { Endpoint } from './endpoint.js';
 import { invalidValue } from './errors.js';
 import type { FileSource } from './file-end.js';
 import { binding, start as begin } from './native.js';
@@ -7,7 +8,7 @@ import { inCore } from './rate-limiter.js';
 import { breakOffResponse, endResponse, headerOf, isPlain, type Response, ResponseEnd } from './response.js';
 import { type Range, rangeOf } from './send-range.js';
 import { FileReader } from './stream/files.js';
-import { failureOfDestroyed, pump } from './stream/verbs.js';
+import { failureOf, isUsable, pump } from './stream/verbs.js';
 import { StreamWriter, type WritableLike } from './stream/writer.js';
 import type { Task } from './transfer.js';
 
@@ -28,13 +29,9 @@ export function sendToResponse(
     if (isBroken && (endDestination || failure.code === 'ERR_SOURCE_TRUNCATED')) breakOffResponse(response);
     else if (failure === undefined && endDestination && isEndDue) await endResponse(response);
   };
-  const destroyed = failureOfDestroyed({
-    kind: 'stream',
-    side: 'destination',
-    stream: response as WritableLike,
-  });
+  const target: Endpoint = { kind: 'stream', side: 'destination', stream: response as WritableLike };
   task.obeySignal();
-  if (destroyed !== undefined) task.fail(destroyed);
+  if (!isUsable(target)) task.fail(failureOf(target));
   if (task.isOver) return;
   from.prepare(
     () => {

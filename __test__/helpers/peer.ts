@@ -94,6 +94,11 @@ export class Peer {
     return new Peer(child);
   }
 
+  /** Stops and continues the whole peer, with all its connections. */
+  signal(name: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#process.kill(name);
+  }
+
   /** `backlog`: how many connections may wait; with 0 there is room for one. */
   listen(
     options: (Address | { port: 0 }) & { backlog?: number; tuning?: Tuning },

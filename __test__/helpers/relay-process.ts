@@ -6,12 +6,28 @@ import type { Readable, Writable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 
 import type { ExecutionContext } from 'ava';
-import type { Stats } from 'fdsplice';
+import type { RelayOptions, Stats, Traffic } from 'fdsplice';
 
 import type { Conn, Peer } from './peer.js';
 import { within } from './wait.js';
 
 const SCRIPT = fileURLToPath(new URL('./relay-process.mjs', import.meta.url));
+
+export interface RelayProcessOptions {
+  /** The port of an origin that is not the peer. */
+  origin?: number;
+  /** Added to the environment. */
+  env?: Record<string, string>;
+  /** What each relay is told; what JSON can write. */
+  relay?: RelayOptions;
+}
+
+/** How one of its relays ended. */
+export interface Ended extends Traffic {
+  code: string | null;
+  side: string | null;
+  syscall: string | null;
+}
 
 /** A relay in a process of its own, between a raw peer's connections. */
 export class RelayProcess {
@@ -36,10 +52,20 @@ export class RelayProcess {
   }
 
   /** `command` runs the relay under another program: a tracer, a limit, another user. */
-  static async start(t: ExecutionContext, peer: Peer, command: string[] = []): Promise<RelayProcess> {
+  static async start(
+    t: ExecutionContext,
+    peer: Peer,
+    command: string[] = [],
+    options: RelayProcessOptions = {},
+  ): Promise<RelayProcess> {
     const { listener, port } = await peer.listen({ port: 0, backlog: 1024 });
-    const [program = process.execPath, ...args] = [...command, process.execPath, SCRIPT, String(port)];
-    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    const { env, relay = {}, origin = port } = options;
+    const own = [SCRIPT, String(origin), JSON.stringify(relay)];
+    const [program = process.execPath, ...args] = [...command, process.execPath, ...own];
+    const child = spawn(program, args, {
+      stdio: ['pipe', 'pipe', 'inherit'],
+      env: { ...process.env, ...env },
+    });
     t.teardown(() => child.kill('SIGKILL'));
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     const first = await within(30_000, 'the relay listens', lines.next());
@@ -53,14 +79,42 @@ export class RelayProcess {
     return { client, origin };
   }
 
-  async stats(): Promise<Stats> {
-    this.#child.stdin.write('\n');
+  /** The port it listens on. */
+  get port(): number {
+    return this.#port;
+  }
+
+  stats(): Promise<Stats> {
+    return this.#ask('stats');
+  }
+
+  /** How its relays have ended so far, in that order. */
+  endings(): Promise<Ended[]> {
+    return this.#ask('endings');
+  }
+
+  /** What the date is there, in milliseconds since 1970. */
+  date(): Promise<number> {
+    return this.#ask('date');
+  }
+
+  /** Every open descriptor of a child that it starts for the question. */
+  inherited(): Promise<string[]> {
+    return this.#ask('inherited');
+  }
+
+  async #ask<T>(question: string): Promise<T> {
+    this.#child.stdin.write(`${question}\n`);
     const line: IteratorResult<string, unknown> = await within(
       30_000,
-      'the relay tells its stats',
+      `the relay tells its ${question}`,
       this.#lines.next(),
     );
-    return JSON.parse(String(line.value)) as Stats;
+    return JSON.parse(String(line.value)) as T;
+  }
+
+  signal(name: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#child.kill(name);
   }
 
   /** Open descriptors of the process. */

@@ -1,6 +1,6 @@
 import type { Http2Stream } from 'node:http2';
 import { Socket } from 'node:net';
-import type { Duplex, Readable } from 'node:stream';
+import { type Duplex, PassThrough, type Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Endpoint, FileEndpoint, StreamEndpoint } from '../endpoint.js';
 import { type Failure, TransferError } from '../errors.js';
@@ -14,9 +14,12 @@ import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';
 import { StreamWriter, type WritableLike } from './writer.js';
 
+/** An end that has not failed before the start. */
+export type UsableEndpoint = Exclude<Endpoint, { kind: 'unavailable' }>;
+
 /** What a copy reads from; `range` has a meaning in files alone. */
 export function readerOf(
-  endpoint: Endpoint,
+  endpoint: UsableEndpoint,
   range: { start: number | undefined; length: number | undefined },
 ): Reader {
   if (endpoint.kind === 'stream' || endpoint.kind === 'socket') {
@@ -30,7 +33,11 @@ export function readerOf(
 }
 
 /** What a copy writes to; `position` has a meaning in files alone. */
-export function writerOf(endpoint: Endpoint, position: number | undefined, endDestination: boolean): Writer {
+export function writerOf(
+  endpoint: UsableEndpoint,
+  position: number | undefined,
+  endDestination: boolean,
+): Writer {
   if (endpoint.kind === 'stream' || endpoint.kind === 'socket') {
     return new StreamWriter(endpoint.side, streamOf(endpoint) as WritableLike);
   }
@@ -70,6 +77,8 @@ export interface RelayEnds {
 
 export function relayEndsOf(endpoint: Endpoint, refuse: () => void): RelayEnds {
   if (endpoint.kind === 'descriptor') return new NumberEnd(endpoint.side, endpoint.end);
+  // Its relay fails before it starts; there is nothing to let go of.
+  if (endpoint.kind === 'unavailable') return new DuplexEnd(endpoint.side, new PassThrough(), refuse);
   return new DuplexEnd(endpoint.side, streamOf(endpoint as StreamEndpoint) as Duplex, refuse);
 }
 

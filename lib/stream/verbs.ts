@@ -1,8 +1,8 @@
-import type { Endpoint } from '../endpoint.js';
+import { discard, type Endpoint, type StreamEndpoint } from '../endpoint.js';
 import { type Failure, invalidState } from '../errors.js';
 import type { CopySettings, RelaySettings } from '../options.js';
 import type { Ended, Running, Task } from '../transfer.js';
-import { readerOf, relayEndsOf, type RelayEnds, writerOf } from './ends.js';
+import { readerOf, relayEndsOf, type RelayEnds, type UsableEndpoint, writerOf } from './ends.js';
 import { Flow, type Reader, type Writer } from './flow.js';
 import { StreamRun } from './run.js';
 
@@ -14,6 +14,11 @@ export function copyStreams(
   [source, destination]: readonly [Endpoint, Endpoint],
   settings: CopySettings,
 ): void {
+  for (const end of [source, destination]) if (!isUsable(end)) task.fail(failureOf(end));
+  if (!isUsable(source) || !isUsable(destination)) {
+    discard(source, destination);
+    return;
+  }
   const { start, length, position, endDestination, head, limit, how } = settings;
   const reader = readerOf(source, { start, length });
   const writer = writerOf(destination, position, endDestination);
@@ -90,24 +95,32 @@ export function relayStreams(
   task.release = async ({ failure }) => {
     await Promise.all([a.destroy(failure, task.traffic), b.destroy(failure, task.traffic)]);
   };
-  const destroyed = endpoints.map(failureOfDestroyed).find((failure) => failure !== undefined);
   task.obeySignal();
-  if (destroyed !== undefined) task.fail(destroyed);
+  for (const endpoint of endpoints) if (!isUsable(endpoint)) task.fail(failureOf(endpoint));
   if (task.isOver) return;
   task.run((settled) => new StreamRun(flows, ['a', 'b'], how, settled), 'stream');
 }
 
-/** A stream that was already destroyed when it was handed over. */
-export function failureOfDestroyed(endpoint: Endpoint): Failure | undefined {
-  if (endpoint.kind !== 'stream' && endpoint.kind !== 'socket') return undefined;
-  const stream = endpoint.kind === 'socket' ? endpoint.socket : endpoint.stream;
-  if (stream.destroyed !== true) return undefined;
+/** Whether an end can be used: none that was destroyed before it was handed over, or that no descriptor is left for. */
+export function isUsable(endpoint: Endpoint): endpoint is UsableEndpoint {
+  if (endpoint.kind === 'unavailable') return false;
+  return streamIn(endpoint)?.destroyed !== true;
+}
+
+/** Why an end cannot be used. */
+export function failureOf(endpoint: Endpoint): Failure {
+  if (endpoint.kind === 'unavailable') return endpoint.failure;
   return {
     what: 'the stream was already destroyed',
     code: 'ERR_STREAM_DESTROYED',
     side: endpoint.side,
-    cause: stream.errored ?? null,
+    cause: streamIn(endpoint)?.errored ?? null,
   };
+}
+
+function streamIn(endpoint: Endpoint): StreamEndpoint['stream'] | undefined {
+  if (endpoint.kind === 'socket') return endpoint.socket;
+  return endpoint.kind === 'stream' ? endpoint.stream : undefined;
 }
 
 function copyOf(head: Uint8Array | undefined): Buffer {

@@ -1,10 +1,11 @@
 //! Time limits, without a timer that is set anew per message.
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep};
 
 /// Expires when no byte has moved for a while.
@@ -13,6 +14,8 @@ pub(crate) struct IdleTimer {
     limit: Duration,
     total: u64,
     moved_at: Instant,
+    /// The time is over, and the reactor was asked for a last look.
+    over: bool,
     sleep: Pin<Box<Sleep>>,
 }
 
@@ -22,21 +25,29 @@ impl IdleTimer {
             limit,
             total: 0,
             moved_at: Instant::now(),
+            over: false,
             sleep: Box::pin(sleep(limit)),
         }
     }
 
     /// `total` is what has moved so far; `excused` says that something else than silence keeps it
     /// from growing. The timer runs out once per limit, and only then is set to what is left since
-    /// the last byte.
+    /// the last byte. A process that was stopped meanwhile (`SIGSTOP`) learns of the time before it
+    /// learns of the bytes that wait, so the reactor looks once more before silence is called that.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>, total: u64, excused: bool) -> bool {
         if excused || total != self.total {
             self.total = total;
             self.moved_at = Instant::now();
+            self.over = false;
         }
         while self.sleep.as_mut().poll(cx).is_ready() {
             let due = self.moved_at + self.limit;
             if Instant::now() >= due {
+                if !self.over {
+                    self.over = true;
+                    let _ = pin!(yield_now()).poll(cx);
+                    return false;
+                }
                 return true;
             }
             self.sleep.as_mut().reset(due);

@@ -1,0 +1,44 @@
+// Runs random schedules: many at once, each from a seed that is printed, the smallest that fails kept.
+import { inspect } from 'node:util';
+
+import type { ExecutionContext } from 'ava';
+import fc from 'fast-check';
+
+import { within } from '../wait.js';
+
+const FULL = process.env['FDSPLICE_FULL'] === '1';
+/** What only a transfer that hangs takes longer than. */
+const LIMIT_MS = 30_000;
+const LANES = 16;
+/** Schedules that fail are made smaller for at most so long. */
+const MOST_MS = FULL ? 250_000 : 60_000;
+
+export interface Plan<T> {
+  /** Schedules in `npm test`; ten times as many with FDSPLICE_FULL=1. */
+  few: number;
+  schedule: fc.Arbitrary<T>;
+  /** Schedules that once failed: run before any new one. */
+  regressions: T[];
+  run: (schedule: T) => Promise<void>;
+}
+
+/** `FDSPLICE_SEED` repeats a run. */
+export async function check<T>(t: ExecutionContext, plan: Plan<T>): Promise<void> {
+  const seed = Number(process.env['FDSPLICE_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+  const runs = FULL ? plan.few * 10 : plan.few;
+  t.log(`${runs} schedules, FDSPLICE_SEED=${seed}`);
+  for (const regression of plan.regressions)
+    await within(LIMIT_MS, 'a regression ends', plan.run(regression));
+  const property = fc.asyncProperty(plan.schedule, (schedule) =>
+    within(LIMIT_MS, 'the schedule ends', plan.run(schedule)),
+  );
+  const lanes = Array.from({ length: LANES }, (_, lane) =>
+    fc.check(property, { seed: seed + lane, numRuns: Math.ceil(runs / LANES), interruptAfterTimeLimit: MOST_MS }),
+  );
+  for (const details of await Promise.all(lanes)) {
+    if (!details.failed) continue;
+    const why = inspect(details.errorInstance);
+    t.fail(`FDSPLICE_SEED=${seed}\n${fc.defaultReportMessage(details) ?? ''}\n${why}`);
+  }
+  t.pass();
+}

@@ -1,0 +1,258 @@
+//! Random schedules of what two peers can do to a relay, against a simple model: a direction is a
+//! queue that loses nothing and keeps its order, and whoever is told the end has everything.
+
+mod copy_support;
+mod random_support;
+mod random_wire;
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use fdsplice::{
+    Control, Endpoint, RateLimiter, Reason, RelayOptions, Side, TrafficResult, pipe_stats, relay,
+};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+
+use copy_support::{MIB, data, runtime};
+use random_support::{check, descriptors};
+use random_wire::{Ending, Peer, Transport};
+
+/// What one schedule may take at most; only a relay that hangs takes longer.
+const LIMIT: Duration = Duration::from_secs(30);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Client,
+    Origin,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Send(Who, usize),
+    Read(Who, usize),
+    /// In tenths of a millisecond.
+    Pause(u64),
+    HalfClose(Who),
+    /// A Unix peer just closes.
+    Reset(Who),
+    Abort,
+}
+
+#[derive(Clone, Debug)]
+struct Schedule {
+    transports: [Transport; 2],
+    blocking: [bool; 2],
+    heads: [usize; 2],
+    zero_copy: bool,
+    pipe_size: Option<usize>,
+    rate: Option<f64>,
+    timeouts: bool,
+    steps: Vec<Step>,
+}
+
+fn who() -> impl Strategy<Value = Who> {
+    prop_oneof![Just(Who::Client), Just(Who::Origin)]
+}
+
+fn size() -> impl Strategy<Value = usize> {
+    prop_oneof![5 => 1..2000_usize, 3 => 2000..70_000_usize, 1 => 70_000..400_000_usize]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        10 => (who(), size()).prop_map(|(who, bytes)| Step::Send(who, bytes)),
+        8 => (who(), size()).prop_map(|(who, bytes)| Step::Read(who, bytes)),
+        6 => (0..12_u64).prop_map(Step::Pause),
+        2 => who().prop_map(Step::HalfClose),
+        1 => who().prop_map(Step::Reset),
+        1 => Just(Step::Abort),
+    ]
+}
+
+fn schedule() -> impl Strategy<Value = Schedule> {
+    let transport = || {
+        prop_oneof![
+            3 => Just(Transport::Tcp),
+            1 => Just(Transport::Tcp6),
+            2 => Just(Transport::Unix),
+        ]
+    };
+    let head = || prop_oneof![3 => Just(0), 1 => size()];
+    let pipe_size = prop_oneof![
+        4 => Just(None),
+        1 => prop_oneof![Just(1), Just(4096), Just(65_536)].prop_map(Some)
+    ];
+    let rate = prop_oneof![4 => Just(None), 1 => (2e7..1e9_f64).prop_map(Some)];
+    (
+        [transport(), transport()],
+        [prop::bool::weighted(0.1), prop::bool::weighted(0.1)],
+        [head(), head()],
+        prop::bool::weighted(0.8),
+        pipe_size,
+        rate,
+        any::<bool>(),
+        vec(step(), 0..24),
+    )
+        .prop_map(
+            |(transports, blocking, heads, zero_copy, pipe_size, rate, timeouts, steps)| Schedule {
+                transports,
+                blocking,
+                heads,
+                zero_copy,
+                pipe_size,
+                rate,
+                timeouts,
+                steps,
+            },
+        )
+}
+
+impl Schedule {
+    fn options(&self, streams: [&'static [u8]; 2], control: Control) -> RelayOptions {
+        let [client, origin] = self.heads;
+        let mut options = RelayOptions::new()
+            .head_from_a(&streams[0][..client])
+            .head_from_b(&streams[1][..origin])
+            .zero_copy(self.zero_copy)
+            .control(control);
+        if let Some(bytes) = self.pipe_size {
+            options = options.pipe_size(bytes);
+        }
+        if let Some(rate) = self.rate {
+            options = options.rate_limit(RateLimiter::new(rate));
+        }
+        if self.timeouts {
+            options = options.idle_timeout(LIMIT).half_close_timeout(LIMIT);
+        }
+        options
+    }
+}
+
+/// What happened, as far as the model has to know.
+struct Told {
+    result: TrafficResult,
+    aborted: bool,
+    peers: [Ending; 2],
+}
+
+async fn play(schedule: &Schedule, streams: [&'static [u8]; 2]) -> Told {
+    let [(client, a), (origin, b)] = [0, 1].map(|end| {
+        let (outer, inner) = schedule.transports[end].connected();
+        if !schedule.blocking[end] {
+            copy_support::set_blocking(&inner, false);
+        }
+        let stream = &streams[end][schedule.heads[end]..];
+        let inner = Endpoint::try_from(inner).expect("an endpoint");
+        (Peer::start(outer, schedule.transports[end], stream), inner)
+    });
+    let mut peers = [client, origin];
+    let control = Control::new();
+    let relaying = tokio::spawn(relay(a, b, schedule.options(streams, control.clone())));
+    let mut aborted = false;
+    for step in &schedule.steps {
+        match *step {
+            Step::Send(who, bytes) => peers[who as usize].send(bytes),
+            Step::Read(who, bytes) => peers[who as usize].read(bytes),
+            Step::Pause(tenths) => tokio::time::sleep(Duration::from_micros(100 * tenths)).await,
+            Step::HalfClose(who) => peers[who as usize].half_close(),
+            Step::Reset(who) => peers[who as usize].reset().await,
+            Step::Abort => {
+                aborted = true;
+                control.abort();
+            }
+        }
+    }
+    // Whoever still stands says all it wanted to, ends, and reads what there is.
+    for peer in &mut peers {
+        peer.half_close();
+        peer.read_to_end();
+    }
+    let result = relaying.await.expect("no panic");
+    let [client, origin] = peers;
+    let peers = [client.ended().await, origin.ended().await];
+    Told {
+        result,
+        aborted,
+        peers,
+    }
+}
+
+fn verify(
+    schedule: &Schedule,
+    streams: [&'static [u8]; 2],
+    told: &Told,
+) -> Result<(), TestCaseError> {
+    let Told {
+        result,
+        aborted,
+        peers,
+    } = told;
+    let counts = [result.tx, result.rx];
+    prop_assert!(result.zero_copy <= result.tx + result.rx);
+    for from in [0, 1] {
+        let (source, sink) = (&peers[from], &peers[1 - from]);
+        let stream = &streams[from][..schedule.heads[from] + source.sent];
+        // Unix sockets know no reset: a close is an end.
+        let ended =
+            source.half_closed || (source.reset && schedule.transports[from] == Transport::Unix);
+        let count = usize::try_from(counts[from]).expect("a count");
+        prop_assert!(count <= stream.len(), "{count} of {} counted", stream.len());
+        prop_assert!(sink.received.len() <= count, "more received than counted");
+        prop_assert!(stream.starts_with(&sink.received), "altered bytes");
+        // A truncated stream never looks complete; Unix sockets have nothing to tell it by.
+        let tells = schedule.transports[1 - from] != Transport::Unix || result.error.is_none();
+        if sink.saw_end && tells {
+            prop_assert!(ended, "an end that nobody sent");
+            prop_assert_eq!(sink.received.len(), stream.len(), "an end before all bytes");
+        }
+        if result.error.is_none() {
+            prop_assert_eq!(count, stream.len(), "a clean end before all bytes");
+            prop_assert!(ended, "a clean end that nobody sent");
+            if !sink.reset {
+                prop_assert!(sink.saw_end, "the end was not passed on");
+            }
+        }
+    }
+    let resets = [peers[0].reset, peers[1].reset];
+    match &result.error {
+        None => {}
+        Some(error) => match error.reason {
+            Reason::Aborted => prop_assert!(*aborted, "aborted by nobody"),
+            Reason::System { .. } => {
+                let side = usize::from(error.side == Some(Side::B));
+                prop_assert!(resets[side], "{} although nobody reset it", error);
+            }
+            _ => prop_assert!(false, "{}", error),
+        },
+    }
+    Ok(())
+}
+
+#[test]
+fn a_relay_behaves_like_two_queues() {
+    let runtime = runtime();
+    // Streams that begin elsewhere in every schedule: a pipe that comes back dirty shows.
+    let round = Cell::new(0_usize);
+    let strategy = schedule();
+    check(
+        600,
+        "tests/regressions/random_relay.txt",
+        &strategy,
+        |schedule| {
+            round.set(round.get() + 1);
+            let all = data(10 * MIB);
+            let at = (round.get() * 4099) % MIB;
+            let streams = [&all[at..], &all[at + 2053..]];
+            let before = descriptors();
+            let told = runtime
+                .block_on(async { tokio::time::timeout(LIMIT, play(&schedule, streams)).await })
+                .map_err(|_| TestCaseError::fail("it hangs"))?;
+            verify(&schedule, streams, &told)?;
+            prop_assert_eq!(pipe_stats().leased, 0, "a pipe is still on loan");
+            prop_assert_eq!(descriptors(), before, "a descriptor is left");
+            Ok(())
+        },
+    );
+}
