@@ -3,11 +3,13 @@
 //   npm test -- --cargo-only [cargo args]     e.g. --cargo-only -p fdsplice half_close
 //   npm test -- --ava-only [ava args]         e.g. --ava-only __test__/relay.spec.ts --match '*reset*'
 //   npm run test:full                         also the long tests (FDSPLICE_FULL=1, cargo's ignored ones)
+//   npm run test:install                      the package installed from a registry of our own (--built: as released)
+//   npm run test:ci                           cargo's, ava's and the installed package, as CI does
 // FDSPLICE_REQUIRE_TOOLS=1: a test skipped for lack of a tool counts as a failure.
 import { join } from 'node:path';
 import { prepare } from './lib/prepare.mjs';
 import { mustRun, root, run, runMain } from './lib/run.mjs';
-import { AvaTotals, CargoTotals } from './lib/totals.mjs';
+import { AvaTotals, CargoTotals, SuiteTotals } from './lib/totals.mjs';
 
 await runMain(async () => {
   const { suites, rest, full } = parseArguments(process.argv.slice(2));
@@ -16,6 +18,7 @@ await runMain(async () => {
   const results = [];
   if (suites.includes('cargo')) results.push(await runCargo(rest, env, full));
   if (suites.includes('ava')) results.push(await runAva(rest, env));
+  if (suites.includes('install')) results.push(await runSuite('install', rest, env));
   report(results);
 });
 
@@ -24,8 +27,12 @@ function parseArguments(args) {
   const [mode, ...rest] = full ? args.slice(1) : args;
   if (mode === '--cargo-only') return { suites: ['cargo'], rest, full };
   if (mode === '--ava-only') return { suites: ['ava'], rest, full };
+  if (mode === '--install-only') return { suites: ['install'], rest, full };
+  if (mode === '--ci') return { suites: ['cargo', 'ava', 'install'], rest, full };
   if (mode === undefined) return { suites: ['cargo', 'ava'], rest, full };
-  console.error(`unknown argument ${mode}: --cargo-only or --ava-only, then arguments for that runner`);
+  console.error(
+    `unknown argument ${mode}: --cargo-only, --ava-only or --install-only, then arguments for that runner`,
+  );
   process.exit(2);
 }
 
@@ -47,6 +54,12 @@ async function runAva(args, env) {
   return totals.finish(
     await run(process.execPath, command, { env: avaEnv, onLine: (line) => totals.add(line) }),
   );
+}
+
+async function runSuite(name, args, env) {
+  const totals = new SuiteTotals(name);
+  const command = [join(root, `scripts/test-${name}.mjs`), ...args];
+  return totals.finish(await run(process.execPath, command, { env, onLine: (line) => totals.add(line) }));
 }
 
 function report(results) {
