@@ -5,7 +5,8 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Consumer, hasReason, isNative, isStreams, resolutions } from './install/consumer.mjs';
+import { Consumer, resolutions } from './install/consumer.mjs';
+import { hasReason, isNative, isStreams } from './install/expect.mjs';
 import { node, tooOld, versions } from './install/nodes.mjs';
 import { checkOwnFiles, checkPlatformFiles, checkReferences, pack } from './install/packed.mjs';
 import { output } from './install/process.mjs';

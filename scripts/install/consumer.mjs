@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { root } from '../lib/run.mjs';
 import { toolbox } from './nodes.mjs';
 import { output } from './process.mjs';
-import { assert, assertSame } from '../lib/suite.mjs';
+import { assert } from '../lib/suite.mjs';
 
 /** How TypeScript is told to look for modules, and which programs it can then compile. */
 export const resolutions = {
@@ -90,31 +90,4 @@ export class Consumer {
       cpSync(join(root, 'node_modules', name), destination, { recursive: true });
     }
   }
-}
-
-/** What a program has to have told where the native package is installed. */
-export function isNative({ capabilities, engine, ...told }) {
-  assert(capabilities.native, capabilities.reason);
-  assertSame(capabilities.reason, undefined, 'the reason');
-  assertSame(engine, 'native', 'the engine');
-  return isRight({ capabilities, ...told });
-}
-
-/** What a program has to have told where it is not. */
-export function isStreams({ capabilities, engine, ...told }) {
-  assertSame(capabilities.native, false, 'native');
-  assertSame(engine, 'stream', 'the engine');
-  return isRight({ capabilities, ...told });
-}
-
-function isRight({ node, capabilities, ...checks }) {
-  for (const [name, value] of Object.entries(checks)) assertSame(value, true, name);
-  return `${node} ${JSON.stringify(capabilities)}`;
-}
-
-/** What a program has to have told where there is no native core, and why that is so. */
-export function hasReason({ node, capabilities }, expected) {
-  assertSame(capabilities.native, false, 'native');
-  assert(capabilities.reason.includes(expected), capabilities.reason);
-  return `${node}: ${capabilities.reason}`;
 }
