@@ -33,7 +33,7 @@ await runMain(async () => {
     await output(process.execPath, [npm(), ...args], { cwd: folder });
     for (const file of ['esm.mjs', 'cjs.cjs']) {
       await suite.check(`${file} on ${platform}`, async () => {
-        const said = await output(command, [...options, file], { cwd: folder });
+        const said = await output(command, [...options, join(folder, file)], { cwd: folder });
         const told = JSON.parse(said.trim().split('\n').at(-1));
         if (wanted && told.capabilities.platform !== wanted.platform) {
           throw new Error(`it takes itself to be on ${told.capabilities.platform}`);
