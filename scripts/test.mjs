@@ -4,7 +4,8 @@
 //   npm test -- --ava-only [ava args]         e.g. --ava-only __test__/relay.spec.ts --match '*reset*'
 //   npm run test:full                         also the long tests (FDSPLICE_FULL=1, cargo's ignored ones)
 //   npm run test:install                      the package installed from a registry of our own (--built: as released)
-//   npm run test:ci                           cargo's, ava's and the installed package, as CI does
+//   npm run test:docs                         the programs in the documents
+//   npm run test:ci                           all of these, as CI does
 // FDSPLICE_REQUIRE_TOOLS=1: a test skipped for lack of a tool counts as a failure.
 import { join } from 'node:path';
 import { prepare } from './lib/prepare.mjs';
@@ -18,7 +19,9 @@ await runMain(async () => {
   const results = [];
   if (suites.includes('cargo')) results.push(await runCargo(rest, env, full));
   if (suites.includes('ava')) results.push(await runAva(rest, env));
-  if (suites.includes('install')) results.push(await runSuite('install', rest, env));
+  for (const name of ['docs', 'install']) {
+    if (suites.includes(name)) results.push(await runSuite(name, rest, env));
+  }
   report(results);
 });
 
@@ -28,10 +31,11 @@ function parseArguments(args) {
   if (mode === '--cargo-only') return { suites: ['cargo'], rest, full };
   if (mode === '--ava-only') return { suites: ['ava'], rest, full };
   if (mode === '--install-only') return { suites: ['install'], rest, full };
-  if (mode === '--ci') return { suites: ['cargo', 'ava', 'install'], rest, full };
+  if (mode === '--docs-only') return { suites: ['docs'], rest, full };
+  if (mode === '--ci') return { suites: ['cargo', 'ava', 'docs', 'install'], rest, full };
   if (mode === undefined) return { suites: ['cargo', 'ava'], rest, full };
   console.error(
-    `unknown argument ${mode}: --cargo-only, --ava-only or --install-only, then arguments for that runner`,
+    `unknown argument ${mode}: --cargo-only, --ava-only, --docs-only or --install-only, then arguments for that runner`,
   );
   process.exit(2);
 }
