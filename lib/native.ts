@@ -1,9 +1,3 @@
-import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { fileURLToPath } from 'node:url';
-import { unavailable } from './errors.js';
-import { keepProcessAlive, letProcessEnd } from './keep-alive.js';
-import type * as bindingModule from './binding.js';
 import type {
   Dispatcher,
   NativeEnd,
@@ -12,51 +6,15 @@ import type {
   Outcome,
   Refusal,
 } from './binding.js';
+import { unavailable } from './errors.js';
+import { keepProcessAlive, letProcessEnd } from './keep-alive.js';
+import { type Binding, loadBinding } from './loader.js';
 import type { Side } from './types.js';
-
-type Binding = typeof bindingModule;
 
 export type { NativeEnd, NativeRateLimiter, NativeTransfer, Outcome };
 
-const load = createRequire(import.meta.url);
-
-/** Operating system, CPU and C library, as the platform packages are named. */
-export const platform = [
-  process.platform,
-  process.arch,
-  ...(process.platform === 'linux' ? [libc()] : []),
-].join('-');
-
-function libc(): 'gnu' | 'musl' {
-  // Without it, the report looks up the name of every address of the machine.
-  Object.assign(process.report, { excludeNetwork: true });
-  const report = process.report.getReport() as { header?: { glibcVersionRuntime?: string } };
-  return report.header?.glibcVersionRuntime === undefined ? 'musl' : 'gnu';
-}
-
-function loadBinding(): { binding: Binding } | { binding: undefined; reason: string } {
-  if (process.env['FDSPLICE_ENGINE'] === 'stream') {
-    return { binding: undefined, reason: 'FDSPLICE_ENGINE=stream asks for the stream engine' };
-  }
-  // A checkout has the binary it built at its root, an installation has a package for its platform.
-  const local = new URL(`../../fdsplice.${platform}.node`, import.meta.url);
-  const name = `@fdsplice/${platform}`;
-  try {
-    return { binding: load(existsSync(local) ? fileURLToPath(local) : name) as Binding };
-  } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    const reason = code === 'MODULE_NOT_FOUND' ? `the package ${name} is not installed` : message;
-    return { binding: undefined, reason: `no native core for ${platform}: ${reason}` };
-  }
-}
-
-const loaded = loadBinding();
-
-/** The binding, if there is one for this platform. */
-export const { binding } = loaded;
-
-/** Why there is no binding. */
-export const reason = loaded.binding === undefined ? loaded.reason : undefined;
+/** The binding, if there is one for this platform; else why there is none. */
+export const { binding, reason } = loadBinding();
 
 const waiting = new Map<number, (outcome: Outcome) => void>();
 let lastId = 0;

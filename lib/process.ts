@@ -1,5 +1,6 @@
 import { release } from 'node:os';
-import { binding, platform, reason } from './native.js';
+import { platform } from './loader.js';
+import { binding, reason } from './native.js';
 import type { Capabilities, Stats } from './types.js';
 
 /** What this platform offers. Never throws. */

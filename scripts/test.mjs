@@ -3,11 +3,14 @@
 //   npm test -- --cargo-only [cargo args]     e.g. --cargo-only -p fdsplice half_close
 //   npm test -- --ava-only [ava args]         e.g. --ava-only __test__/relay.spec.ts --match '*reset*'
 //   npm run test:full                         also the long tests (FDSPLICE_FULL=1, cargo's ignored ones)
+//   npm run test:install                      the package installed from a registry of our own (--built: as released)
+//   npm run test:docs                         the programs in the documents
+//   npm run test:ci                           all of these, as CI does
 // FDSPLICE_REQUIRE_TOOLS=1: a test skipped for lack of a tool counts as a failure.
 import { join } from 'node:path';
 import { prepare } from './lib/prepare.mjs';
 import { mustRun, root, run, runMain } from './lib/run.mjs';
-import { AvaTotals, CargoTotals } from './lib/totals.mjs';
+import { AvaTotals, CargoTotals, SuiteTotals } from './lib/totals.mjs';
 
 await runMain(async () => {
   const { suites, rest, full } = parseArguments(process.argv.slice(2));
@@ -16,6 +19,9 @@ await runMain(async () => {
   const results = [];
   if (suites.includes('cargo')) results.push(await runCargo(rest, env, full));
   if (suites.includes('ava')) results.push(await runAva(rest, env));
+  for (const name of ['docs', 'install']) {
+    if (suites.includes(name)) results.push(await runSuite(name, rest, env));
+  }
   report(results);
 });
 
@@ -24,8 +30,13 @@ function parseArguments(args) {
   const [mode, ...rest] = full ? args.slice(1) : args;
   if (mode === '--cargo-only') return { suites: ['cargo'], rest, full };
   if (mode === '--ava-only') return { suites: ['ava'], rest, full };
+  if (mode === '--install-only') return { suites: ['install'], rest, full };
+  if (mode === '--docs-only') return { suites: ['docs'], rest, full };
+  if (mode === '--ci') return { suites: ['cargo', 'ava', 'docs', 'install'], rest, full };
   if (mode === undefined) return { suites: ['cargo', 'ava'], rest, full };
-  console.error(`unknown argument ${mode}: --cargo-only or --ava-only, then arguments for that runner`);
+  console.error(
+    `unknown argument ${mode}: --cargo-only, --ava-only, --docs-only or --install-only, then arguments for that runner`,
+  );
   process.exit(2);
 }
 
@@ -47,6 +58,12 @@ async function runAva(args, env) {
   return totals.finish(
     await run(process.execPath, command, { env: avaEnv, onLine: (line) => totals.add(line) }),
   );
+}
+
+async function runSuite(name, args, env) {
+  const totals = new SuiteTotals(name);
+  const command = [join(root, `scripts/test-${name}.mjs`), ...args];
+  return totals.finish(await run(process.execPath, command, { env, onLine: (line) => totals.add(line) }));
 }
 
 function report(results) {

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { mustRun, root, runMain, StepError } from './lib/run.mjs';
 
 const platform =
-  /-(aix|android|darwin|freebsd|linux|netbsd|openbsd|openharmony|sunos|win32)-([a-z0-9]+)(?:-(\w+))?$/;
+  /[-/](aix|android|darwin|freebsd|linux|netbsd|openbsd|openharmony|sunos|win32)-([a-z0-9]+)(?:-(\w+))?$/;
 
 await runMain(async () => {
   // Apart from node_modules, which npm would otherwise take for the whole truth about optional packages.

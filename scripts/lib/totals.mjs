@@ -71,3 +71,22 @@ export class AvaTotals extends Totals {
     return super.finish(ending);
   }
 }
+
+const suiteSummary = /^(\S+): (\d+) passed, (\d+) failed$/;
+
+/** One of our own suites (`scripts/lib/suite.mjs`). */
+export class SuiteTotals extends Totals {
+  #announced;
+
+  add(line) {
+    if (line.startsWith('✔ ')) this.passed += 1;
+    else if (line.startsWith('✘ ')) this.failed += 1;
+    this.#announced = suiteSummary.test(line) ? line : this.#announced;
+  }
+
+  finish(ending) {
+    const counted = `${this.runner}: ${this.passed} passed, ${this.failed} failed`;
+    if (this.#announced !== counted) this.problems.push(`${counted}, but it says ${this.#announced}`);
+    return super.finish(ending);
+  }
+}

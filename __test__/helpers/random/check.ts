@@ -33,7 +33,11 @@ export async function check<T>(t: ExecutionContext, plan: Plan<T>): Promise<void
     within(LIMIT_MS, 'the schedule ends', plan.run(schedule)),
   );
   const lanes = Array.from({ length: LANES }, (_, lane) =>
-    fc.check(property, { seed: seed + lane, numRuns: Math.ceil(runs / LANES), interruptAfterTimeLimit: MOST_MS }),
+    fc.check(property, {
+      seed: seed + lane,
+      numRuns: Math.ceil(runs / LANES),
+      interruptAfterTimeLimit: MOST_MS,
+    }),
   );
   for (const details of await Promise.all(lanes)) {
     if (!details.failed) continue;

@@ -23,8 +23,8 @@ impl Holes {
     /// `None` for a file without holes, or one that cannot be opened again.
     pub(crate) fn of(file: BorrowedFd<'_>) -> Option<Self> {
         let stat = fstat(file).ok()?;
-        // st_blocks counts 512-byte units (`stat(2)`).
-        if stat.st_blocks.saturating_mul(512) >= stat.st_size {
+        // st_blocks counts 512-byte units (`stat(2)`); which integers these two are depends on the platform.
+        if i128::from(stat.st_blocks) * 512 >= i128::from(stat.st_size) {
             return None;
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());

@@ -1,0 +1,93 @@
+import { cpSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { root } from '../lib/run.mjs';
+import { toolbox } from './nodes.mjs';
+import { output } from './process.mjs';
+import { assert } from '../lib/suite.mjs';
+
+/** How TypeScript is told to look for modules, and which programs it can then compile. */
+export const resolutions = {
+  node16: { module: 'node16', include: ['typed.mts'] },
+  // The one that knows that Node can require an ES module.
+  nodenext: { module: 'nodenext', include: ['typed.mts', 'typed.cts'] },
+  bundler: { module: 'esnext', include: ['typed.mts'] },
+};
+
+const compiledTo = (resolution) => `built-${resolution}`;
+
+/** A clean folder with programs that use the package, a Node to run them with, and next to nothing else. */
+export class Consumer {
+  #env;
+  #binary;
+
+  constructor(folder, binary, env) {
+    this.folder = folder;
+    this.#binary = binary;
+    this.#env = env;
+  }
+
+  static async create(folder, { binary, env, pnpm }) {
+    cpSync(join(root, 'scripts/install/consumers'), folder, { recursive: true });
+    writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'consumer', private: true }));
+    const box = await toolbox(`${folder}-path`, binary, pnpm);
+    return new Consumer(folder, binary, { ...env, PATH: box });
+  }
+
+  /** Has a package manager install the package here. */
+  async install(manager, ...args) {
+    await output(join(this.#env.PATH, manager), [...args, 'fdsplice'], { cwd: this.folder, env: this.#env });
+  }
+
+  /** Runs a program here, by default with the folder's Node, and gives what it told. */
+  async run(file, binary = this.#binary) {
+    const said = await output(binary, [file], { cwd: this.folder, env: this.#env, timeout: 60_000 });
+    return JSON.parse(said.trim().split('\n').at(-1));
+  }
+
+  async version() {
+    const command = join(this.folder, 'node_modules/.bin/fdsplice');
+    return (await output(command, ['--version'], { cwd: this.folder, env: this.#env })).trim();
+  }
+
+  /** Compiles the TypeScript programs strictly, the types of libraries included. */
+  async compile(resolution) {
+    const { module, include } = resolutions[resolution];
+    const compilerOptions = {
+      strict: true,
+      skipLibCheck: false,
+      target: 'es2022',
+      moduleResolution: resolution,
+      module,
+      outDir: compiledTo(resolution),
+      rootDir: '.',
+      types: ['node'],
+    };
+    const project = join(this.folder, `tsconfig.${resolution}.json`);
+    writeFileSync(project, JSON.stringify({ compilerOptions, include }));
+    this.#addNodeTypes();
+    const tsc = join(root, 'node_modules/typescript/bin/tsc');
+    await output(this.#binary, [tsc, '--project', project], { cwd: this.folder, env: this.#env });
+  }
+
+  takeCompiled(other, resolution) {
+    const name = compiledTo(resolution);
+    cpSync(join(other.folder, name), join(this.folder, name), { recursive: true });
+  }
+
+  async runCompiled(resolution) {
+    const path = (name) => join(this.folder, compiledTo(resolution), name);
+    if (resolutions[resolution].include.includes('typed.cts')) {
+      assert((await this.run(path('typed.cjs'))).isTransferError, 'required from TypeScript');
+    }
+    return this.run(path('typed.mjs'));
+  }
+
+  #addNodeTypes() {
+    for (const name of ['@types/node', 'undici-types']) {
+      const destination = join(this.folder, 'node_modules', name);
+      if (existsSync(destination)) continue;
+      mkdirSync(destination, { recursive: true });
+      cpSync(join(root, 'node_modules', name), destination, { recursive: true });
+    }
+  }
+}

@@ -1,0 +1,9 @@
+import { createRequire } from 'node:module';
+import * as fdsplice from 'fdsplice';
+import { exchange } from './exchange.cjs';
+
+const required = createRequire(import.meta.url)('fdsplice');
+await exchange(fdsplice, {
+  // One implementation, whichever way it is loaded: an error of one is an instance of the other's class.
+  isOne: Object.keys(fdsplice).every((name) => fdsplice[name] === required[name]),
+});

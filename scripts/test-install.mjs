@@ -1,0 +1,151 @@
+// npm run test:install: publishes what is built to a registry on this machine, installs it from there as users do, and
+// uses it: with npm and pnpm, on each supported Node, with and without the native package, from ESM, CommonJS and
+// TypeScript. PATH holds nothing but Node and its package managers, so that nothing can be compiled on the way.
+//   --built   take the addon of npm run build:target also for this machine's platform, as a release does
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Consumer, resolutions } from './install/consumer.mjs';
+import { hasReason, isNative, isStreams } from './install/expect.mjs';
+import { node, tooOld, versions } from './install/nodes.mjs';
+import { checkOwnFiles, checkPlatformFiles, checkReferences, pack } from './install/packed.mjs';
+import { output } from './install/process.mjs';
+import { startRegistry } from './install/registry.mjs';
+import { stage } from './install/stage.mjs';
+import { assertSame, Suite } from './lib/suite.mjs';
+import { tools } from './install/tools.mjs';
+import { root, runMain } from './lib/run.mjs';
+
+const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+const suite = new Suite('install');
+
+await runMain(async () => {
+  const scratch = mkdtempSync(join(tmpdir(), 'fdsplice-install-'));
+  try {
+    const found = await tools();
+    const packed = await packAll(scratch);
+    await inspect(packed, found);
+    const registry = await startRegistry(
+      join(scratch, 'registry'),
+      await node(versions[24]),
+      found.verdaccio,
+    );
+    try {
+      const env = environment(scratch, registry.url);
+      for (const { tarball } of packed) {
+        await output('npm', ['publish', tarball, '--ignore-scripts'], { env, cwd: scratch });
+      }
+      await install({ scratch, env, pnpm: found.pnpm, names: packed[0].names });
+    } finally {
+      await registry.stop();
+    }
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
+  }
+  suite.report();
+});
+
+/** The package itself first, then one for each platform that is built. */
+async function packAll(scratch) {
+  const staged = stage(join(scratch, 'stage'), { fresh: !process.argv.includes('--built') });
+  const packed = [await pack(root, scratch)];
+  for (const { path, platform } of staged) packed.push({ platform, ...(await pack(path, scratch)) });
+  return packed;
+}
+
+async function inspect(packed, { publint, attw }) {
+  for (const { platform, names, size } of packed) {
+    await suite.check(`${platform ?? 'fdsplice'} is packed with the files that it should have`, () => {
+      if (platform === undefined) checkOwnFiles(names);
+      else checkPlatformFiles(names, platform);
+      return size;
+    });
+  }
+  await suite.check('publint has nothing to say', async () => {
+    for (const { tarball } of packed) await output(process.execPath, [publint, 'run', tarball, '--strict']);
+  });
+  await suite.check('the types are right for every way to import them', async () => {
+    // Every supported Node can require an ES module, which this rule does not know.
+    const rules = ['--ignore-rules', 'cjs-resolves-to-esm'];
+    await output(process.execPath, [attw, packed[0].tarball, ...rules]);
+  });
+}
+
+/** Nothing of this machine's own settings: the home of a new user, and our registry. */
+function environment(scratch, url) {
+  const home = join(scratch, 'home');
+  mkdirSync(home);
+  // Anybody may publish there, but npm does not even try without a token.
+  const settings = [
+    `registry=${url}`,
+    `${url.slice('http:'.length)}:_authToken=none`,
+    'audit=false',
+    'fund=false',
+  ];
+  writeFileSync(join(home, '.npmrc'), `${settings.join('\n')}\n`);
+  return { HOME: home, PATH: process.env.PATH, npm_config_update_notifier: 'false' };
+}
+
+async function install({ scratch, env, pnpm, names }) {
+  const consumer = async (name, line, command) => {
+    const one = await Consumer.create(join(scratch, name), { binary: await node(versions[line]), env, pnpm });
+    const isDone = await suite.check(`${command.join(' ')} on Node ${line}`, () => one.install(...command));
+    return isDone ? one : undefined;
+  };
+
+  let compiled;
+  for (const line of Object.keys(versions)) {
+    const one = await consumer(`npm-${line}`, line, ['npm', 'install']);
+    if (one === undefined) continue;
+    await use(one, line);
+    if (compiled === undefined) await inspectInstalled(one, names);
+    compiled = await useTypes(one, line, compiled);
+  }
+  const linked = await consumer('pnpm', 24, ['pnpm', 'add']);
+  for (const file of linked === undefined ? [] : ['esm.mjs', 'cjs.cjs']) {
+    await suite.check(`${file} after pnpm add`, async () => isNative(await linked.run(file)));
+  }
+  for (const command of [
+    ['npm', 'install', '--omit=optional'],
+    ['pnpm', 'add', '--no-optional'],
+  ]) {
+    const without = await consumer(`${command[0]}-without`, 24, command);
+    if (without === undefined) continue;
+    const after = `after ${command.join(' ')}`;
+    await suite.check(`${after} the package says why it is not native`, async () =>
+      hasReason(await without.run('tell.mjs'), 'is not installed: optional packages were left out'),
+    );
+    await suite.check(`${after} a relay works through streams`, async () =>
+      isStreams(await without.run('esm.mjs')),
+    );
+  }
+}
+
+async function use(one, line) {
+  for (const file of ['esm.mjs', 'cjs.cjs']) {
+    await suite.check(`${file} on Node ${line}`, async () => isNative(await one.run(file)));
+  }
+  await suite.check(`the command line on Node ${line}`, async () =>
+    assertSame(await one.version(), version, 'its version'),
+  );
+}
+
+async function inspectInstalled(one, names) {
+  await suite.check('every file that another one names is installed', () =>
+    checkReferences(join(one.folder, 'node_modules/fdsplice'), names),
+  );
+  await suite.check('a Node that is too old can load it, and is told', async () =>
+    hasReason(await one.run('tell.mjs', await node(tooOld)), `Node ${tooOld} is not in`),
+  );
+}
+
+/** TypeScript is compiled in the first folder, and what comes out runs on every Node. */
+async function useTypes(one, line, compiled) {
+  for (const resolution of Object.keys(resolutions)) {
+    const name = `TypeScript with moduleResolution ${resolution}`;
+    if (compiled === undefined) await suite.check(`${name} compiles`, () => one.compile(resolution));
+    else one.takeCompiled(compiled, resolution);
+    await suite.check(`${name} on Node ${line}`, async () => isNative(await one.runCompiled(resolution)));
+  }
+  return compiled ?? one;
+}
