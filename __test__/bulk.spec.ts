@@ -1,6 +1,7 @@
 import test from 'ava';
 import { relay } from 'fdsplice';
 
+import { engine, nativeTest } from './helpers/engine.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 
@@ -62,7 +63,7 @@ for (const [direction, from, to] of [
   ['towards b', 'client', 'origin'],
   ['towards a', 'origin', 'client'],
 ] as const) {
-  test.serial(`bulk over TCP ${direction} stays in the kernel`, async (t) => {
+  nativeTest(`bulk over TCP ${direction} stays in the kernel`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const transfer = relay(made.a, made.b);
@@ -89,7 +90,7 @@ test.serial('zeroCopy: false takes every byte through user space', async (t) => 
   await peer.shutdown(client);
   t.deepEqual(await reading, { ...sent, end: 'eof' });
   await peer.shutdown(origin);
-  t.like(await transfer, { tx: 64 * MiB, zeroCopy: 0, engine: 'native' });
+  t.like(await transfer, { tx: 64 * MiB, zeroCopy: 0, engine });
 });
 
 for (const pipeSize of [4096, 64 << 10, MiB, 1 << 30]) {

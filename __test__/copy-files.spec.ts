@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { copy, sendFile } from 'fdsplice';
 
+import { engine, nativeTest } from './helpers/engine.js';
 import {
   directory,
   GiB,
@@ -27,7 +28,7 @@ test('a file is copied between FileHandles, which stay open and stand behind the
   const [source, destination] = [await open(path), await open(join(directory(t), 'copy'), 'w+')];
   t.like(await copy(source, destination, { length: MiB + 1 }), {
     tx: MiB + 1,
-    engine: 'native',
+    engine,
     error: null,
   });
   t.is(positionOf(source.fd), MiB + 1);
@@ -105,7 +106,7 @@ test('from a socket into a file to append', async (t) => {
   t.is(sha256(all.subarray(12)), sent.sha256);
 });
 
-test('a sparse file of more than 4 GiB is copied with its holes', async (t) => {
+nativeTest('a sparse file of more than 4 GiB is copied with its holes', async (t) => {
   const [from, to] = [join(directory(t), 'from'), join(directory(t), 'to')];
   const [source, destination] = [opened(t, from, 'w+'), opened(t, to, 'w+')];
   const size = 5 * GiB + 1;
@@ -132,20 +133,23 @@ test('a part above 4 GiB is sent by its numbers', async (t) => {
   t.is(await peer.readText(origin, 4), 'eedl');
 });
 
-test('one file on both ends: overlapping ranges fail, disjoint ones are copied, appending ends', async (t) => {
-  const { path, bytes } = sample(t, 100_000);
-  const [one, other, end] = [opened(t, path), opened(t, path, 'r+'), opened(t, path, 'a')];
-  const error = await failure(t, copy(one, other, { start: 0, position: 50_000, length: 50_001 }));
-  t.like(error, { code: 'EINVAL', traffic: { tx: 0, rx: 0, total: 0 } });
-  t.deepEqual(readFileSync(path), bytes);
-  t.is((await copy(one, other, { start: 0, position: 50_000, length: 50_000 })).tx, 50_000);
-  const half = bytes.subarray(0, 50_000);
-  t.deepEqual(readFileSync(path), Buffer.concat([half, half]));
-  t.is((await within(5000, 'the copy ends', copy(one, end, { start: 0 }))).tx, 100_000);
-  t.deepEqual(readFileSync(path), Buffer.concat([half, half, half, half]));
-});
+nativeTest(
+  'one file on both ends: overlapping ranges fail, disjoint ones are copied, appending ends',
+  async (t) => {
+    const { path, bytes } = sample(t, 100_000);
+    const [one, other, end] = [opened(t, path), opened(t, path, 'r+'), opened(t, path, 'a')];
+    const error = await failure(t, copy(one, other, { start: 0, position: 50_000, length: 50_001 }));
+    t.like(error, { code: 'EINVAL', traffic: { tx: 0, rx: 0, total: 0 } });
+    t.deepEqual(readFileSync(path), bytes);
+    t.is((await copy(one, other, { start: 0, position: 50_000, length: 50_000 })).tx, 50_000);
+    const half = bytes.subarray(0, 50_000);
+    t.deepEqual(readFileSync(path), Buffer.concat([half, half]));
+    t.is((await within(5000, 'the copy ends', copy(one, end, { start: 0 }))).tx, 100_000);
+    t.deepEqual(readFileSync(path), Buffer.concat([half, half, half, half]));
+  },
+);
 
-test('/dev/zero gives what is asked for, /dev/null ends at once and takes everything', async (t) => {
+nativeTest('/dev/zero gives what is asked for, /dev/null ends at once and takes everything', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const [zero, nothing] = [opened(t, '/dev/zero'), opened(t, '/dev/null', 'r+')];
@@ -158,7 +162,7 @@ test('/dev/zero gives what is asked for, /dev/null ends at once and takes everyt
   t.is((await copy(zero, nothing, { length: 50 * MiB })).tx, 50 * MiB);
 });
 
-test('an endless device is stopped by an abort', async (t) => {
+nativeTest('an endless device is stopped by an abort', async (t) => {
   const transfer = copy(opened(t, '/dev/zero'), opened(t, '/dev/null', 'w'));
   await until(
     'bytes move',
@@ -277,22 +281,25 @@ test('a file that shrinks while it is copied ends the copy short, which is no fa
   t.is((await peer.counts(origin)).received, tx);
 });
 
-test('numbers of files and sockets mix: a socket into a file, at a position, cut at length', async (t) => {
-  const peer = Peer.start(t);
-  const { a, client } = await pair(t, peer, 'tcp', { untouched: true });
-  const path = join(directory(t), 'copy');
-  const destination = opened(t, path, 'w+');
-  const length = 5 * MiB + 3;
-  const writing = peer.write(client, 6 * MiB, 1);
-  t.is((await copy(descriptorOf(a), destination, { position: 100, length })).tx, length);
-  t.is(positionOf(destination), 0);
-  const all = readFileSync(path);
-  t.is(all.length, 100 + length);
-  t.is(sha256(all.subarray(100)), await peer.hash(1, length));
-  // What follows is still there.
-  const rest = createHash('sha256').update(all.subarray(100));
-  const more = opened(t, join(directory(t), 'rest'), 'w+');
-  t.is((await copy(a, more, { length: 6 * MiB - length })).tx, 6 * MiB - length);
-  rest.update(readFileSync(`/proc/self/fd/${more}`));
-  t.is(rest.digest('hex'), (await writing).sha256);
-});
+nativeTest(
+  'numbers of files and sockets mix: a socket into a file, at a position, cut at length',
+  async (t) => {
+    const peer = Peer.start(t);
+    const { a, client } = await pair(t, peer, 'tcp', { untouched: true });
+    const path = join(directory(t), 'copy');
+    const destination = opened(t, path, 'w+');
+    const length = 5 * MiB + 3;
+    const writing = peer.write(client, 6 * MiB, 1);
+    t.is((await copy(descriptorOf(a), destination, { position: 100, length })).tx, length);
+    t.is(positionOf(destination), 0);
+    const all = readFileSync(path);
+    t.is(all.length, 100 + length);
+    t.is(sha256(all.subarray(100)), await peer.hash(1, length));
+    // What follows is still there.
+    const rest = createHash('sha256').update(all.subarray(100));
+    const more = opened(t, join(directory(t), 'rest'), 'w+');
+    t.is((await copy(a, more, { length: 6 * MiB - length })).tx, 6 * MiB - length);
+    rest.update(readFileSync(`/proc/self/fd/${more}`));
+    t.is(rest.digest('hex'), (await writing).sha256);
+  },
+);

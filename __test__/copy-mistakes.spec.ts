@@ -8,6 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { copy, sendFile, stats, type Source } from 'fdsplice';
 
+import { nativeTest } from './helpers/engine.js';
 import { ended, started } from './helpers/copy-child.js';
 import { directory, opened, positionOf, sample } from './helpers/copy-files.js';
 import { descriptorOf, opened as openedBy } from './helpers/descriptors.js';
@@ -29,7 +30,7 @@ async function mistake(
 /** O_PATH of Linux, which Node does not name. */
 const O_PATH = 0o10000000;
 
-test('a directory and a descriptor without a stream of bytes are refused as either end', async (t) => {
+nativeTest('a directory and a descriptor without a stream of bytes are refused as either end', async (t) => {
   const { path } = sample(t, 1000);
   const good = opened(t, path, 'r+');
   const epoll = readdirSync('/proc/self/fd').find((fd) => {
@@ -63,7 +64,7 @@ test('a directory and a descriptor without a stream of bytes are refused as eith
   }
 });
 
-test.serial('datagram and listening sockets are refused as either end', async (t) => {
+nativeTest('datagram and listening sockets are refused as either end', async (t) => {
   const { path } = sample(t, 1000);
   const good = opened(t, path, 'r+');
   const udp = createSocket('udp4');
@@ -84,17 +85,20 @@ test.serial('datagram and listening sockets are refused as either end', async (t
   }
 });
 
-test('a source that is only written and a destination that is only read are refused, and nothing moves', async (t) => {
-  const { path, bytes } = sample(t, 1000);
-  const [reads, writes] = [opened(t, path, 'r'), opened(t, path, constants.O_WRONLY)];
-  const both = opened(t, join(directory(t), 'copy'), 'w+');
-  await mistake(t, copy(writes, both), 'ERR_INVALID_ARG_VALUE', /source.*writing/);
-  await mistake(t, copy(both, reads), 'ERR_INVALID_ARG_VALUE', /destination.*reading/);
-  t.deepEqual([reads, writes, both].map(positionOf), [0, 0, 0]);
-  t.deepEqual(readFileSync(path), bytes);
-});
+nativeTest(
+  'a source that is only written and a destination that is only read are refused, and nothing moves',
+  async (t) => {
+    const { path, bytes } = sample(t, 1000);
+    const [reads, writes] = [opened(t, path, 'r'), opened(t, path, constants.O_WRONLY)];
+    const both = opened(t, join(directory(t), 'copy'), 'w+');
+    await mistake(t, copy(writes, both), 'ERR_INVALID_ARG_VALUE', /source.*writing/);
+    await mistake(t, copy(both, reads), 'ERR_INVALID_ARG_VALUE', /destination.*reading/);
+    t.deepEqual([reads, writes, both].map(positionOf), [0, 0, 0]);
+    t.deepEqual(readFileSync(path), bytes);
+  },
+);
 
-test('the same pipe twice is refused, and what is in it stays there', async (t) => {
+nativeTest('the same pipe twice is refused, and what is in it stays there', async (t) => {
   const path = join(directory(t), 'fifo');
   t.is((await ended(started(t, 'mkfifo', [path], 'ignore'))).code, 0);
   const keeper = openSync(path, constants.O_RDWR);
@@ -107,7 +111,7 @@ test('the same pipe twice is refused, and what is in it stays there', async (t) 
   closeSync(keeper);
 });
 
-test('the same socket on both sides is refused', async (t) => {
+nativeTest('the same socket on both sides is refused', async (t) => {
   const peer = Peer.start(t);
   const { a, client } = await pair(t, peer, 'tcp', { untouched: true });
   await peer.writeText(client, 'bytes');
@@ -153,7 +157,7 @@ for (const [options, code, text] of BAD_OPTIONS) {
   });
 }
 
-test('start and position are for files alone', async (t) => {
+nativeTest('start and position are for files alone', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const { path } = sample(t, 1000);

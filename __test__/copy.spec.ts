@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { copy } from 'fdsplice';
 
+import { engine, nativeTest } from './helpers/engine.js';
 import { descriptorOf } from './helpers/descriptors.js';
 import { failure } from './helpers/failure.js';
 import { pair } from './helpers/pair.js';
@@ -37,7 +38,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     const { a, b, client, origin } = await pair(t, peer, transport);
     const transfer = copy(a, b, { length: 5 });
     await peer.writeText(client, 'hello world');
-    t.like(await transfer, { tx: 5, rx: 0, total: 5, engine: 'native', error: null });
+    t.like(await transfer, { tx: 5, rx: 0, total: 5, engine, error: null });
     t.is(await peer.readText(origin, 5), 'hello');
     t.is((await take(a, 6)).toString(), ' world');
     // Both work in Node as before.
@@ -186,7 +187,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.like(await peer.readToEnd(origin), { bytes: rest.length, sha256: sha256(rest), end: 'eof' });
   });
 
-  test(`${transport}: numbers keep what a failed copy could not deliver in the error`, async (t) => {
+  nativeTest(`${transport}: numbers keep what a failed copy could not deliver in the error`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport, { untouched: true });
     const transfer = copy(descriptorOf(a), descriptorOf(b));
@@ -220,7 +221,7 @@ test('a copy between numbers works and closes nothing', async (t) => {
   t.is(await peer.readText(origin, 4), 'more');
 });
 
-test('bulk over TCP stays in the kernel', async (t) => {
+nativeTest('bulk over TCP stays in the kernel', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = copy(a, b, { endDestination: true });

@@ -3,6 +3,7 @@ import { channel, tracingChannel } from 'node:diagnostics_channel';
 import test, { type ExecutionContext } from 'ava';
 import { copy, relay, sendFile, TransferError, type TrafficResult } from 'fdsplice';
 
+import { engine } from './helpers/engine.js';
 import { directory, opened, sample } from './helpers/copy-files.js';
 import { failure } from './helpers/failure.js';
 import { pair } from './helpers/pair.js';
@@ -97,7 +98,7 @@ for (const reject of [true, false]) {
     for (const { message, then } of events.slice(1)) {
       t.is<unknown, unknown>(message, events[0]?.message);
       t.is<unknown, unknown>(then.error, error);
-      t.like(then.result, { tx: 5, rx: 0, total: 5, engine: 'native' });
+      t.like(then.result, { tx: 5, rx: 0, total: 5, engine });
       t.is(then.result?.error, error);
     }
     t.like(error, { code: 'ECONNRESET', side: 'b' });

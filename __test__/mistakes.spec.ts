@@ -8,6 +8,7 @@ import { Readable, Writable } from 'node:stream';
 import test, { type ExecutionContext } from 'ava';
 import { copy, relay, TransferError, type Transfer } from 'fdsplice';
 
+import { nativeTest } from './helpers/engine.js';
 import { descriptorOf, opened } from './helpers/descriptors.js';
 import { pair, type Pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
@@ -102,7 +103,7 @@ test('a FileHandle is refused as an end of a relay', async (t) => {
   await works();
 });
 
-test('the same socket, or the same number, on both sides is refused', async (t) => {
+nativeTest('the same socket, or the same number, on both sides is refused', async (t) => {
   const { a, works } = await bystander(t);
   for (const reject of [true, false]) {
     t.is((await mistake(t, () => relay(a, a, { reject }))).code, 'ERR_INVALID_ARG_VALUE');
@@ -137,7 +138,7 @@ for (const number of [-2, 1.5, NaN, Infinity, 2 ** 31]) {
   });
 }
 
-test.serial('the number of a listening socket is refused', async (t) => {
+nativeTest('the number of a listening socket is refused', async (t) => {
   const { a, works } = await bystander(t);
   const server = net.createServer();
   t.teardown(() => void server.close());
@@ -155,7 +156,7 @@ test.serial('the number of a listening socket is refused', async (t) => {
   visitor.destroy();
 });
 
-test.serial('the number of a UDP socket is refused', async (t) => {
+nativeTest('the number of a UDP socket is refused', async (t) => {
   const { a, works } = await bystander(t);
   const socket = createSocket('udp4');
   t.teardown(() => socket.close());
@@ -171,7 +172,7 @@ test.serial('the number of a UDP socket is refused', async (t) => {
   t.is((await message)[0].toString(), 'ping');
 });
 
-test('the number of a directory is refused', async (t) => {
+nativeTest('the number of a directory is refused', async (t) => {
   const { a, works } = await bystander(t);
   const fd = openSync('/', 'r');
   t.teardown(() => closeSync(fd));

@@ -2,6 +2,7 @@
 import test from 'ava';
 import type { TrafficResult } from 'fdsplice';
 
+import { engine } from './helpers/engine.js';
 import { leavesNothing } from './helpers/left.js';
 import { check } from './helpers/random/check.js';
 import { copySchedule, runCopy } from './helpers/random/copies.js';
@@ -9,7 +10,7 @@ import { relaySchedule, runRelay } from './helpers/random/relays.js';
 import { workshop } from './helpers/random/sockets.js';
 
 /** The engine of this process: which one a transfer uses is not the model's business, that it does what it must is. */
-const ENGINE: TrafficResult['engine'] = 'native';
+const ENGINE: TrafficResult['engine'] = engine;
 
 test.serial(`${ENGINE}: a relay behaves like two queues`, async (t) => {
   t.timeout(280_000);

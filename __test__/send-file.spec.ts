@@ -6,6 +6,7 @@ import { pathToFileURL } from 'node:url';
 import test from 'ava';
 import { sendFile, TransferError, type SendFileOptions } from 'fdsplice';
 
+import { engine } from './helpers/engine.js';
 import { directory, KiB, MiB, opened, positionOf, sample, sha256 } from './helpers/copy-files.js';
 import { testWithTool } from './helpers/cli-tools.js';
 import { ended, nodeArguments, started } from './helpers/copy-child.js';
@@ -22,7 +23,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     const { path, bytes } = sample(t, 10 * MiB);
     const reading = peer.readToEnd(origin);
     const result = await sendFile(path, b, { endDestination: true });
-    t.like(result, { tx: 10 * MiB, rx: 0, total: 10 * MiB, engine: 'native', error: null });
+    t.like(result, { tx: 10 * MiB, rx: 0, total: 10 * MiB, engine, error: null });
     t.deepEqual(await reading, { bytes: 10 * MiB, sha256: sha256(bytes), end: 'eof' });
   });
 }

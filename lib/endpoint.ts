@@ -10,7 +10,7 @@ import {
   systemFailure,
   unavailable,
 } from './errors.js';
-import { inspectFile } from './file-status.js';
+import { inspectFile, isOneFile } from './file-status.js';
 import { isReadByTransfer } from './held-reads.js';
 import { isWrittenByTransfer } from './held-writes.js';
 import { binding, isSame, type NativeEnd, openEnd } from './native.js';
@@ -208,6 +208,9 @@ function openDescriptor(side: Side, fd: number): DescriptorEndpoint | Unavailabl
 
 /** Throws where both ends are one socket. */
 export function requireTwo(one: Endpoint, other: Endpoint): void {
+  if (one.kind === 'file' && other.kind === 'file' && isOneFile(one.fd, other.fd)) {
+    throw unavailable('a copy within one file is for the native core alone');
+  }
   if (!isOneSocket(one, other)) return;
   discard(one, other);
   throw invalidValue(other.side, `must not be the same socket as ${one.side}`);

@@ -50,3 +50,9 @@ function infoOf(fd: number, wanted: RegExp): string | undefined {
     return undefined;
   }
 }
+
+/** Whether two descriptors are of the same file: what is written to one would come out of the other, without end. */
+export function isOneFile(one: number, other: number): boolean {
+  const [first, second] = [fstatSync(one, { bigint: true }), fstatSync(other, { bigint: true })];
+  return first.dev === second.dev && first.ino === second.ino;
+}

@@ -20,7 +20,8 @@ export function closeByReset(stream: Duplex): () => void {
   const close = handle.close.bind(handle);
   handle.close = (done) => {
     // Nothing can be reset that is not connected yet, or is being shut down.
-    const isReset = !(stream as Socket).connecting && handle.reset(done) === 0;
+    const isOver = stream.readableEnded && stream.writableFinished;
+    const isReset = !isOver && !(stream as Socket).connecting && handle.reset(done) === 0;
     if (!isReset) close(done);
   };
   return () => void Reflect.deleteProperty(handle, 'close');
