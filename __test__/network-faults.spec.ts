@@ -9,12 +9,15 @@ import test, { type ExecutionContext } from 'ava';
 import { nodeArguments } from './helpers/copy-child.js';
 import { within } from './helpers/wait.js';
 
+/** Not the program of that name which npm puts first in the path: a tracer of imports. */
+const NFT = '/usr/sbin/nft';
+
 /** Whether namespaces can be made; otherwise the reason. */
 function missing(): string | undefined {
   if (process.getuid?.() !== 0) return 'needs root for network namespaces';
   for (const [tool, flag] of [
     ['ip', '-V'],
-    ['nft', '--version'],
+    [NFT, '--version'],
   ] as const) {
     if (spawnSync(tool, [flag]).status !== 0) return `${tool} is not installed`;
   }
@@ -80,7 +83,7 @@ class Network {
   /** Rules for what comes in at the far side. */
   nft(rule: string): void {
     const rules = `table inet t { chain c { type filter hook input priority 0; ${rule}; }; }`;
-    must('ip', 'netns', 'exec', this.far, 'nft', rules);
+    must('ip', 'netns', 'exec', this.far, NFT, rules);
   }
 
   mtu(bytes: number): void {
