@@ -173,7 +173,7 @@ function numbered(side: Side, fd: number, owner: unknown): Endpoint {
 /** The descriptor in a FileHandle, or in what stands for a file behind `process.stdin` and `process.stdout`. */
 function descriptorIn(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || !('fd' in value)) return value;
-  if (value.constructor.name === 'FileHandle') return value.fd;
+  if (value.constructor?.name === 'FileHandle') return value.fd;
   // Of streams, only one that Node has not begun to use: it may be ahead of the descriptor's position.
   if (value === process.stdin && !isPlainSocket(value) && process.stdin.readableFlowing === null) return 0;
   if (value === process.stdout && !isPlainSocket(value) && process.stdout.writableLength === 0) return 1;

@@ -119,7 +119,7 @@ function fileEndpoint(file: unknown): FileEndpoints | undefined {
     if (file.protocol !== 'file:') throw invalidValue('file', `must be a file: URL. Received ${file.href}`);
     return undefined;
   }
-  const isHandle = typeof file === 'object' && file?.constructor.name === 'FileHandle';
+  const isHandle = typeof file === 'object' && file?.constructor?.name === 'FileHandle';
   if (typeof file !== 'number' && !isHandle) {
     throw invalidType('file', 'a path, a file: URL, a FileHandle or the number of an open descriptor', file);
   }

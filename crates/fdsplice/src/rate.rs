@@ -235,6 +235,10 @@ impl Throttle {
         if self.last == who && self.asked[1 - who] {
             return Err(Duration::ZERO);
         }
+        if self.asked[other] {
+            // It waited for the timer that has just been dropped, and has to set one for itself.
+            cx.waker().wake_by_ref();
+        }
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -361,6 +365,40 @@ mod tests {
                 "{spent} of {expected}"
             );
         });
+    }
+
+    #[test]
+    fn one_that_waits_is_woken_when_the_other_took_the_piece_and_ended() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        let mut throttle = Throttle::new(RateLimiter::new(MIB));
+        // The first turn was 0's, so the next is 1's.
+        throttle.used(0, 0);
+        let mut other_was_served = false;
+        let piece = poll_fn(|cx| {
+            let waits = throttle.poll_piece(cx, 0);
+            if other_was_served {
+                return waits;
+            }
+            assert!(waits.is_pending());
+            // While one poll of the task goes on, the piece becomes due.
+            std::thread::sleep(Duration::from_millis(30));
+            assert!(throttle.poll_piece(cx, 1).is_ready());
+            throttle.used(1, 0);
+            throttle.leave(1);
+            other_was_served = true;
+            Poll::Pending
+        });
+        let before = Instant::now();
+        let limit = Duration::from_secs(20);
+        let served = runtime.block_on(async { tokio::time::timeout(limit, piece).await });
+        assert!(served.is_ok());
+        assert!(
+            before.elapsed() < limit / 2,
+            "only the end of the test woke it"
+        );
     }
 
     #[test]
