@@ -193,6 +193,10 @@ impl Throttle {
             let nap = match self.try_piece(who) {
                 Ok(piece) => {
                     self.sleep = None;
+                    if self.asked[1 - who] {
+                        // It waited for the timer that is dropped here, and has to set one for itself.
+                        cx.waker().wake_by_ref();
+                    }
                     return Poll::Ready(piece);
                 }
                 Err(Duration::ZERO) => {
@@ -234,10 +238,6 @@ impl Throttle {
         };
         if self.last == who && self.asked[1 - who] {
             return Err(Duration::ZERO);
-        }
-        if self.asked[other] {
-            // It waited for the timer that has just been dropped, and has to set one for itself.
-            cx.waker().wake_by_ref();
         }
         #[allow(
             clippy::cast_possible_truncation,
