@@ -1,0 +1,92 @@
+// An HTTP proxy for CONNECT, as browsers and curl use it to reach HTTPS origins:
+//   node examples/http-connect-proxy/main.js --listen 127.0.0.1:8888
+//   curl --proxy http://127.0.0.1:8888 https://example.com/
+import { once } from 'node:events';
+import http from 'node:http';
+import net from 'node:net';
+import { parseArgs } from 'node:util';
+import { relay } from 'fdsplice';
+
+const { values: settings } = parseArgs({
+  options: {
+    listen: { type: 'string', default: '127.0.0.1:8888' },
+    'allow-port': { type: 'string', multiple: true, default: ['443'] },
+    'connect-timeout': { type: 'string', default: '10000' }, // milliseconds
+    'idle-timeout': { type: 'string', default: '300000' }, // milliseconds
+    grace: { type: 'string', default: '10000' }, // milliseconds
+  },
+});
+const allowed = new Set(settings['allow-port'].map(Number));
+const stopped = new AbortController();
+
+const proxy = http.createServer((_request, response) => {
+  response.writeHead(405, { Allow: 'CONNECT' }).end('This proxy is for CONNECT only.\n');
+});
+
+proxy.on('connect', async (request, client, head) => {
+  // Until the relay takes over, a client that goes away is nobody's mistake.
+  client.on('error', () => {});
+  const target = authority(request.url);
+  if (target === undefined) return refuse(client, '400 Bad Request');
+  if (!allowed.has(target.port)) return refuse(client, '403 Forbidden');
+  const upstream = net.connect({ ...target, allowHalfOpen: true });
+  const failure = await connected(upstream, client);
+  if (failure !== undefined) {
+    upstream.destroy();
+    console.log(`${request.url}: ${failure.message}`);
+    return refuse(client, failure.name === 'TimeoutError' ? '504 Gateway Timeout' : '502 Bad Gateway');
+  }
+  client.write('HTTP/1.1 200 Connection Established\r\n\r\n');
+  const { tx, rx, error } = await relay(client, upstream, {
+    // What the client sent without waiting for the answer.
+    headFromA: head,
+    idleTimeout: Number(settings['idle-timeout']),
+    signal: stopped.signal,
+    reject: false,
+  });
+  console.log(`${request.url}: ${tx} bytes to the origin, ${rx} back${error ? `; ${error}` : ''}`);
+});
+
+/** Waits for the connection to the origin, as long as the client does. */
+async function connected(upstream, client) {
+  const gone = new AbortController();
+  const leave = () => gone.abort(new Error('the client hung up'));
+  client.once('close', leave);
+  const patience = AbortSignal.timeout(Number(settings['connect-timeout']));
+  const signal = AbortSignal.any([patience, gone.signal]);
+  try {
+    await once(upstream, 'connect', { signal });
+    return undefined;
+  } catch (error) {
+    return signal.reason ?? error;
+  } finally {
+    client.off('close', leave);
+  }
+}
+
+function refuse(client, status) {
+  client.end(`HTTP/1.1 ${status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
+  client.resume();
+}
+
+/** The host and port that a CONNECT names, `[::1]:443` included. */
+function authority(text) {
+  if (!/^[^/?#@\s]+:\d{1,5}$/.test(text)) return undefined;
+  const url = URL.canParse(`tcp://${text}`) ? new URL(`tcp://${text}`) : undefined;
+  if (url === undefined || url.port === '' || url.port === '0') return undefined;
+  return { host: url.hostname.replace(/^\[|\]$/g, ''), port: Number(url.port) };
+}
+
+const [, host, port] = /^(.*):(\d+)$/.exec(settings.listen);
+proxy.listen({ host, port: Number(port) }, () => {
+  const { address, port } = proxy.address();
+  console.log(`listening on ${address}:${port}`);
+});
+
+// Tunnels get their time to finish; the process ends with the last one. A second signal ends it at once.
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => {
+    proxy.close();
+    setTimeout(() => stopped.abort(new Error(signal)), Number(settings.grace)).unref();
+  });
+}

@@ -1,0 +1,39 @@
+// A TCP proxy: every connection to --listen goes on to --target.
+//   node examples/tcp-proxy/main.js --listen 127.0.0.1:9000 --target 127.0.0.1:8080
+import net from 'node:net';
+import { parseArgs } from 'node:util';
+import { relay } from 'fdsplice';
+
+const { values: settings } = parseArgs({
+  options: {
+    listen: { type: 'string', default: '127.0.0.1:9000' },
+    target: { type: 'string', default: '127.0.0.1:8080' },
+    grace: { type: 'string', default: '10000' }, // milliseconds
+  },
+});
+const stopped = new AbortController();
+
+// Half-open sockets let a client that has said all it had to say still hear the answer.
+const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, async (client) => {
+  const name = `${client.remoteAddress}:${client.remotePort}`;
+  const target = net.connect({ ...address(settings.target), allowHalfOpen: true });
+  const { tx, rx, error } = await relay(client, target, { signal: stopped.signal, reject: false });
+  console.log(`${name}: ${tx} bytes to the target, ${rx} back${error ? `; ${error}` : ''}`);
+});
+server.listen(address(settings.listen), () => {
+  const { address, port } = server.address();
+  console.log(`listening on ${address}:${port}`);
+});
+
+// Nothing is accepted any more; the process ends with the last connection. A second signal ends it at once.
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => {
+    server.close();
+    setTimeout(() => stopped.abort(new Error(signal)), Number(settings.grace)).unref();
+  });
+}
+
+function address(text) {
+  const colon = text.lastIndexOf(':');
+  return { host: text.slice(0, colon), port: Number(text.slice(colon + 1)) };
+}

@@ -1,0 +1,47 @@
+// TLS in front, plain TCP behind:
+//   node examples/tls-terminator/main.js --cert server.crt --key server.key --listen 127.0.0.1:8443 --target 127.0.0.1:8080
+// TLS is OpenSSL's business inside Node, so these bytes pass through JavaScript: the result's engine is 'stream'.
+import { readFileSync } from 'node:fs';
+import net from 'node:net';
+import { parseArgs } from 'node:util';
+import tls from 'node:tls';
+import { relay } from 'fdsplice';
+
+const { values: settings } = parseArgs({
+  options: {
+    listen: { type: 'string', default: '127.0.0.1:8443' },
+    target: { type: 'string', default: '127.0.0.1:8080' },
+    cert: { type: 'string', default: 'server.crt' },
+    key: { type: 'string', default: 'server.key' },
+    grace: { type: 'string', default: '10000' }, // milliseconds
+  },
+});
+const stopped = new AbortController();
+
+const identity = { cert: readFileSync(settings.cert), key: readFileSync(settings.key) };
+const server = tls.createServer({ ...identity, allowHalfOpen: true }, async (client) => {
+  const name = `${client.remoteAddress}:${client.remotePort}`;
+  const target = net.connect({ ...address(settings.target), allowHalfOpen: true });
+  const options = { signal: stopped.signal, reject: false };
+  const { tx, rx, engine, error } = await relay(client, target, options);
+  console.log(`${name}: ${tx} bytes to the target, ${rx} back, ${engine}${error ? `; ${error}` : ''}`);
+});
+// Scanners, and clients that do not trust the certificate.
+server.on('tlsClientError', (error) => console.log(`no handshake: ${error.message}`));
+server.listen(address(settings.listen), () => {
+  const { address, port } = server.address();
+  console.log(`listening on ${address}:${port}`);
+});
+
+// Nothing is accepted any more; the process ends with the last connection. A second signal ends it at once.
+for (const signal of ['SIGINT', 'SIGTERM']) {
+  process.once(signal, () => {
+    server.close();
+    setTimeout(() => stopped.abort(new Error(signal)), Number(settings.grace)).unref();
+  });
+}
+
+function address(text) {
+  const colon = text.lastIndexOf(':');
+  return { host: text.slice(0, colon), port: Number(text.slice(colon + 1)) };
+}
