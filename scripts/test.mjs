@@ -77,10 +77,11 @@ function report(results) {
     const wrong = skipped.filter((name) => !name.includes('test:full'));
     problems.push(...wrong.map((name) => `skipped although FDSPLICE_REQUIRE_TOOLS is set: ${name}`));
   }
-  for (const problem of problems) console.log(`failed: ${problem}`);
-  const failed = sum((result) => result.failed) + problems.length;
-  const parts = [`${sum((result) => result.passed)} passed`, `${failed} failed`];
+  const failures = [...results.flatMap((result) => result.failures), ...problems];
+  if (failures.length > 0) for (const result of results) console.log(result.details.join('\n'));
+  for (const failure of failures) console.log(`failed: ${failure}`);
+  const parts = [`${sum((result) => result.passed)} passed`, `${failures.length} failed`];
   if (skipped.length > 0) parts.push(`${skipped.length} skipped`);
   console.log(parts.join(', '));
-  if (failed > 0) process.exitCode = 1;
+  if (failures.length > 0) process.exitCode = 1;
 }

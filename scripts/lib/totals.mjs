@@ -1,11 +1,19 @@
 import { stripVTControlCharacters } from 'node:util';
 
-/** What one test runner printed, counted. `problems` are failures that no single test stands for. */
+/**
+ * What one test runner printed, counted. `problems` are failures that no single test stands for; `details` is what the
+ * runner said about its failures, to be printed once more at the end of a long log.
+ */
 class Totals {
   passed = 0;
-  failed = 0;
   skipped = [];
+  failures = [];
   problems = [];
+  details = [];
+
+  get failed() {
+    return this.failures.length;
+  }
 
   constructor(runner) {
     this.runner = runner;
@@ -21,10 +29,14 @@ class Totals {
 }
 
 const cargoResult = /^test result: \w+\. (\d+) passed; (\d+) failed; \d+ ignored;/;
+const cargoFailure = /^ {4}(\S.*)$/;
 const cargoIgnored = /^test (.+) \.\.\. ignored(?:, (.+))?$/;
 
 /** `cargo test` on stdout: one "test result:" line per test binary, and one for the doc tests of each crate. */
 export class CargoTotals extends Totals {
+  #section = [];
+  #inFailures = false;
+
   constructor() {
     super('cargo test');
   }
@@ -32,12 +44,22 @@ export class CargoTotals extends Totals {
   add(rawLine) {
     const line = stripVTControlCharacters(rawLine);
     const result = cargoResult.exec(line);
-    if (result) {
-      this.passed += Number(result[1]);
-      this.failed += Number(result[2]);
-    }
+    if (result) this.#close(Number(result[1]), Number(result[2]));
+    // A binary says "failures:" twice: before what its failed tests printed, and before the list of their names.
+    if (line === 'failures:') this.#inFailures = true;
+    if (this.#inFailures) this.#section.push(line);
     const ignored = cargoIgnored.exec(line);
     if (ignored) this.skipped.push(`${ignored[1]}: ${ignored[2] ?? 'ignored, no reason given'}`);
+  }
+
+  #close(passed, failed) {
+    const names = this.#section.slice(this.#section.lastIndexOf('failures:') + 1);
+    const named = names.flatMap((line) => cargoFailure.exec(line)?.[1] ?? []);
+    this.passed += passed;
+    for (let at = 0; at < failed; at += 1) this.failures.push(named[at] ?? 'a test without a name');
+    this.details.push(...this.#section);
+    this.#section = [];
+    this.#inFailures = false;
   }
 }
 
@@ -49,6 +71,7 @@ const avaSummary = /^ {2}(\d+) tests? passed$/;
  */
 export class AvaTotals extends Totals {
   #announced;
+  #inDetails = false;
 
   constructor() {
     super('ava');
@@ -57,11 +80,13 @@ export class AvaTotals extends Totals {
   add(rawLine) {
     const line = stripVTControlCharacters(rawLine);
     if (line.startsWith('  ✔ ')) this.passed += 1;
-    else if (line.startsWith('  ✘ [fail]: ')) this.failed += 1;
+    else if (line.startsWith('  ✘ [fail]: ')) this.failures.push(line.slice('  ✘ [fail]: '.length));
     else if (line.startsWith('  - [skip] ')) this.skipped.push(line.slice('  - [skip] '.length));
     else if (line.startsWith('  ◌ ')) this.problems.push(`did not finish: ${line.slice('  ◌ '.length)}`);
     else if (/^ {2}(✘|Uncaught exception|Unhandled rejection) /.test(line)) this.problems.push(line.trim());
     this.#announced = avaSummary.exec(line)?.[1] ?? this.#announced;
+    this.#inDetails ||= /^ {2}─+$/.test(line);
+    if (this.#inDetails) this.details.push(line);
   }
 
   finish(ending) {
@@ -80,7 +105,7 @@ export class SuiteTotals extends Totals {
 
   add(line) {
     if (line.startsWith('✔ ')) this.passed += 1;
-    else if (line.startsWith('✘ ')) this.failed += 1;
+    else if (line.startsWith('✘ ')) this.failures.push(line.slice('✘ '.length));
     this.#announced = suiteSummary.test(line) ? line : this.#announced;
   }
 
