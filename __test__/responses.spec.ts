@@ -1,7 +1,7 @@
 // sendFile into HTTP responses, read by real clients.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { closeSync, ftruncateSync, openSync } from 'node:fs';
+import { closeSync, ftruncateSync, openSync, truncateSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import http, { type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import http2 from 'node:http2';
@@ -14,7 +14,7 @@ import { copy, sendFile, type TrafficResult } from 'fdsplice';
 
 import { opened, sample } from './helpers/copy-files.js';
 import { openDescriptors } from './helpers/descriptors.js';
-import { engine } from './helpers/engine.js';
+import { engine, isNative } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
 import { identity, trust } from './helpers/tls.js';
 import { deferred, until, within } from './helpers/wait.js';
@@ -376,6 +376,28 @@ test('a file that gets shorter while it is sent breaks the response off', async 
   socket.on('data', (chunk: Buffer) => (got += chunk.length));
   await within(20_000, 'the connection is closed', once(socket, 'close'));
   t.true(got < 30_000_000);
+  t.like(await outcome.promise, { code: 'ERR_SOURCE_TRUNCATED', side: 'source' });
+});
+
+test('a file that gets shorter between the headers and the body breaks the response off', async (t) => {
+  const { path } = sample(t, 100_000);
+  const outcome = deferred<Error | null>();
+  const place = await site(t, (_request, response) => {
+    const flush = response.flushHeaders.bind(response);
+    response.flushHeaders = () => {
+      flush();
+      truncateSync(path, 10_000);
+    };
+    void sendFile(path, response, { reject: false }).then(({ error }) => outcome.resolve(error));
+  });
+  // The stream engine has no call of its own for the headers: there it is one of the cases above.
+  if (!isNative) {
+    await get(place);
+    t.is(await outcome.promise, null);
+    return;
+  }
+  const error = await t.throwsAsync<NodeJS.ErrnoException>(get(place));
+  t.is(error.code, 'ECONNRESET');
   t.like(await outcome.promise, { code: 'ERR_SOURCE_TRUNCATED', side: 'source' });
 });
 

@@ -2,7 +2,7 @@ import type { ServerResponse } from 'node:http';
 import type { Endpoint } from './endpoint.js';
 import { invalidValue } from './errors.js';
 import type { FileSource } from './file-end.js';
-import { binding, start as begin } from './native.js';
+import { binding, type Outcome, start as begin } from './native.js';
 import type { SendFileSettings } from './options.js';
 import { inCore } from './rate-limiter.js';
 import { breakOffResponse, endResponse, headerOf, isPlain, type Response, ResponseEnd } from './response.js';
@@ -48,7 +48,7 @@ export function sendToResponse(
         sendNothing(task, response, endDestination);
       } else if (isPlain(response)) {
         isEndDue = true;
-        sendBody(task, from, response, settings, letGo);
+        sendBody(task, from, response, settings, range, letGo);
       } else {
         const reader = new FileReader(from, { ...range, rewind: from.rewind });
         const writer = new StreamWriter('destination', response as WritableLike);
@@ -88,6 +88,7 @@ function sendBody(
   from: FileSource,
   response: ServerResponse,
   { start, end, how, limit }: SendFileSettings,
+  { length }: Range,
   letGo: (() => void)[],
 ): void {
   const to = new ResponseEnd(response);
@@ -104,9 +105,14 @@ function sendBody(
         endDestination: false,
       };
       to.hold(() => task.traffic.tx);
-      task.run((settled) =>
-        begin((core, id) => core.sendFile(id, file, socket, what, how, inCore(limit)), settled),
-      );
+      task.run((settled) => {
+        // The core looks at the file's size again, after the headers were sent.
+        const ended = (outcome: Outcome) => {
+          const isShort = outcome.error === undefined && outcome.tx < (length ?? 0);
+          settled(isShort ? { ...outcome, error: { reason: 'truncated', side: 'source' } } : outcome);
+        };
+        return begin((core, id) => core.sendFile(id, file, socket, what, how, inCore(limit)), ended);
+      });
     },
     (failure) => task.fail(failure),
   );
