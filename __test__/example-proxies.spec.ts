@@ -66,6 +66,37 @@ test('tcp-proxy: SIGTERM lets a connection finish, and the process ends with it'
   t.is(example.lines.length, 2);
 });
 
+test('tcp-proxy: who has not finished in time is reset, and a second signal ends it at once', async (t) => {
+  const target = await echo(t);
+  for (const [grace, signals, exit] of [
+    ['100', 1, 0],
+    ['600000', 2, 'SIGTERM'],
+  ] as const) {
+    const { example, port } = await Example.listening(
+      t,
+      'tcp-proxy/main.js',
+      '--target',
+      target,
+      '--grace',
+      grace,
+    );
+    const client = await connect(t, { port });
+    client.write('one');
+    await once(client, 'data');
+    example.signal();
+    if (signals > 1) {
+      await until(
+        'it has heard the first',
+        () => endingOf(dial(t, { port })),
+        (ending) => ending === 'ECONNREFUSED',
+      );
+      example.signal();
+    }
+    t.is(await within(20_000, 'the client hears of it', endingOf(client)), 'ECONNRESET');
+    t.is(await example.ended(), exit);
+  }
+});
+
 testWithTool(
   'curl',
   'http-connect-proxy: curl fetches from an HTTPS origin through the tunnel',
