@@ -66,11 +66,11 @@ test('tcp-proxy: SIGTERM lets a connection finish, and the process ends with it'
   t.is(example.lines.length, 2);
 });
 
-test('tcp-proxy: who has not finished in time is reset, and a second signal ends it at once', async (t) => {
+test('tcp-proxy: who has not finished in time is reset, or at a second signal', async (t) => {
   const target = await echo(t);
-  for (const [grace, signals, exit] of [
-    ['100', 1, 0],
-    ['600000', 2, 'SIGTERM'],
+  for (const [grace, signals] of [
+    ['100', 1],
+    ['600000', 2],
   ] as const) {
     const { example, port } = await Example.listening(
       t,
@@ -93,7 +93,7 @@ test('tcp-proxy: who has not finished in time is reset, and a second signal ends
       example.signal();
     }
     t.is(await within(20_000, 'the client hears of it', endingOf(client)), 'ECONNRESET');
-    t.is(await example.ended(), exit);
+    t.is(await example.ended(), 0);
   }
 });
 

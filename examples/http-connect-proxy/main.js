@@ -83,9 +83,10 @@ proxy.listen({ host, port: Number(port) }, () => {
   console.log(`listening on ${address}:${port}`);
 });
 
-// Tunnels get their time to finish; the process ends with the last one. A second signal ends it at once.
+// Tunnels get their time to finish; the process ends with the last one. A second signal resets the rest.
 for (const signal of ['SIGINT', 'SIGTERM']) {
-  process.once(signal, () => {
+  process.on(signal, () => {
+    if (!proxy.listening) stopped.abort(new Error(signal));
     proxy.close();
     setTimeout(() => stopped.abort(new Error(signal)), Number(settings.grace)).unref();
   });

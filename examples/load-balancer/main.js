@@ -43,9 +43,10 @@ server.listen({ host, port: Number(port) }, () => {
 
 const checks = setInterval(() => void origins.check(), Number(settings['check-interval']));
 
-// Drain: nothing is accepted any more, and what is connected gets its time. A second signal ends the process at once.
+// Drain: nothing is accepted any more, and what is connected gets its time. A second signal resets the rest.
 for (const signal of ['SIGINT', 'SIGTERM']) {
-  process.once(signal, async () => {
+  process.on(signal, async () => {
+    if (!server.listening) stopped.abort(new Error(signal));
     clearInterval(checks);
     server.close();
     console.log(`draining ${origins.connections} connections`);

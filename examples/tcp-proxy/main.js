@@ -25,9 +25,10 @@ server.listen(address(settings.listen), () => {
   console.log(`listening on ${address}:${port}`);
 });
 
-// Nothing is accepted any more; the process ends with the last connection. A second signal ends it at once.
+// Nothing is accepted any more; the process ends with the last connection. A second signal resets the rest.
 for (const signal of ['SIGINT', 'SIGTERM']) {
-  process.once(signal, () => {
+  process.on(signal, () => {
+    if (!server.listening) stopped.abort(new Error(signal));
     server.close();
     setTimeout(() => stopped.abort(new Error(signal)), Number(settings.grace)).unref();
   });

@@ -74,9 +74,10 @@ gateway.listen({ host, port: Number(port) }, () => {
   console.log(`listening on ${address}:${port}`);
 });
 
-// Open connections get their time to finish; the process ends with the last one. A second signal ends it at once.
+// Open connections get their time to finish; the process ends with the last one. A second signal resets the rest.
 for (const signal of ['SIGINT', 'SIGTERM']) {
-  process.once(signal, () => {
+  process.on(signal, () => {
+    if (!gateway.listening) stopped.abort(new Error(signal));
     gateway.close();
     setTimeout(() => stopped.abort(new Error(signal)), Number(settings.grace)).unref();
   });
