@@ -1,0 +1,22 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+
+import type { ExecutionContext } from 'ava';
+
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
+
+/** What the recipe under this heading of docs/recipes.md exports, run as it stands there. */
+export async function recipe<T>(t: ExecutionContext, heading: string): Promise<T> {
+  const sections = readFileSync(join(ROOT, 'docs/recipes.md'), 'utf8').split(/^## /m);
+  const section = sections.find((text) => text.startsWith(`${heading}\n`));
+  const code = /^```ts\n([^]*?)^```/m.exec(section ?? '')?.[1];
+  if (code === undefined) throw new Error(`docs/recipes.md has no recipe for ${heading}`);
+  // Inside the package, so that its name and those of its dependencies mean what they mean to users.
+  mkdirSync(join(ROOT, 'target'), { recursive: true });
+  const folder = mkdtempSync(join(ROOT, 'target/recipe-'));
+  t.teardown(() => rmSync(folder, { recursive: true, force: true }));
+  const file = join(folder, 'recipe.mts');
+  writeFileSync(file, code);
+  return (await import(pathToFileURL(file).href)) as T;
+}
