@@ -8,11 +8,11 @@ import { fileURLToPath } from 'node:url';
 
 import test, { type ExecutionContext } from 'ava';
 
+import { isNative } from './helpers/engine.js';
 import { within } from './helpers/wait.js';
 
 const SCRIPT = fileURLToPath(new URL('./helpers/gateway-process.mjs', import.meta.url));
 const AT_ONCE = 1_000;
-const DURATION_MS = 20_000;
 const MiB = 1 << 20;
 
 interface Held {
@@ -41,9 +41,10 @@ function generator(seed: number): () => number {
   };
 }
 
-async function gateway(t: ExecutionContext, origin: number) {
+async function gateway(t: ExecutionContext, origin: number, engine: string) {
   const args = ['--expose-gc', SCRIPT, String(origin)];
-  const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const env = engine === 'stream' ? { ...process.env, FDSPLICE_ENGINE: engine } : process.env;
+  const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'], env });
   t.teardown(() => child.kill('SIGKILL'));
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
   const line = async (what: string) => String((await within(90_000, what, lines.next())).value);
@@ -143,33 +144,42 @@ async function load(port: number, random: () => number, atOnce: number, ms: numb
   return tally;
 }
 
-test('a gateway with 1,000 short connections at once, aborted at random, holds nothing afterwards', async (t) => {
-  const seed = Number(process.env['FDSPLICE_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
-  t.log(`FDSPLICE_SEED=${seed}`);
-  const random = generator(seed);
-  const { port, held, end } = await gateway(t, await origin(t, random));
+const engines = [...(isNative ? [['native', 20_000] as const] : []), ['stream', 10_000] as const];
 
-  // Code is compiled and caches are filled before the first look.
-  await load(port, random, AT_ONCE, 4_000);
-  const before = await held();
-  const tally = await load(port, random, AT_ONCE, DURATION_MS);
-  const after = await held();
-  const connections = after.ended - before.ended;
-  t.log(`${connections} relays: ${JSON.stringify(tally)}, ${JSON.stringify(after.outcomes)}`);
-  const growth = (after.heap + after.external - before.heap - before.external) / connections;
-  t.log(`${growth.toFixed(1)} bytes of heap a connection, RSS ${before.rss / MiB} to ${after.rss / MiB} MiB`);
+for (const [engine, ms] of engines) {
+  test.serial(
+    `${engine}: a gateway with 1,000 short connections at once, aborted at random, holds nothing afterwards`,
+    async (t) => {
+      const seed = Number(process.env['FDSPLICE_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+      t.log(`FDSPLICE_SEED=${seed}`);
+      const random = generator(seed);
+      const { port, held, end } = await gateway(t, await origin(t, random), engine);
 
-  t.deepEqual(tally.wrong, []);
-  t.true(tally.whole > 100 && tally.aborted > 100 && tally.cut > 10, JSON.stringify(tally));
-  t.deepEqual(after.problems, []);
-  t.is(after.outcomes['ERR_IDLE_TIMEOUT'], undefined, 'nothing hangs');
-  t.is(after.odd, 0, 'sockets that were not closed once, or have a listener left');
-  t.deepEqual([after.active, after.leased], [0, 0]);
-  t.deepEqual(
-    [after.sockets, after.others, after.resources],
-    [before.sockets, before.others, before.resources],
+      // Code is compiled and caches are filled before the first look.
+      await load(port, random, AT_ONCE, 4_000);
+      const before = await held();
+      const tally = await load(port, random, AT_ONCE, ms);
+      const after = await held();
+      const connections = after.ended - before.ended;
+      t.log(`${connections} relays: ${JSON.stringify(tally)}, ${JSON.stringify(after.outcomes)}`);
+      const growth = (after.heap + after.external - before.heap - before.external) / connections;
+      t.log(
+        `${growth.toFixed(1)} bytes of heap a connection, RSS ${before.rss / MiB} to ${after.rss / MiB} MiB`,
+      );
+
+      t.deepEqual(tally.wrong, []);
+      t.true(tally.whole > 100 && tally.aborted > 100 && tally.cut > 10, JSON.stringify(tally));
+      t.deepEqual(after.problems, []);
+      t.is(after.outcomes['ERR_IDLE_TIMEOUT'], undefined, 'nothing hangs');
+      t.is(after.odd, 0, 'sockets that were not closed once, or have a listener left');
+      t.deepEqual([after.active, after.leased], [0, 0]);
+      t.deepEqual(
+        [after.sockets, after.others, after.resources],
+        [before.sockets, before.others, before.resources],
+      );
+      // Whatever stays behind for a connection, a promise alone, is more than 100 bytes.
+      t.true(growth < 30, `${growth} bytes of heap a connection`);
+      t.is(await end(), 0);
+    },
   );
-  // Whatever stays behind for a connection, a promise alone, is more than 100 bytes.
-  t.true(growth < 30, `${growth} bytes of heap a connection`);
-  t.is(await end(), 0);
-});
+}

@@ -106,9 +106,14 @@ class DuplexEnd implements RelayEnds {
   readonly writer: StreamWriter;
   readonly #stream: Duplex;
   readonly #closeCleanly: () => void;
+  /** Its 'close': a socket's `closed` is true some time before that. */
+  readonly #closed: Promise<void>;
 
   constructor(side: Side, stream: Duplex, refuse: () => void) {
     this.#stream = stream;
+    this.#closed = stream.destroyed
+      ? Promise.resolve()
+      : new Promise((resolve) => stream.once('close', resolve));
     this.#closeCleanly = closeByReset(stream);
     this.reader = new StreamReader(side, stream, 'handed over');
     this.writer = new StreamWriter(side, stream as WritableLike, refuse);
@@ -117,7 +122,6 @@ class DuplexEnd implements RelayEnds {
 
   async destroy(failure: Failure | undefined, traffic: Traffic): Promise<void> {
     const stream = this.#stream;
-    const closed = stream.closed ? undefined : new Promise((resolve) => stream.once('close', resolve));
     await this.reader.release(Buffer.alloc(0));
     // Kept from throwing where nobody listens; nobody hears it.
     stream.on('error', () => {});
@@ -128,7 +132,10 @@ class DuplexEnd implements RelayEnds {
       breakOff(stream, new TransferError(failure.what, { ...failure, traffic }));
     }
     // A stream need not say that it has closed.
-    if (closed !== undefined) await Promise.race([closed, sleep(1000, undefined, { ref: false })]);
+    const patience = new AbortController();
+    const { signal } = patience;
+    await Promise.race([this.#closed, sleep(1000, undefined, { ref: false, signal }).catch(() => {})]);
+    patience.abort();
     await this.writer.release();
   }
 }

@@ -19,9 +19,11 @@ export function closeByReset(stream: Duplex): () => void {
   if (handle === undefined) return () => {};
   const close = handle.close.bind(handle);
   handle.close = (done) => {
-    // Nothing can be reset that is not connected yet, or is being shut down.
+    // Nothing can be reset that is not connected yet, or is being shut down: libuv refuses, and Node then takes the
+    // handle for closed, which leaves its descriptor open for good.
+    const isEnding = stream.writableEnded && !stream.writableFinished;
     const isOver = stream.readableEnded && stream.writableFinished;
-    const isReset = !isOver && !(stream as Socket).connecting && handle.reset(done) === 0;
+    const isReset = !isOver && !isEnding && !(stream as Socket).connecting && handle.reset(done) === 0;
     if (!isReset) close(done);
   };
   return () => void Reflect.deleteProperty(handle, 'close');
