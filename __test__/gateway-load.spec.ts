@@ -162,10 +162,9 @@ for (const [engine, ms] of engines) {
       const after = await held();
       const connections = after.ended - before.ended;
       t.log(`${connections} relays: ${JSON.stringify(tally)}, ${JSON.stringify(after.outcomes)}`);
-      const growth = (after.heap + after.external - before.heap - before.external) / connections;
-      t.log(
-        `${growth.toFixed(1)} bytes of heap a connection, RSS ${before.rss / MiB} to ${after.rss / MiB} MiB`,
-      );
+      const grown = after.heap + after.external - before.heap - before.external;
+      const each = (grown / connections).toFixed(1);
+      t.log(`${each} bytes of heap a connection, RSS ${before.rss / MiB} to ${after.rss / MiB} MiB`);
 
       t.deepEqual(tally.wrong, []);
       t.true(tally.whole > 100 && tally.aborted > 100 && tally.cut > 10, JSON.stringify(tally));
@@ -177,8 +176,9 @@ for (const [engine, ms] of engines) {
         [after.sockets, after.others, after.resources],
         [before.sockets, before.others, before.resources],
       );
-      // Whatever stays behind for a connection, a promise alone, is more than 100 bytes.
-      t.true(growth < 30, `${growth} bytes of heap a connection`);
+      // Whatever stays behind for a connection, a promise alone, is more than 100 bytes; two looks at the heap of one
+      // process differ by some 200 KiB.
+      t.true(grown < Math.max(MiB, 30 * connections), `${each} bytes of heap a connection`);
       t.is(await end(), 0);
     },
   );
