@@ -12,16 +12,20 @@ interface Account {
   ended: Moved;
   /** By the transfers that run, at this moment. */
   running: Set<() => Moved>;
+  /** What the idle timer last saw. */
+  seen: number;
 }
 
-const accounts = new WeakMap<Socket, Account>();
+const ACCOUNT = Symbol('fdsplice: account');
+
+type Counted = Socket & { [ACCOUNT]?: Account };
 
 /**
  * Makes `bytesRead` and `bytesWritten` of a socket include what the core moves, and the socket's
  * idle timer see it. What is returned stops that, keeping the final counts.
  */
-export function account(socket: Socket, moved: () => Moved): () => void {
-  const { ended, running } = accounts.get(socket) ?? open(socket);
+export function account(socket: Counted, moved: () => Moved): () => void {
+  const { ended, running } = socket[ACCOUNT] ?? open(socket);
   running.add(moved);
   return () => {
     const { read, written } = moved();
@@ -31,33 +35,51 @@ export function account(socket: Socket, moved: () => Moved): () => void {
   };
 }
 
-function open(socket: Socket): Account {
-  const opened: Account = { ended: { read: 0, written: 0 }, running: new Set() };
-  accounts.set(socket, opened);
-  const total = (key: keyof Moved) =>
-    [...opened.running].reduce((sum, moved) => sum + moved()[key], opened.ended[key]);
-  // Undefined before the socket has connected, as Node's own counts.
-  const own = (key: 'bytesRead' | 'bytesWritten') => Number(Reflect.get(Socket.prototype, key, socket) ?? 0);
-  Object.defineProperties(socket, {
-    bytesRead: { get: () => own('bytesRead') + total('read'), configurable: true },
-    bytesWritten: { get: () => own('bytesWritten') + total('written'), configurable: true },
-  });
-  keepIdleTimer(socket, () => total('read') + total('written'));
+// One pair of getters for all sockets: with a closure each, every socket would get a layout of its own in the engine.
+const COUNTS: PropertyDescriptorMap & ThisType<Counted> = {
+  bytesRead: {
+    get() {
+      return own(this, 'bytesRead') + total(this, 'read');
+    },
+    configurable: true,
+  },
+  bytesWritten: {
+    get() {
+      return own(this, 'bytesWritten') + total(this, 'written');
+    },
+    configurable: true,
+  },
+};
+
+function open(socket: Counted): Account {
+  const opened: Account = { ended: { read: 0, written: 0 }, running: new Set(), seen: 0 };
+  socket[ACCOUNT] = opened;
+  Object.defineProperties(socket, COUNTS);
+  internals(socket)._onTimeout = fireIfIdle;
+  // A timer that is already armed has bound Node's own function.
+  if (socket.timeout !== undefined && socket.timeout > 0) socket.setTimeout(socket.timeout);
   return opened;
 }
 
+// Undefined before the socket has connected, as Node's own counts.
+function own(socket: Socket, key: 'bytesRead' | 'bytesWritten'): number {
+  return Number(Reflect.get(Socket.prototype, key, socket) ?? 0);
+}
+
+function total({ [ACCOUNT]: account }: Counted, key: keyof Moved): number {
+  if (account === undefined) return 0;
+  let sum = account.ended[key];
+  for (const moved of account.running) sum += moved()[key];
+  return sum;
+}
+
 /** Node's idle timer fires when Node sees no bytes; it is put off while the core moves some. */
-function keepIdleTimer(socket: Socket, total: () => number): void {
-  const fire = internals(Socket.prototype)._onTimeout?.bind(socket);
-  if (fire === undefined) return;
-  let seen = total();
-  const fireIfIdle = () => {
-    const now = total();
-    if (now === seen) fire();
-    else internals(socket)._unrefTimer?.();
-    seen = now;
-  };
-  Object.defineProperty(socket, '_onTimeout', { value: fireIfIdle, writable: true, configurable: true });
-  // A timer that is already armed has bound Node's own function.
-  if (socket.timeout !== undefined && socket.timeout > 0) socket.setTimeout(socket.timeout);
+function fireIfIdle(this: Counted): void {
+  const account = this[ACCOUNT];
+  const now = total(this, 'read') + total(this, 'written');
+  if (account === undefined || now === account.seen) internals(Socket.prototype)._onTimeout?.call(this);
+  else {
+    account.seen = now;
+    internals(this)._unrefTimer?.();
+  }
 }

@@ -73,6 +73,7 @@ export class HeldReads {
   /** Lets Node read again, `unread` first. */
   giveBack(unread: Uint8Array): void {
     const socket = this.#socket;
+    this.#shadow.lift();
     this.release();
     if (socket.destroyed) return;
     if (unread.length > 0) socket.unshift(unread);
@@ -80,10 +81,10 @@ export class HeldReads {
     if (this.#wasFlowing) socket.resume();
   }
 
-  /** Lifts what was laid over the socket, which is about to be destroyed. */
+  /** Takes back what was laid over the socket, which is about to be destroyed. */
   release(): void {
     held.delete(this.#socket);
-    this.#shadow.lift();
+    this.#shadow.retire();
     this.#socket.allowHalfOpen = this.#allowedHalfOpen;
   }
 }

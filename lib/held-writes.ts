@@ -89,16 +89,17 @@ export class HeldWrites {
 
   /** Lets Node write again, first what it wanted to meanwhile. */
   giveBack(): void {
+    this.#shadow.lift();
     this.release();
     if (this.#socket.destroyed) return;
     this.#replayQueued();
     this.#heldWrite?.();
   }
 
-  /** Lifts what was laid over the socket, which is about to be destroyed. */
+  /** Takes back what was laid over the socket, which is about to be destroyed. */
   release(): void {
     held.delete(this.#socket);
-    this.#shadow.lift();
+    this.#shadow.retire();
   }
 
   #layCalls(meet: (call: () => unknown, args: unknown[]) => unknown): void {
