@@ -42,6 +42,26 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is(answer.bytes, 9 * MiB);
   });
 
+  test(`${transport}: a socket whose write its owner has replaced keeps that after a copy`, async (t) => {
+    const peer = Peer.start(t);
+    const { a, b, client, origin } = await pair(t, peer, transport, { server: { allowHalfOpen: true } });
+    const written: unknown[] = [];
+    const ofClass: unknown = Reflect.get(b, 'write');
+    const replaced = (chunk: unknown) => {
+      written.push(chunk);
+      return Reflect.apply(ofClass as () => void, b, [chunk]) as unknown;
+    };
+    b.write = replaced;
+    const copying = copy(a, b);
+    await peer.writeText(client, 'native');
+    await peer.shutdown(client);
+    t.like(await copying, { tx: 6, rx: 0 });
+    t.is(Reflect.get(b, 'write'), replaced);
+    b.write(', and from JavaScript');
+    t.is(await peer.readText(origin, 27), 'native, and from JavaScript');
+    t.deepEqual(written, [', and from JavaScript']);
+  });
+
   test(`${transport}: aborting one of two copies over the same sockets leaves the other alone`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);

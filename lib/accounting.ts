@@ -11,7 +11,7 @@ interface Account {
   /** By transfers that have ended. */
   ended: Moved;
   /** By the transfers that run, at this moment. */
-  running: Set<() => Moved>;
+  running: readonly (() => Moved)[];
   /** What the idle timer last saw. */
   seen: number;
 }
@@ -25,13 +25,13 @@ type Counted = Socket & { [ACCOUNT]?: Account };
  * idle timer see it. What is returned stops that, keeping the final counts.
  */
 export function account(socket: Counted, moved: () => Moved): () => void {
-  const { ended, running } = socket[ACCOUNT] ?? open(socket);
-  running.add(moved);
+  const opened = socket[ACCOUNT] ?? open(socket);
+  opened.running = [...opened.running, moved];
   return () => {
     const { read, written } = moved();
-    running.delete(moved);
-    ended.read += read;
-    ended.written += written;
+    opened.running = opened.running.filter((each) => each !== moved);
+    opened.ended.read += read;
+    opened.ended.written += written;
   };
 }
 
@@ -52,7 +52,7 @@ const COUNTS: PropertyDescriptorMap & ThisType<Counted> = {
 };
 
 function open(socket: Counted): Account {
-  const opened: Account = { ended: { read: 0, written: 0 }, running: new Set(), seen: 0 };
+  const opened: Account = { ended: { read: 0, written: 0 }, running: [], seen: 0 };
   socket[ACCOUNT] = opened;
   Object.defineProperties(socket, COUNTS);
   internals(socket)._onTimeout = fireIfIdle;

@@ -86,17 +86,17 @@ export function relaySettings(options: RelayOptions | undefined): RelaySettings 
   const { tx, rx } = each ? checked(rateLimit, ['tx', 'rx'], 'options.rateLimit') : {};
   const settings = common(known);
   const halfCloseTimeout = milliseconds('halfCloseTimeout', known.halfCloseTimeout);
-  return {
-    ...settings,
-    how: { ...settings.how, ...(halfCloseTimeout === undefined ? {} : { halfCloseTimeout }) },
+  if (halfCloseTimeout !== undefined) settings.how.halfCloseTimeout = halfCloseTimeout;
+  // Objects that are spread have a layout of their own each in the engine.
+  return Object.assign(settings, {
     limits: [
       each ? undefined : limitOf('options.rateLimit', rateLimit),
       limitOf('options.rateLimit.tx', tx),
       limitOf('options.rateLimit.rx', rx),
-    ],
+    ] as RelaySettings['limits'],
     headFromA: bytes('headFromA', known.headFromA),
     headFromB: bytes('headFromB', known.headFromB),
-  };
+  });
 }
 
 function common(options: Omit<CommonOptions, 'rateLimit'>): Settings {

@@ -8,6 +8,8 @@ import { type NativeEnd, type NativeTransfer, openEnd, start } from './native.js
 import { descriptorOf, handleKind } from './plain-socket.js';
 import type { Side } from './types.js';
 
+function nothing(): void {}
+
 /** What can be made ready and given to the core. */
 export interface Preparable {
   readonly isReady: boolean;
@@ -29,10 +31,11 @@ export class PreparedEnd implements Preparable {
   readonly writes: HeldWrites | undefined;
   readonly #descriptor: NativeEnd | undefined;
   readonly #unavailable: Failure | undefined;
-  readonly #listeners: [event: string, listener: () => void][] = [];
+  #onClose: (() => void) | undefined;
+  #onConnect: (() => void) | undefined;
   #watch: NativeTransfer | undefined;
   #ready = false;
-  #stopAccounting = () => {};
+  #stopAccounting = nothing;
   #sawClose = false;
 
   constructor(endpoint: NativeEndpoint) {
@@ -71,17 +74,22 @@ export class PreparedEnd implements Preparable {
     }
     const wasConnecting = socket.connecting;
     // Failures are in the result alone: without a listener, Node would throw them.
-    this.#on('error', () => {});
-    this.#on('close', () => {
+    socket.on('error', nothing);
+    this.#onClose = () => {
       this.#sawClose = true;
       fail(this.#closed(wasConnecting && !this.#ready));
-    });
+    };
+    socket.on('close', this.#onClose);
     const flush = () => {
       if (writes?.isWriting) writes.flush(done);
       else done();
     };
-    if (wasConnecting) this.#on('connect', flush);
-    else flush();
+    if (wasConnecting) {
+      this.#onConnect = flush;
+      socket.on('connect', flush);
+    } else {
+      flush();
+    }
   }
 
   #closed(whileConnecting: boolean): Failure {
@@ -178,7 +186,7 @@ export class PreparedEnd implements Preparable {
     const { socket } = this;
     if (socket === undefined) return;
     // Of one that JavaScript has destroyed, `closed` is true well before 'close' is emitted.
-    const wasClosed = this.#listeners.length > 0 ? this.#sawClose : socket.closed;
+    const wasClosed = this.#onClose !== undefined ? this.#sawClose : socket.closed;
     const closed = wasClosed ? undefined : new Promise((resolve) => socket.once('close', resolve));
     if (ended && !socket.destroyed && !socket.readableEnded) {
       socket.push(null);
@@ -194,14 +202,12 @@ export class PreparedEnd implements Preparable {
     this.#stopListening();
   }
 
-  #on(event: 'close' | 'connect' | 'error', listener: () => void): void {
-    this.socket?.on(event, listener);
-    this.#listeners.push([event, listener]);
-  }
-
   #stopListening(): void {
-    for (const [event, listener] of this.#listeners) this.socket?.off(event, listener);
-    this.#listeners.length = 0;
+    if (this.socket === undefined || this.#onClose === undefined) return;
+    this.socket.off('error', nothing).off('close', this.#onClose);
+    if (this.#onConnect !== undefined) this.socket.off('connect', this.#onConnect);
+    this.#onClose = undefined;
+    this.#onConnect = undefined;
   }
 }
 

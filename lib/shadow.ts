@@ -7,24 +7,27 @@
  */
 export class Shadow {
   readonly #target: Record<PropertyKey, unknown>;
-  readonly #before = new Map<PropertyKey, PropertyDescriptor | undefined>();
+  readonly #before: Record<PropertyKey, PropertyDescriptor | undefined> = {};
 
   constructor(target: object) {
     this.#target = target as Record<PropertyKey, unknown>;
   }
 
   lay(key: PropertyKey, value: unknown): void {
-    if (!this.#before.has(key)) this.#before.set(key, Object.getOwnPropertyDescriptor(this.#target, key));
+    if (!Object.hasOwn(this.#before, key)) {
+      this.#before[key] = Object.getOwnPropertyDescriptor(this.#target, key);
+    }
     this.#target[key] = value;
   }
 
   /** Lifts one property, or all. */
   lift(key?: PropertyKey): void {
-    for (const each of key === undefined ? [...this.#before.keys()] : [key]) {
-      const before = this.#before.get(each);
+    for (const each of key === undefined ? Reflect.ownKeys(this.#before) : [key]) {
+      if (!Object.hasOwn(this.#before, each)) continue;
+      const before = this.#before[each];
       if (before === undefined) Reflect.deleteProperty(this.#target, each);
       else Object.defineProperty(this.#target, each, before);
-      this.#before.delete(each);
+      Reflect.deleteProperty(this.#before, each);
     }
   }
 
@@ -34,10 +37,10 @@ export class Shadow {
    */
   retire(): void {
     const ofClass = Object.getPrototypeOf(this.#target) as Record<PropertyKey, unknown>;
-    for (const [key, before] of this.#before) {
+    for (const key of Reflect.ownKeys(this.#before)) {
+      const before = this.#before[key];
       if (before === undefined) this.#target[key] = ofClass[key];
       else Object.defineProperty(this.#target, key, before);
     }
-    this.#before.clear();
   }
 }

@@ -24,7 +24,9 @@ export interface Ended extends Omit<Outcome, 'id'> {
   failure?: Failure;
 }
 
-const IDLE: Work = { traffic: { tx: 0, rx: 0, total: 0 }, abort: () => {} };
+function nothing(): void {}
+
+const IDLE: Work = { traffic: { tx: 0, rx: 0, total: 0 }, abort: nothing };
 
 class TransferPromise extends Promise<TrafficResult> implements Transfer {
   // `then` gives plain promises: only the first one has a transfer behind it.
@@ -68,20 +70,20 @@ export interface Ending {
 export class Task implements Work {
   readonly transfer: Transfer;
   /** Lets go of the ends; the promise settles after it. */
-  release: (ending: Ending) => Promise<void> | void = () => {};
+  release: (ending: Ending) => Promise<void> | void = nothing;
   readonly #settings: Settings;
   readonly #trace: Trace | undefined;
   readonly #startedAt = performance.now();
   readonly #resolve: (result: TrafficResult) => void;
   readonly #reject: (error: Error) => void;
   #mistake: Error | undefined;
-  #forgetSignal = () => {};
+  #forgetSignal = nothing;
   #running: Running | undefined;
   #engine: TrafficResult['engine'] = 'native';
   #traffic: Traffic = IDLE.traffic;
   #failure: Failure | undefined;
   #over = false;
-  #report = () => {};
+  #report = nothing;
   #reported = 0;
   #timer: NodeJS.Timeout | undefined;
 
