@@ -4,6 +4,7 @@ import { release } from 'node:os';
 import test from 'ava';
 import { capabilities, relay, stats } from 'fdsplice';
 
+import { isNative, nativeTest } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
@@ -77,8 +78,11 @@ test.serial('counts are of what the destination took, not of what was read', asy
   );
   transfer.abort();
   const { traffic } = await failure(t, transfer);
-  // A Unix socket keeps for its reader what it has accepted, so this is exact.
-  t.is((await peer.readToEnd(origin)).bytes, traffic.tx);
+  const { bytes } = await peer.readToEnd(origin);
+  // A Unix socket keeps for its reader what it has accepted, so this is exact. A stream tells of a chunk when all of it
+  // was accepted.
+  if (isNative) t.is(bytes, traffic.tx);
+  else t.true(bytes >= traffic.tx && bytes - traffic.tx <= 64 * 1024, `${traffic.tx}, and ${bytes} arrived`);
 });
 
 test.serial('stats() follow transfers of the whole process', async (t) => {
@@ -103,7 +107,7 @@ test.serial('stats() follow transfers of the whole process', async (t) => {
   t.is(during.active, 2);
   t.is(during.tx - before.tx, 16 * MiB);
   t.is(during.rx - before.rx, 2 * MiB);
-  t.true(during.zeroCopy - before.zeroCopy > 0);
+  t.is(during.zeroCopy - before.zeroCopy > 0, isNative);
 
   await peer.reset(made[1].client);
   await failure(t, bad);
@@ -118,10 +122,11 @@ test.serial('stats() follow transfers of the whole process', async (t) => {
   t.is(after.total, after.tx + after.rx);
   t.true(after.zeroCopy - before.zeroCopy >= result.zeroCopy);
   t.is(after.pipes.leased, 0);
-  t.true(after.pipes.created >= after.pipes.idle && after.pipes.created > 0);
+  t.true(after.pipes.created >= after.pipes.idle);
+  t.is(after.pipes.created > 0, isNative);
 });
 
-test('capabilities() say what this machine can do', (t) => {
+nativeTest('capabilities() say what this machine can do', (t) => {
   const found = capabilities();
   t.like(found, { native: true, splice: true, sendfile: true, copyFileRange: true, kernel: release() });
   t.is(found.reason, undefined);

@@ -5,11 +5,12 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { copy, sendFile } from 'fdsplice';
 
 import { ended, nodeArguments, started } from './helpers/copy-child.js';
-import { directory, MiB, opened, sample, sha256 } from './helpers/copy-files.js';
+import { directory, MiB, opened, sample, sha256, sink } from './helpers/copy-files.js';
+import { isNative, nativeTest } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
@@ -64,7 +65,7 @@ test('what one child writes is copied to what another reads', async (t) => {
   t.is((await out).stdout.toString().split(' ')[0], sha256(bytes));
 });
 
-test('a child that reads no more is a failure of the destination', async (t) => {
+nativeTest('a child that reads no more is a failure of the destination', async (t) => {
   const child = started(t, 'true', [], ['pipe', 'ignore', 'inherit']);
   child.stdin?.on('error', () => {});
   const exit = once(child, 'exit');
@@ -77,7 +78,7 @@ test('a child that reads no more is a failure of the destination', async (t) => 
 
 test('what a child reads is no source', async (t) => {
   const child = started(t, 'cat', [], ['pipe', 'pipe', 'inherit']);
-  const transfer = copy(socket(child.stdin), opened(t, '/dev/null', 'w'));
+  const transfer = copy(socket(child.stdin), sink(t));
   const error = await t.throwsAsync(within(5000, 'a refusal', transfer));
   t.is((error as NodeJS.ErrnoException).code, 'ERR_INVALID_ARG_VALUE', error?.message);
   child.stdin?.end();
@@ -102,7 +103,10 @@ for (const [how, program] of [
 ] as const) {
   for (const from of ['file', 'pipe', 'socket'] as const) {
     for (const to of ['file', 'pipe', 'socket'] as const) {
-      test(`${how} are copied, behind them a ${from} and a ${to}`, async (t) => {
+      // Of numbers, streams serve files alone.
+      const needsCore = how === '0 and 1' && (from !== 'file' || to !== 'file');
+      const define = needsCore ? nativeTest : test;
+      define(`${how} are copied, behind them a ${from} and a ${to}`, async (t: ExecutionContext) => {
         const { path, bytes } = sample(t, 3 * MiB);
         const into = join(directory(t), 'out');
         // A shell joins them as a user would; its pipes block.
@@ -121,7 +125,10 @@ for (const [how, program] of [
         );
         if (child.stdin !== null) createReadStream(path).pipe(child.stdin);
         const { code, stdout, stderr } = await ended(child);
-        t.deepEqual(JSON.parse(stderr), { tx: bytes.length, error: null, stdin: false }, stderr);
+        const { stdin, ...result } = JSON.parse(stderr) as Record<string, unknown>;
+        t.deepEqual(result, { tx: bytes.length, error: null }, stderr);
+        // A stream that it has read to its end Node destroys by itself.
+        if (isNative) t.false(stdin);
         t.is(code, 0);
         t.is(sha256(to === 'socket' ? stdout : readFileSync(into)), sha256(bytes));
       });

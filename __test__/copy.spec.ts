@@ -209,7 +209,7 @@ for (const transport of ['tcp', 'unix'] as const) {
   });
 }
 
-test('a copy between numbers works and closes nothing', async (t) => {
+nativeTest('a copy between numbers works and closes nothing', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer, 'tcp', { untouched: true });
   const transfer = copy(descriptorOf(a), descriptorOf(b));

@@ -4,7 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import { copy, relay, sendFile, TransferError, type TrafficResult } from 'fdsplice';
 
 import { engine } from './helpers/engine.js';
-import { directory, opened, sample } from './helpers/copy-files.js';
+import { directory, opened, sample, sink } from './helpers/copy-files.js';
 import { failure } from './helpers/failure.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
@@ -66,7 +66,7 @@ test.serial('a relay that ends well is told at its start and its end', async (t)
 
 test.serial('each verb has its kind', async (t) => {
   const { path } = sample(t, 1000);
-  const into = opened(t, '/dev/null', 'w');
+  const into = sink(t);
   const peer = Peer.start(t);
   const { b } = await pair(t, peer);
   const events = listen(t);
@@ -123,7 +123,7 @@ for (const when of ['before the start', 'while it runs'] as const) {
 
 test.serial('a file that is missing is told as an error', async (t) => {
   const events = listen(t);
-  const error = await failure(t, sendFile('/nowhere/at/all', opened(t, '/dev/null', 'w')));
+  const error = await failure(t, sendFile('/nowhere/at/all', sink(t)));
   t.deepEqual(names(events), ['start', 'error', 'asyncEnd']);
   t.is(events[2]?.then.error, error);
   t.like(error, { code: 'ENOENT', side: 'source' });
@@ -131,7 +131,7 @@ test.serial('a file that is missing is told as an error', async (t) => {
 
 test.serial('a mistake that is found after the start is told as an error, without a result', async (t) => {
   const events = listen(t);
-  const transfer = sendFile(directory(t), opened(t, '/dev/null', 'w'), { reject: false });
+  const transfer = sendFile(directory(t), sink(t), { reject: false });
   const error = await t.throwsAsync(transfer, { instanceOf: TypeError });
   t.false(error instanceof TransferError);
   t.deepEqual(names(events), ['start', 'error', 'asyncEnd']);
@@ -146,7 +146,7 @@ test.serial('every start has its end, whatever came before it', async (t) => {
     copy(-1, 1),
     sendFile('.', -1),
     relay(0, 1, { idleTimeout: -1 }),
-    sendFile('.', opened(t, '/dev/null', 'w'), { start: 2, end: 1 }),
+    sendFile('.', sink(t), { start: 2, end: 1 }),
   ];
   for (const attempt of attempts) await t.throwsAsync(attempt);
   const count = (name: string) => events.filter((event) => event.name === name).length;
@@ -156,7 +156,7 @@ test.serial('every start has its end, whatever came before it', async (t) => {
 
 test.serial('many at once are told apart by their messages', async (t) => {
   const { path } = sample(t, 10);
-  const into = opened(t, '/dev/null', 'w');
+  const into = sink(t);
   const events = listen(t);
   const lengths = Array.from({ length: 50 }, (_, index) => index % 11);
   const fd = opened(t, path);
@@ -176,7 +176,7 @@ for (const only of ['start', 'asyncEnd', 'error'] as const) {
     const one = channel(`tracing:fdsplice:${only}`);
     one.subscribe(note);
     t.teardown(() => void one.unsubscribe(note));
-    await failure(t, sendFile('/nowhere/at/all', opened(t, '/dev/null', 'w')));
+    await failure(t, sendFile('/nowhere/at/all', sink(t)));
     t.is(seen.length, 1);
     t.is(seen[0]?.kind, 'sendFile');
   });
@@ -184,7 +184,7 @@ for (const only of ['start', 'asyncEnd', 'error'] as const) {
 
 test.serial('nothing is published when nobody has subscribed', async (t) => {
   const { path } = sample(t, 10);
-  const into = opened(t, '/dev/null', 'w');
+  const into = sink(t);
   const published: string[] = [];
   for (const name of NAMES) {
     const one = channel(`tracing:fdsplice:${name}`);
@@ -206,7 +206,7 @@ test.serial('nothing is published when nobody has subscribed', async (t) => {
 
 test.serial('who has unsubscribed is told nothing more', async (t) => {
   const { path } = sample(t, 10);
-  const into = opened(t, '/dev/null', 'w');
+  const into = sink(t);
   let told = 0;
   const subscriber = () => void (told += 1);
   transfers.start.subscribe(subscriber);

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { copy, relay, sendFile, stats, type Transfer } from 'fdsplice';
 
-import { directory, GiB, KiB, MiB, opened, positionOf, sample } from './helpers/copy-files.js';
+import { directory, GiB, KiB, MiB, opened, positionOf, sample, sink } from './helpers/copy-files.js';
 import { failure } from './helpers/failure.js';
 import { crossing, pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
@@ -133,14 +133,14 @@ test.serial('a signal that has aborted, a mistake and a failed connect leave no 
   const { signal } = controller;
   await t.throwsAsync(relay(0, 0, { signal }));
   await t.throwsAsync(copy(-1, 1, { signal }));
-  await t.throwsAsync(sendFile(directory(t), opened(t, '/dev/null', 'w'), { signal }));
+  await t.throwsAsync(sendFile(directory(t), sink(t), { signal }));
   const peer = Peer.start(t);
   const { a } = await pair(t, peer);
   // Nobody listens on the port of TCP that means nothing.
   t.is((await failure(t, relay(a, net.connect(1, '127.0.0.1'), { signal }))).code, 'ECONNREFUSED');
   t.is(listeners(signal), 0);
   controller.abort();
-  await failure(t, copy(opened(t, '/dev/zero'), opened(t, '/dev/null', 'w'), { signal }));
+  await failure(t, copy(opened(t, '/dev/zero'), sink(t), { signal }));
   t.is(listeners(signal), 0);
 });
 

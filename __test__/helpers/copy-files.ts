@@ -6,6 +6,8 @@ import { join } from 'node:path';
 
 import type { ExecutionContext } from 'ava';
 
+import { isNative } from './engine.js';
+
 export const KiB = 1 << 10;
 export const MiB = 1 << 20;
 export const GiB = 1 << 30;
@@ -41,6 +43,11 @@ export function opened(t: ExecutionContext, path: string, flags: string | number
     closeSync(fd);
   });
   return fd;
+}
+
+/** The number of what takes everything: a device, or a file where there is no core, which alone serves devices. */
+export function sink(t: ExecutionContext): number {
+  return opened(t, isNative ? '/dev/null' : join(directory(t), 'sink'), 'w');
 }
 
 /** Where a descriptor stands; reading on from there would move it. */

@@ -5,6 +5,7 @@ import type { ExecutionContext } from 'ava';
 import { copy, stats } from 'fdsplice';
 
 import { descriptorKinds } from './descriptors.js';
+import { isNative } from './engine.js';
 import { until } from './wait.js';
 
 /** Open descriptors by kind; pipes that are kept for the next transfer are no leak. */
@@ -17,6 +18,7 @@ export function held(): Record<string, number> {
 
 /** The first transfer starts what stays: threads, and their descriptors. */
 async function startThreads(): Promise<void> {
+  if (!isNative) return;
   const nothing = openSync('/dev/null', 'r+');
   await copy(nothing, nothing);
   closeSync(nothing);
