@@ -4,6 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import { copy, RateLimiter, relay, type RelayOptions, sendFile, type Transfer } from 'fdsplice';
 
 import { GiB, KiB, MiB, sample } from './helpers/copy-files.js';
+import { withheld } from './helpers/cpu-time.js';
 import { pair } from './helpers/pair.js';
 import { type Conn, Peer } from './helpers/peer.js';
 import { steady, until } from './helpers/wait.js';
@@ -16,7 +17,9 @@ const HIGHEST = 1.03;
 const LOWEST = 0.94;
 /** Longer than the windows the contract speaks of. */
 const WINDOW_MS = 2_100;
-const TRIES = 3;
+const TRIES = 5;
+/** No busy machine excuses a rate below this part of the limit. */
+const FLOOR = 0.5;
 
 /** Bytes from a sender that always has more, in bytes so far. */
 interface Flow {
@@ -73,13 +76,26 @@ async function rateOver(bytes: () => Promise<number> | number, ms = WINDOW_MS): 
   return ((last.bytes - first.bytes) * 1000) / (last.at - first.at);
 }
 
+/**
+ * A measurement, and the least it may be of what was wanted: while others had the processors that the transfers were
+ * ready to run on, no limiter could send.
+ */
+async function excused<T>(
+  measure: () => Promise<T>,
+): Promise<{ found: T; least: (lowest: number) => number }> {
+  const [before, from] = [withheld(), performance.now()];
+  const found = await measure();
+  const part = (withheld() - before) / (performance.now() - from);
+  return { found, least: (lowest) => Math.min(lowest, Math.max(FLOOR, lowest - part)) };
+}
+
 async function started({ received }: Flow): Promise<void> {
   await until('bytes arrive', received, (bytes) => bytes > 0);
   // Behind the first burst.
   await sleep(200);
 }
 
-/** Measures up to three times, because one window on a busy machine says little. */
+/** Measures several times, because one window on a busy machine says little. */
 async function keeps(
   t: ExecutionContext,
   what: string,
@@ -89,9 +105,10 @@ async function keeps(
 ): Promise<void> {
   const seen: string[] = [];
   for (let round = 0; round < TRIES; round += 1) {
-    const ratio = (await rateOver(bytes)) / rate;
+    const { found, least } = await excused(() => rateOver(bytes));
+    const ratio = found / rate;
     seen.push(ratio.toFixed(3));
-    if (ratio >= lowest && ratio <= highest) {
+    if (ratio >= least(lowest) && ratio <= highest) {
       t.log(`${what}: ${seen.join(', ')} of the limit`);
       t.pass();
       return;
@@ -106,14 +123,16 @@ for (const kind of KINDS) {
     const running = await flow(t, kind, limiter);
     await started(running);
     const seen: string[] = [];
-    for (let round = 0; round < TRIES; round += 1) {
-      const ratio = (await rateOver(running.received)) / (100 * MiB);
+    let isKept = false;
+    for (let round = 0; round < TRIES && !isKept; round += 1) {
+      const { found, least } = await excused(() => rateOver(running.received));
+      const ratio = found / (100 * MiB);
       seen.push(ratio.toFixed(3));
       t.true(ratio <= HIGHEST, seen.join());
-      if (ratio >= LOWEST) break;
+      isKept = ratio >= least(LOWEST);
     }
     t.log(`${seen.join(', ')} of the limit`);
-    if (Number(seen.at(-1)) < LOWEST) {
+    if (!isKept) {
       // Too slow: is it the limiter, or could the machine do no more?
       limiter.bytesPerSecond = Infinity;
       await sleep(200);
@@ -191,12 +210,12 @@ async function shares(flows: Flow[], each: number, ms: number): Promise<number[]
 async function sharesAre(t: ExecutionContext, flows: Flow[], each: number, ms = WINDOW_MS): Promise<void> {
   const seen: string[] = [];
   for (let round = 0; round < TRIES; round += 1) {
-    const found = await shares(flows, each, ms);
+    const { found, least } = await excused(() => shares(flows, each, ms));
     const middle = found.reduce((sum, share) => sum + share) / found.length;
     seen.push(`[${found.map((share) => share.toFixed(2)).join()}]`);
     // Within 10 % of what the others get, and together all that there is.
     const fair = found.every((share) => Math.abs(share / middle - 1) <= 0.1);
-    if (fair && middle >= LOWEST && middle <= HIGHEST) {
+    if (fair && middle >= least(LOWEST) && middle <= HIGHEST) {
       t.log(`shares: ${seen.join(' ')}`);
       t.pass();
       return;
