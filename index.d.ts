@@ -14,7 +14,7 @@ interface Details {
     cause?: unknown;
     undelivered?: Buffer | undefined;
 }
-/** A transfer that ended before its end. */
+/** A transfer that ended before its end. What does not apply to it is absent, not `undefined`. */
 declare class TransferError extends Error {
     /** The system's code (`ECONNRESET`, …) or one of ours (`ABORT_ERR`, `ERR_STREAM_DESTROYED`, …). */
     readonly code: string;
@@ -170,8 +170,8 @@ interface SendFileOptions extends CommonOptions {
 interface RelayOptions extends Omit<CommonOptions, 'rateLimit'> {
     /** As for every transfer, both directions together; or for each direction by itself. */
     rateLimit?: number | RateLimiter | {
-        tx?: number | RateLimiter;
-        rx?: number | RateLimiter;
+        tx?: number | RateLimiter | undefined;
+        rx?: number | RateLimiter | undefined;
     } | undefined;
     /**
      * Milliseconds that one direction may stay open after the other has ended; then `ERR_HALF_CLOSE_TIMEOUT`. Default:

@@ -108,6 +108,16 @@ test('abort() without a reason has the same cause as a signal without one', asyn
   t.like(cause, { name: 'AbortError' });
 });
 
+test('what does not apply to a failure is absent from its error', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b } = await pair(t, peer);
+  const transfer = relay(a, b);
+  transfer.abort();
+  const error = await failure(t, transfer);
+  for (const key of ['errno', 'syscall', 'side', 'undelivered']) t.false(key in error, key);
+  for (const key of ['code', 'traffic', 'cause']) t.true(key in error, key);
+});
+
 test('an abort after the end changes nothing', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import { channel, tracingChannel } from 'node:diagnostics_channel';
 
 import test, { type ExecutionContext } from 'ava';
@@ -152,6 +153,32 @@ test.serial('every start has its end, whatever came before it', async (t) => {
   const count = (name: string) => events.filter((event) => event.name === name).length;
   t.is(count('start'), count('asyncEnd'));
   t.is(count('start'), count('error'));
+});
+
+test.serial('each is told in the async context of its transfer, whoever else runs or ends it', async (t) => {
+  const peer = Peer.start(t);
+  const storage = new AsyncLocalStorage<number>();
+  const seen = new Map<Message, (number | undefined)[]>();
+  const note = (message: Message) =>
+    void seen.set(message, [...(seen.get(message) ?? []), storage.getStore()]);
+  const subscribers = { start: note, asyncEnd: note, error: note };
+  transfers.subscribe(subscribers as Parameters<typeof transfers.subscribe>[0]);
+  t.teardown(() => void transfers.unsubscribe(subscribers as Parameters<typeof transfers.subscribe>[0]));
+  const { path } = sample(t, 10);
+  const running = [1, 2, 3].map((id) =>
+    storage.run(id, async () => {
+      const { a, b, client, origin } = await pair(t, peer);
+      await Promise.allSettled([sendFile(path, b), sendFile('/nowhere/at/all', a)]);
+      const transfer = relay(a, b, { reject: false });
+      await storage.run(-1, () => (id === 1 ? peer.shutdown(client) : peer.reset(client)));
+      if (id === 1) await storage.run(-1, () => peer.shutdown(origin));
+      await transfer;
+    }),
+  );
+  await Promise.all(running);
+  t.is(seen.size, 9);
+  for (const stores of seen.values()) t.is(new Set(stores).size, 1, stores.join());
+  t.deepEqual(new Set([...seen.values()].flat()), new Set([1, 2, 3]));
 });
 
 test.serial('many at once are told apart by their messages', async (t) => {

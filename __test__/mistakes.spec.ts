@@ -232,6 +232,7 @@ test('options that are undefined count as absent', async (t) => {
     pipeSize: undefined,
     headFromA: undefined,
     zeroCopy: undefined,
+    rateLimit: { tx: undefined, rx: undefined },
   });
   await peer.shutdown(client);
   await peer.shutdown(origin);

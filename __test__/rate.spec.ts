@@ -415,3 +415,10 @@ test('a limit for each direction is for relays, and has no other names', async (
   const misspelt = { tx: 1, up: 1 };
   await t.throwsAsync(relay(0, 1, { rateLimit: misspelt }), { code: 'ERR_INVALID_ARG_VALUE', message: /up/ });
 });
+
+test('an option that a limiter does not have is refused by its name', (t) => {
+  const misspelt: object = { brust: 5 };
+  t.throws(() => new RateLimiter(5, misspelt), { code: 'ERR_INVALID_ARG_VALUE', message: /brust/ });
+  t.throws(() => new RateLimiter(5, [] as object), { code: 'ERR_INVALID_ARG_TYPE', message: /options/ });
+  t.is(new RateLimiter(5, { burst: undefined }).bytesPerSecond, 5);
+});

@@ -194,6 +194,7 @@ for (const [name, file, code] of BAD_FILES) {
     if (transfer !== undefined) {
       const error = await t.throwsAsync(within(5000, 'a refusal', transfer as Promise<unknown>));
       t.is((error as NodeJS.ErrnoException).code, code);
+      t.regex(error?.message ?? '', /"file"/);
     }
     b.end('still mine');
     t.like(await within(5000, 'the destination works', peer.readToEnd(origin)), { bytes: 10 });

@@ -12,6 +12,7 @@ import { directory, GiB, KiB, MiB, opened, positionOf, sample, sink } from './he
 import { failure } from './helpers/failure.js';
 import { crossing, pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
+import { unanswered } from './helpers/unanswered.js';
 import { steady, until, within } from './helpers/wait.js';
 
 const listeners = (signal: AbortSignal) => getEventListeners(signal, 'abort').length;
@@ -347,16 +348,3 @@ test('AbortSignal.timeout gives its reason', async (t) => {
   const error = await failure(t, relay(a, b, { signal: AbortSignal.timeout(100) }));
   t.like(error, { name: 'AbortError', code: 'ABORT_ERR', cause: { name: 'TimeoutError' } });
 });
-
-/** A socket that stays connecting: the listener's queue is full, so that the kernel does not answer. */
-async function unanswered(t: ExecutionContext, peer: Peer): Promise<net.Socket> {
-  const { port } = await peer.listen({ port: 0, backlog: 0 });
-  const queued = net.connect(port, '127.0.0.1').on('error', () => {});
-  await once(queued, 'connect');
-  const socket = net.connect(port, '127.0.0.1').on('error', () => {});
-  t.teardown(() => {
-    queued.destroy();
-    socket.destroy();
-  });
-  return socket;
-}

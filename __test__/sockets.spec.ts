@@ -2,12 +2,13 @@ import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { relay } from 'fdsplice';
 
 import { failure } from './helpers/failure.js';
 import { crossing, pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
+import { unanswered } from './helpers/unanswered.js';
 import { until, within } from './helpers/wait.js';
 import { watch } from './helpers/watch.js';
 
@@ -152,7 +153,7 @@ for (const side of ['a', 'b'] as const) {
   test(`a client that is reset while ${side} still connects ends the relay`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
-    const connecting = await unansweredConnect(t, peer);
+    const connecting = await unanswered(t, peer);
     const [kept, conn, keptSide] =
       side === 'a' ? ([made.b, made.origin, 'b'] as const) : ([made.a, made.client, 'a'] as const);
     const transfer = side === 'a' ? relay(connecting, kept) : relay(kept, connecting);
@@ -186,15 +187,6 @@ for (const side of ['a', 'b'] as const) {
     await peer.shutdown(made.origin);
     t.like(await transfer, { tx: 41, rx: 0 });
   });
-}
-
-/** A socket that stays connecting: the listener's queue is full, so that the kernel does not answer. */
-async function unansweredConnect(t: ExecutionContext, peer: Peer): Promise<net.Socket> {
-  const { port } = await peer.listen({ port: 0, backlog: 0 });
-  await peer.connect({ port });
-  const socket = net.connect(port, '127.0.0.1');
-  t.teardown(() => socket.destroy());
-  return socket;
 }
 
 /** A port that was free a moment ago. */

@@ -8,6 +8,7 @@ import { GiB, KiB, MiB, opened, sample } from './helpers/copy-files.js';
 import { failure } from './helpers/failure.js';
 import { pair, type Pair, type Transport } from './helpers/pair.js';
 import { type Conn, Peer, type PeerError } from './helpers/peer.js';
+import { unanswered } from './helpers/unanswered.js';
 import { steady, until, within } from './helpers/wait.js';
 
 /** What timers of two threads may differ by. */
@@ -149,6 +150,35 @@ for (const who of ['client', 'origin'] as const) {
     t.like(error, { code: 'ERR_IDLE_TIMEOUT', traffic: { total: sent } });
   });
 }
+
+for (const side of ['a', 'b'] as const) {
+  test(`silence while ${side} waits for an answer to its connect is silence`, async (t) => {
+    const peer = Peer.start(t);
+    const made = await pair(t, peer);
+    made[side].destroy();
+    const ends = { ...made, [side]: await unanswered(t, peer) };
+    const since = performance.now();
+    const error = await timeout(t, relay(ends.a, ends.b, { idleTimeout: 400 }), since, 400);
+    t.like(error, { code: 'ERR_IDLE_TIMEOUT', traffic: { total: 0 } });
+    t.is(error.side, undefined);
+    t.true(ends.a.destroyed && ends.b.destroyed);
+    t.is((await peer.readToEnd(side === 'a' ? made.origin : made.client)).end, 'reset');
+  });
+}
+
+test('a destination that takes nothing of what Node had to write before is silence', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer, 'tcp', { origin: { rcvbuf: 4096 } });
+  b.write(Buffer.alloc(32 * MiB));
+  await peer.writeText(client, 'hello');
+  const since = performance.now();
+  const error = await timeout(t, copy(a, b, { idleTimeout: 400 }), since, 400);
+  t.like(error, { code: 'ERR_IDLE_TIMEOUT' });
+  // Both are the caller's as before.
+  peer.shutdown(client).catch(() => {});
+  b.end();
+  t.is((await peer.readToEnd(origin)).end, 'eof');
+});
 
 test('a byte now and then is no silence for a copy', async (t) => {
   const peer = Peer.start(t);

@@ -74,11 +74,11 @@ export function areNative(
   return ends.every(isForCore);
 }
 
-/** Finds out what was passed in. Throws a caller's mistake, and has then taken nothing over. */
-export function endpoint(side: Side, value: unknown): Endpoint {
+/** Finds out what was passed in as `name`. Throws a caller's mistake, and has then taken nothing over. */
+export function endpoint(side: Side, value: unknown, name: string = side): Endpoint {
   const isRelay = side === 'a' || side === 'b';
   const fd = isRelay ? value : descriptorIn(value);
-  if (typeof fd === 'number') return numbered(side, fd, value);
+  if (typeof fd === 'number') return numbered(side, fd, value, name);
   if (isPlainSocket(value) && !(isRelay && handleKind(value) === 'TTY' && isStdio(value))) {
     checkStream(side, value, 'socket');
     checkSocket(side, value);
@@ -155,17 +155,17 @@ function checkSocket(side: Side, socket: Socket): void {
   }
 }
 
-function numbered(side: Side, fd: number, owner: unknown): Endpoint {
-  if (binding !== undefined) return openDescriptor(side, fd);
-  requireNumber(side, fd);
-  const { isFile, appends, reads, writes } = inspectFile(side, fd);
+function numbered(side: Side, fd: number, owner: unknown, name: string): Endpoint {
+  if (binding !== undefined) return openDescriptor(side, fd, name);
+  requireNumber(name, fd);
+  const { isFile, appends, reads, writes } = inspectFile(name, fd);
   if (!isFile || side === 'a' || side === 'b') {
     throw unavailable(
-      `descriptor ${fd} as ${side} is for the native core alone, unless it is a regular file`,
+      `descriptor ${fd} as ${name} is for the native core alone, unless it is a regular file`,
     );
   }
   if (side === 'source' ? !reads : !writes) {
-    throw invalidValue(side, `must be ${side === 'source' ? 'readable' : 'writable'}`);
+    throw invalidValue(name, `must be ${side === 'source' ? 'readable' : 'writable'}`);
   }
   return { kind: 'file', side, fd, appends, owner };
 }
@@ -184,18 +184,22 @@ function isWebStream(value: unknown): boolean {
   return value instanceof ReadableStream || value instanceof WritableStream;
 }
 
-function requireNumber(side: Side, fd: number): void {
+function requireNumber(name: string, fd: number): void {
   if (!Number.isInteger(fd) || fd < -1 || fd > 2 ** 31 - 1) {
-    throw outOfRange(side, 'the number of an open descriptor', fd);
+    throw outOfRange(name, 'the number of an open descriptor', fd);
   }
 }
 
-function openDescriptor(side: Side, fd: number): DescriptorEndpoint | UnavailableEndpoint {
-  requireNumber(side, fd);
+function openDescriptor(
+  side: Side,
+  fd: number,
+  name: string = side,
+): DescriptorEndpoint | UnavailableEndpoint {
+  requireNumber(name, fd);
   const opened = openEnd(fd, side);
   if (opened.end !== undefined) return { kind: 'descriptor', side, end: opened.end };
   const { found, errno = 0, syscall = '' } = opened.refusal;
-  if (errno === -constants.errno.EBADF) throw badDescriptor(side, fd, errno, syscall);
+  if (errno === -constants.errno.EBADF) throw badDescriptor(name, fd, errno, syscall);
   if (found === undefined) return { kind: 'unavailable', side, failure: systemFailure(errno, syscall, side) };
   const wanted = {
     source: 'readable',
@@ -203,7 +207,7 @@ function openDescriptor(side: Side, fd: number): DescriptorEndpoint | Unavailabl
     a: 'a connected stream socket',
     b: 'a connected stream socket',
   };
-  throw invalidValue(side, `must be ${wanted[side]}. Descriptor ${fd} is ${found}`);
+  throw invalidValue(name, `must be ${wanted[side]}. Descriptor ${fd} is ${found}`);
 }
 
 /** Throws where both ends are one socket. */

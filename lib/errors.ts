@@ -11,23 +11,23 @@ interface Details {
   undelivered?: Buffer | undefined;
 }
 
-/** A transfer that ended before its end. */
+/** A transfer that ended before its end. What does not apply to it is absent, not `undefined`. */
 export class TransferError extends Error {
   /** The system's code (`ECONNRESET`, …) or one of ours (`ABORT_ERR`, `ERR_STREAM_DESTROYED`, …). */
   readonly code: string;
   /** The system's error number, negative as Node's; absent for codes of ours. */
-  readonly errno?: number;
+  declare readonly errno?: number;
   /** The system call that failed; absent for codes of ours. */
-  readonly syscall?: string;
+  declare readonly syscall?: string;
   /** The end at which it failed; absent where it failed at neither. */
-  readonly side?: Side;
+  declare readonly side?: Side;
   /** What had been delivered by then. */
   readonly traffic: Traffic;
   /**
    * Bytes a copy took from a descriptor given as a number that the destination did not accept, in
    * order, not counted; absent when there are none.
    */
-  readonly undelivered?: Buffer;
+  declare readonly undelivered?: Buffer;
 
   constructor(what: string, details: Details) {
     const { code, traffic, errno, syscall, side, cause, undelivered } = details;
@@ -78,6 +78,10 @@ export function aborted(cause: unknown, side?: Side): Failure {
   };
 }
 
+export function idle(): Failure {
+  return { what: 'no byte moved in time', code: 'ERR_IDLE_TIMEOUT' };
+}
+
 /** Somebody wrote to what belongs to a relay. */
 export function invalidState(side: Side): Failure {
   return { what: 'the socket was written to while a relay owned it', code: 'ERR_INVALID_STATE', side };
@@ -94,6 +98,9 @@ function mistake<E extends Error>(error: E, code: string): E & Mistake {
 }
 
 function shown(value: unknown): string {
+  const kind = typeof value === 'object' && value !== null ? value.constructor?.name : undefined;
+  if (kind !== undefined && kind !== '' && kind !== 'Object' && kind !== 'Array')
+    return `an instance of ${kind}`;
   const text = inspect(value, { depth: 0, breakLength: Infinity });
   return text.length > 128 ? `${text.slice(0, 125)}...` : text;
 }
@@ -114,6 +121,12 @@ export function outOfRange(name: string, expected: string, value: unknown): Mist
     new RangeError(`"${name}" must be ${expected}. Received ${shown(value)}`),
     'ERR_OUT_OF_RANGE',
   );
+}
+
+/** A path or URL that Node refuses without asking the system, under the name of another argument. */
+export function badPath(name: string, cause: NodeJS.ErrnoException): Mistake {
+  const { code = 'ERR_INVALID_ARG_VALUE', message } = cause;
+  return mistake(new TypeError(`"${name}" must be a path or URL of a file: ${message}`, { cause }), code);
 }
 
 /** A descriptor the caller has closed; a plain `Error`, as Node's. */

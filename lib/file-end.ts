@@ -1,7 +1,7 @@
 import { close, constants, fstat, open, type PathLike } from 'node:fs';
 import type { DescriptorEndpoint, FileEndpoint, UnavailableEndpoint } from './endpoint.js';
 
-import { type Failure, invalidValue, systemFailure } from './errors.js';
+import { badPath, type Failure, invalidValue, systemFailure } from './errors.js';
 import { positionOf } from './file-status.js';
 import { binding, type NativeEnd, openEnd } from './native.js';
 import type { Preparable } from './prepared-end.js';
@@ -125,7 +125,7 @@ export class FileEnd implements FileSource {
       });
     });
     // What Node finds wrong with the path, without asking the system.
-    this.#closed.catch((mistake: unknown) => this.#refuse(mistake as Error));
+    this.#closed.catch((mistake: unknown) => this.#refuse(badPath('file', mistake as Error)));
   }
 
   #adopt(fd: number, ready: () => void, fail: (failure: Failure) => void): void {

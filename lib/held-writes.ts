@@ -37,9 +37,13 @@ export class HeldWrites {
 
   /** Whether Node still has something to write, or an end to send. */
   get isWriting(): boolean {
-    const { writableLength, writableCorked, writableEnded, writableFinished } = this.#socket;
-    const queued = internals(this.#socket)._handle?.writeQueueSize ?? 0;
-    return writableLength > 0 || writableCorked > 0 || queued > 0 || (writableEnded && !writableFinished);
+    const { writableCorked, writableEnded, writableFinished } = this.#socket;
+    return this.pending > 0 || writableCorked > 0 || (writableEnded && !writableFinished);
+  }
+
+  /** How much Node still has to write; what the system has taken of one large write is gone from it. */
+  get pending(): number {
+    return this.#socket.writableLength + (internals(this.#socket)._handle?.writeQueueSize ?? 0);
   }
 
   /** Calls back when Node has written all it had to; never if the socket is destroyed before. */

@@ -1,5 +1,6 @@
 import type { MoveSpec } from './binding.js';
-import { invalidType, invalidValue, outOfRange } from './errors.js';
+import { checked } from './checked.js';
+import { invalidType, outOfRange } from './errors.js';
 import { type Limit, limitOf, RateLimiter } from './rate-limiter.js';
 import type { CommonOptions, CopyOptions, RelayOptions, SendFileOptions, Traffic } from './types.js';
 
@@ -113,24 +114,6 @@ function common(options: Omit<CommonOptions, 'rateLimit'>): Settings {
       ...(idleTimeout === undefined ? {} : { idleTimeout }),
     },
   };
-}
-
-/** An option that does not exist is a mistake: ignoring it would pass for obeying it. */
-function checked<O extends object>(
-  options: O | undefined,
-  known: readonly (keyof O & string)[],
-  name = 'options',
-): Partial<O> {
-  if (options === undefined) return {};
-  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
-    throw invalidType(name, 'an object', options);
-  }
-  for (const key of Object.keys(options)) {
-    if (!(known as readonly string[]).includes(key)) {
-      throw invalidValue(`${name}.${key}`, `is not an option. Expected one of ${known.join(', ')}`);
-    }
-  }
-  return options;
 }
 
 function signal(value: AbortSignal | undefined): AbortSignal | undefined {

@@ -45,7 +45,7 @@ export function startWhenReady(
   // First: with a signal that has already aborted, not one byte moves.
   task.obeySignal();
   for (const end of ends) {
-    if (!task.isOver) end.prepare(ready, (failure) => task.fail(failure));
+    if (!task.isOver) end.prepare(ready, (failure) => task.fail(failure), task.idleTimeout);
   }
   if (task.isOver || first.isReady === second.isReady) return;
   const guard = () => {

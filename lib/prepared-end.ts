@@ -1,7 +1,7 @@
 import type { Socket } from 'node:net';
 import { account, type Moved } from './accounting.js';
 import type { NativeEndpoint } from './endpoint.js';
-import { type Failure, nodeFailure, systemFailure } from './errors.js';
+import { type Failure, idle, nodeFailure, systemFailure } from './errors.js';
 import { HeldReads } from './held-reads.js';
 import { HeldWrites } from './held-writes.js';
 import { type NativeEnd, type NativeTransfer, openEnd, start } from './native.js';
@@ -13,8 +13,11 @@ function nothing(): void {}
 /** What can be made ready and given to the core. */
 export interface Preparable {
   readonly isReady: boolean;
-  /** Calls `ready` once, perhaps at once, when the end can be given to the core; `fail` if it never can. */
-  prepare(ready: () => void, fail: (failure: Failure) => void): void;
+  /**
+   * Calls `ready` once, perhaps at once, when the end can be given to the core; `fail` if it never can, or if nothing
+   * moves for `idleTimeout` ms before.
+   */
+  prepare(ready: () => void, fail: (failure: Failure) => void, idleTimeout?: number): void;
   /** The core's own duplicate; or why there is none. */
   open(): NativeEnd | Failure;
   /** Where the end is ready and the other one is not: watches that it stays so. */
@@ -35,6 +38,7 @@ export class PreparedEnd implements Preparable {
   #onConnect: (() => void) | undefined;
   #watch: NativeTransfer | undefined;
   #ready = false;
+  #idle: NodeJS.Timeout | undefined;
   #stopAccounting = nothing;
   #sawClose = false;
 
@@ -53,10 +57,11 @@ export class PreparedEnd implements Preparable {
     return this.#ready;
   }
 
-  prepare(ready: () => void, fail: (failure: Failure) => void): void {
+  prepare(ready: () => void, fail: (failure: Failure) => void, idleTimeout?: number): void {
     const { socket, writes, side } = this;
     const done = () => {
       this.#ready = true;
+      clearTimeout(this.#idle);
       ready();
     };
     if (socket === undefined) {
@@ -90,6 +95,19 @@ export class PreparedEnd implements Preparable {
     } else {
       flush();
     }
+    if (!this.#ready && idleTimeout !== undefined) this.#watchIdleness(idleTimeout, fail);
+  }
+
+  /** A connect that nobody answers is idleness, and so is a peer that does not take what Node has to write before. */
+  #watchIdleness(limit: number, fail: (failure: Failure) => void): void {
+    let left = this.writes?.pending;
+    const look = () => {
+      const now = this.writes?.pending;
+      if (now === left) fail(idle());
+      else this.#idle = setTimeout(look, limit).unref();
+      left = now;
+    };
+    this.#idle = setTimeout(look, limit).unref();
   }
 
   #closed(whileConnecting: boolean): Failure {
@@ -203,6 +221,7 @@ export class PreparedEnd implements Preparable {
   }
 
   #stopListening(): void {
+    clearTimeout(this.#idle);
     if (this.socket === undefined || this.#onClose === undefined) return;
     this.socket.off('error', nothing).off('close', this.#onClose);
     if (this.#onConnect !== undefined) this.socket.off('connect', this.#onConnect);

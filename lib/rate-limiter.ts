@@ -1,3 +1,4 @@
+import { checked } from './checked.js';
 import { invalidType, outOfRange } from './errors.js';
 import { binding, type NativeRateLimiter } from './native.js';
 import { Bucket } from './stream/bucket.js';
@@ -36,8 +37,7 @@ export class RateLimiter {
    */
   constructor(bytesPerSecond: number, options: { burst?: number | undefined } = {}) {
     requireRate('bytesPerSecond', bytesPerSecond);
-    if (typeof options !== 'object' || options === null) throw invalidType('options', 'an object', options);
-    const { burst } = options;
+    const { burst } = checked(options, ['burst']);
     if (burst !== undefined) requireRate('options.burst', burst);
     this.#limit = newLimit(bytesPerSecond, burst);
   }

@@ -57,7 +57,7 @@ export class ResponseEnd implements Preparable {
     return this.#inner?.isReady ?? false;
   }
 
-  prepare(ready: () => void, fail: (failure: Failure) => void): void {
+  prepare(ready: () => void, fail: (failure: Failure) => void, idleTimeout?: number): void {
     const response = this.#response;
     while (response.writableCorked > 0) response.uncork();
     response.flushHeaders();
@@ -67,7 +67,8 @@ export class ResponseEnd implements Preparable {
       if (socket === null) return;
       this.#stopWaiting();
       this.#inner = new PreparedEnd({ kind: 'socket', side: 'destination', socket });
-      this.#inner.prepare(ready, fail);
+      // From its turn on: before, the connection serves others.
+      this.#inner.prepare(ready, fail, idleTimeout);
     };
     // A pipelined response has no socket before its turn.
     const assigned = () => process.nextTick(begin);

@@ -123,7 +123,7 @@ function fileEndpoint(file: unknown): FileEndpoints | undefined {
   if (typeof file !== 'number' && !isHandle) {
     throw invalidType('file', 'a path, a file: URL, a FileHandle or the number of an open descriptor', file);
   }
-  const source = endpoint('source', file);
+  const source = endpoint('source', file, 'file');
   if (source.kind === 'file' || source.kind === 'unavailable') return source;
   if (source.kind === 'descriptor' && source.end.kind === 'file') return source;
   discard(source);

@@ -115,5 +115,6 @@ function sendBody(
       });
     },
     (failure) => task.fail(failure),
+    task.idleTimeout,
   );
 }

@@ -1,7 +1,7 @@
 import { AsyncResource } from 'node:async_hooks';
 import { performance } from 'node:perf_hooks';
 import { type Trace, traceStart, type TransferKind } from './diagnostics.js';
-import { aborted, type Failure, systemFailure, TransferError } from './errors.js';
+import { aborted, type Failure, idle, systemFailure, TransferError } from './errors.js';
 import type { Outcome } from './native.js';
 import type { Settings } from './options.js';
 import { onAbort } from './signals.js';
@@ -73,6 +73,8 @@ export class Task implements Work {
   release: (ending: Ending) => Promise<void> | void = nothing;
   readonly #settings: Settings;
   readonly #trace: Trace | undefined;
+  /** Who asked for it: what a transfer calls it calls in their context, whoever ends it. */
+  readonly #caller = new AsyncResource('fdsplice.Transfer');
   readonly #startedAt = performance.now();
   readonly #resolve: (result: TrafficResult) => void;
   readonly #reject: (error: Error) => void;
@@ -83,16 +85,12 @@ export class Task implements Work {
   #traffic: Traffic = IDLE.traffic;
   #failure: Failure | undefined;
   #over = false;
-  #report = nothing;
   #reported = 0;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(kind: TransferKind, settings: Settings) {
     this.#settings = settings;
     this.#trace = traceStart(kind);
-    const { onProgress } = settings;
-    // The last call may come from the core's callback, which has no context of its own.
-    if (onProgress !== undefined) this.#report = AsyncResource.bind(() => this.#progress(onProgress));
     let resolve: (result: TrafficResult) => void = () => {};
     let reject: (error: Error) => void = () => {};
     const transfer = new TransferPromise((...settle) => ([resolve, reject] = settle));
@@ -108,6 +106,11 @@ export class Task implements Work {
     if (signal === undefined) return;
     if (signal.aborted) this.abort(signal.reason);
     else this.#forgetSignal = onAbort(signal, (reason) => this.abort(reason));
+  }
+
+  /** Milliseconds, also of what has to happen before it starts. */
+  get idleTimeout(): number | undefined {
+    return this.#settings.how.idleTimeout;
   }
 
   get traffic(): Traffic {
@@ -129,7 +132,7 @@ export class Task implements Work {
   fail(failure: Failure): void {
     if (this.isOver) return;
     this.#failure = failure;
-    if (this.#running === undefined) void this.#finish(undefined);
+    if (this.#running === undefined) this.#end(undefined);
     else this.#running.abort();
   }
 
@@ -137,7 +140,7 @@ export class Task implements Work {
   refuse(mistake: Error): void {
     if (this.isOver) return;
     this.#mistake = mistake;
-    void this.#finish(undefined);
+    this.#end(undefined);
   }
 
   /** Runs in the core, or on streams; `start` is told whom to report the outcome to. */
@@ -146,22 +149,29 @@ export class Task implements Work {
     engine: TrafficResult['engine'] = 'native',
   ): void {
     this.#engine = engine;
-    this.#running = start((outcome) => void this.#finish(outcome));
+    this.#running = start((outcome) => this.#end(outcome));
     const { onProgress, progressInterval } = this.#settings;
-    if (onProgress !== undefined) this.#timer = setInterval(this.#report, progressInterval).unref();
+    if (onProgress === undefined) return;
+    const report = () => this.#caller.runInAsyncScope(this.#report, this);
+    this.#timer = setInterval(report, progressInterval).unref();
   }
 
-  #progress(onProgress: (traffic: Traffic) => void): void {
+  #report(): void {
     const { traffic } = this;
+    const { onProgress } = this.#settings;
     if (!this.#over && traffic.total === this.#reported) return;
     this.#reported = traffic.total;
     try {
-      onProgress(traffic);
+      onProgress?.(traffic);
     } catch (cause) {
       const failure: Failure = { what: 'onProgress threw', code: 'ABORT_ERR', cause };
       if (this.#over) this.#failure ??= failure;
       else this.fail(failure);
     }
+  }
+
+  #end(outcome: Ended | undefined): void {
+    void this.#caller.runInAsyncScope(this.#finish, this, outcome);
   }
 
   async #finish(outcome: Ended | undefined): Promise<void> {
@@ -205,7 +215,7 @@ function reported({ reason, errno, syscall, side }: NonNullable<Ended['error']>)
       side: 'source',
     };
   }
-  if (reason === 'idle') return { what: 'no byte moved in time', code: 'ERR_IDLE_TIMEOUT' };
+  if (reason === 'idle') return idle();
   if (reason === 'halfOpen') {
     return {
       what: 'the other direction has ended and this one did not in time',

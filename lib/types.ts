@@ -133,7 +133,11 @@ export interface SendFileOptions extends CommonOptions {
 
 export interface RelayOptions extends Omit<CommonOptions, 'rateLimit'> {
   /** As for every transfer, both directions together; or for each direction by itself. */
-  rateLimit?: number | RateLimiter | { tx?: number | RateLimiter; rx?: number | RateLimiter } | undefined;
+  rateLimit?:
+    | number
+    | RateLimiter
+    | { tx?: number | RateLimiter | undefined; rx?: number | RateLimiter | undefined }
+    | undefined;
   /**
    * Milliseconds that one direction may stay open after the other has ended; then `ERR_HALF_CLOSE_TIMEOUT`. Default:
    * no limit.

@@ -1,5 +1,5 @@
 import { performance } from 'node:perf_hooks';
-import type { Failure } from '../errors.js';
+import { type Failure, idle } from '../errors.js';
 import { keepProcessAlive, letProcessEnd } from '../keep-alive.js';
 import { binding } from '../native.js';
 import { streamCounts } from '../process.js';
@@ -98,7 +98,7 @@ export class StreamRun implements Running {
       if (this.#flows.some((flow) => flow.isLimited)) this.#movedAt = now;
       const left = this.#movedAt + idleTimeout - now;
       if (left > 0) this.#idle = setTimeout(look, Math.ceil(left));
-      else this.#fail({ what: 'no byte moved in time', code: 'ERR_IDLE_TIMEOUT' }, false);
+      else this.#fail(idle(), false);
     };
     this.#idle = setTimeout(look, idleTimeout);
   }
