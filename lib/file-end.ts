@@ -125,7 +125,7 @@ export class FileEnd implements FileSource {
       });
     });
     // What Node finds wrong with the path, without asking the system.
-    this.#closed.catch((mistake: unknown) => this.#refuse(mistake as Error));
+    this.#closed.catch((mistake: unknown) => this.#refuse(named(mistake as Error)));
   }
 
   #adopt(fd: number, ready: () => void, fail: (failure: Failure) => void): void {
@@ -151,4 +151,10 @@ export class FileEnd implements FileSource {
     this.#closeFd = () => {};
     await this.#closed.catch(() => {});
   }
+}
+
+/** Node calls it the path, whatever the caller does. */
+function named(mistake: Error): Error {
+  mistake.message = `"file": ${mistake.message}`;
+  return mistake;
 }

@@ -1,6 +1,5 @@
 import { constants, fstatSync, readFileSync } from 'node:fs';
 import { badDescriptor } from './errors.js';
-import type { Side } from './types.js';
 
 export interface FileStatus {
   isFile: boolean;
@@ -10,13 +9,13 @@ export interface FileStatus {
 }
 
 /** What a descriptor is, as far as Node can tell without the core. */
-export function inspectFile(side: Side, fd: number): FileStatus {
+export function inspectFile(name: string, fd: number): FileStatus {
   let isFile;
   try {
     isFile = fstatSync(fd).isFile();
   } catch (error) {
     const { errno = 0, syscall = 'fstat' } = error as NodeJS.ErrnoException;
-    throw badDescriptor(side, fd, errno, syscall);
+    throw badDescriptor(name, fd, errno, syscall);
   }
   const flags = flagsOf(fd);
   // Where the system tells nobody, the first call does.
