@@ -27,8 +27,8 @@ declare class TransferError extends Error {
     /** What had been delivered by then. */
     readonly traffic: Traffic;
     /**
-     * Bytes a copy took from a descriptor given as a number that the destination did not accept, in
-     * order, not counted; absent when there are none.
+     * Bytes a copy took from a descriptor given as a number, or from a socket that was destroyed meanwhile, that the
+     * destination did not accept, in order, not counted; absent when there are none.
      */
     readonly undelivered?: Buffer;
     constructor(what: string, details: Details);
@@ -151,7 +151,10 @@ interface CopyOptions extends CommonOptions {
      * there. Ending earlier, at the end of input, is success with a smaller count. Default: no limit.
      */
     length?: number | undefined;
-    /** When done, end the destination (FIN on a socket, `end()` on a stream). Default `false`. A number is never closed. */
+    /**
+     * When done, end the destination (FIN on a socket, `end()` on a stream). Default `false`. A number or `FileHandle` is
+     * never closed, and `process.stdout` stays open.
+     */
     endDestination?: boolean | undefined;
     /** Bytes to write before anything from the source; counted, and not part of `length`. */
     head?: Uint8Array | undefined;
@@ -163,7 +166,7 @@ interface SendFileOptions extends CommonOptions {
     end?: number | undefined;
     /**
      * When done, end the destination (FIN on a socket, `end()` on a stream). Default `true` for an HTTP response, else
-     * `false`. A number or `FileHandle` is never closed.
+     * `false`. A number or `FileHandle` is never closed, and `process.stdout` stays open.
      */
     endDestination?: boolean | undefined;
 }

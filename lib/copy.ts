@@ -1,11 +1,19 @@
-import { areNative, discard, type Endpoint, endpoint, isForCore, type StreamEndpoint } from './endpoint.js';
+import {
+  areNative,
+  canBeEnded,
+  discard,
+  type Endpoint,
+  endpoint,
+  isForCore,
+  type StreamEndpoint,
+} from './endpoint.js';
 import { invalidValue } from './errors.js';
 import { start as begin } from './native.js';
 import { type CopySettings, copySettings } from './options.js';
 import { checkEnds, startWhenReady } from './prepare.js';
 import { PreparedEnd } from './prepared-end.js';
 import { inCore } from './rate-limiter.js';
-import { isPlain, isResponse, ResponseEnd } from './response.js';
+import { isPlain, isResponse, ResponseEnd, sendHeaders } from './response.js';
 import { copyStreams } from './stream/verbs.js';
 import { type Ending, refused, Task } from './transfer.js';
 import type { CopyOptions, Destination, Source, Transfer } from './types.js';
@@ -23,7 +31,7 @@ import type { CopyOptions, Destination, Source, Transfer } from './types.js';
  * `RangeError` or an `EBADF` `Error` for a mistake in the arguments, before a byte has moved.
  */
 export function copy(source: Source, destination: Destination, options?: CopyOptions): Transfer {
-  let settings, checked;
+  let settings, checked, target;
   try {
     settings = copySettings(options);
     checked = checkEnds(
@@ -31,13 +39,15 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
       () => endpoint('destination', destination),
     );
     requireFiles(checked, settings);
+    settings.endDestination &&= canBeEnded(destination);
+    target = nativeTarget(checked, settings.signal?.aborted === true);
   } catch (mistake) {
+    if (checked !== undefined) discard(...checked);
     return refused(mistake as Error);
   }
   const { how, limit, endDestination, start, length, position } = settings;
   const head = settings.head === undefined ? new Uint8Array() : Uint8Array.from(settings.head);
   const task = new Task('copy', settings);
-  const target = nativeTarget(checked);
   if (target === undefined) {
     copyStreams(task, checked, settings);
     return task.transfer;
@@ -47,7 +57,8 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
     const left = outcome?.error?.undelivered ?? Buffer.alloc(0);
     // Bytes of the head never came from the source: they do not go back there.
     const unread = left.subarray(Math.max(0, head.length - (outcome?.tx ?? 0)));
-    if (unread.length > 0 && from.socket === undefined && failure !== undefined) failure.undelivered = unread;
+    const isLost = from.socket === undefined || from.socket.destroyed;
+    if (unread.length > 0 && isLost && failure !== undefined) failure.undelivered = unread;
     from.giveBack(unread);
     to.giveBack();
     if (endDestination && failure === undefined) await to.end();
@@ -76,19 +87,20 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
 /** Both ends as the core takes them; a response with a length is a socket to it. Nothing where it cannot. */
 function nativeTarget(
   ends: readonly [Endpoint, Endpoint],
+  isAborted: boolean,
 ): [PreparedEnd, PreparedEnd | ResponseEnd] | undefined {
   if (areNative(ends)) return [new PreparedEnd(ends[0]), new PreparedEnd(ends[1])];
   const [source, { kind, ...destination }] = ends;
   if (kind !== 'stream' || !isForCore(source)) return undefined;
   const { stream } = destination as StreamEndpoint;
   if (stream.destroyed === true || !isResponse(stream) || !isPlain(stream)) return undefined;
+  if (!isAborted && !sendHeaders(stream)) return undefined;
   return [new PreparedEnd(source), new ResponseEnd(stream)];
 }
 
 /** Positions have a meaning in files alone. */
 function requireFiles([source, destination]: [Endpoint, Endpoint], { start, position }: CopySettings): void {
   const fail = (name: string, problem: string) => {
-    discard(source, destination);
     throw invalidValue(name, problem);
   };
   // Of one that is unavailable nobody knows; that fails the copy anyway.

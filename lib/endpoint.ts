@@ -1,4 +1,4 @@
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import {
@@ -74,11 +74,17 @@ export function areNative(
   return ends.every(isForCore);
 }
 
-/** Finds out what was passed in as `name`. Throws a caller's mistake, and has then taken nothing over. */
+/**
+ * Finds out what was passed in, as the argument of this name. Throws a caller's mistake, and has then taken nothing over.
+ */
 export function endpoint(side: Side, value: unknown, name: string = side): Endpoint {
   const isRelay = side === 'a' || side === 'b';
+  requireDirection(side, value);
   const fd = isRelay ? value : descriptorIn(value);
-  if (typeof fd === 'number') return numbered(side, fd, value, name);
+  if (typeof fd === 'number') {
+    if (mayBeStdio(value)) checkStream(side, value, 'stream');
+    return numbered(side, fd, value, name);
+  }
   if (isPlainSocket(value) && !(isRelay && handleKind(value) === 'TTY' && isStdio(value))) {
     checkStream(side, value, 'socket');
     checkSocket(side, value);
@@ -113,6 +119,32 @@ function expected(side: Side, value: unknown): string {
   return `${what[side]} of Node's, as a net.Socket is${handle} or the number of an open descriptor${advice}`;
 }
 
+/** Whether it may be one of the process's own, which Node makes when they are first asked for. */
+function mayBeStdio(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null || isFileHandle(value)) return false;
+  return !(value instanceof Socket) || 'fd' in value;
+}
+
+function isFileHandle(value: object): value is { fd: number } {
+  return value.constructor?.name === 'FileHandle';
+}
+
+/** What is behind the process's own streams may be open both ways. */
+function requireDirection(side: Side, value: unknown): void {
+  if (!mayBeStdio(value) || !('fd' in value)) return;
+  if (side === 'source' && value === process.stdout) {
+    throw invalidValue(side, 'must be readable, which process.stdout is not');
+  }
+  if (side === 'destination' && value === process.stdin) {
+    throw invalidValue(side, 'must be writable, which process.stdin is not');
+  }
+}
+
+/** Whether `endDestination` is obeyed: what the process itself writes to stays open. */
+export function canBeEnded(destination: unknown): boolean {
+  return !mayBeStdio(destination) || (destination !== process.stdout && destination !== process.stderr);
+}
+
 function isStdio(value: unknown, matters = true): boolean {
   return matters && (value === process.stdin || value === process.stdout);
 }
@@ -143,10 +175,12 @@ function checkSocket(side: Side, socket: Socket): void {
     const unused = direction === 'readable' ? 'destination' : 'source';
     if (side !== unused && lacks(socket, direction)) throw invalidValue(side, `must be ${direction}`);
   }
-  if (binding === undefined) return;
-  if (!socket.destroyed && !socket.connecting && descriptorOf(socket) === undefined) {
+  // Not every platform has descriptors for its sockets.
+  const isOpen = binding === undefined ? handleKind(socket) : descriptorOf(socket);
+  if (!socket.destroyed && !socket.connecting && isOpen === undefined) {
     throw invalidValue(side, 'must be a socket that is connected or connecting');
   }
+  if (binding === undefined) return;
   // Node's Pipe and TTY handles stand for several kinds, which only the system can tell apart.
   const handle = handleKind(socket);
   if (handle !== undefined && handle !== 'TCP' && !socket.connecting) {
@@ -173,15 +207,22 @@ function numbered(side: Side, fd: number, owner: unknown, name: string): Endpoin
 /** The descriptor in a FileHandle, or in what stands for a file behind `process.stdin` and `process.stdout`. */
 function descriptorIn(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || !('fd' in value)) return value;
-  if (value.constructor?.name === 'FileHandle') return value.fd;
+  if (isFileHandle(value)) return value.fd;
   // Of streams, only one that Node has not begun to use: it may be ahead of the descriptor's position.
   if (value === process.stdin && !isPlainSocket(value) && process.stdin.readableFlowing === null) return 0;
   if (value === process.stdout && !isPlainSocket(value) && process.stdout.writableLength === 0) return 1;
   return value;
 }
 
+/** Also what has one of each, as a `TransformStream` does. */
 function isWebStream(value: unknown): boolean {
-  return value instanceof ReadableStream || value instanceof WritableStream;
+  if (value instanceof ReadableStream || value instanceof WritableStream) return true;
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    'readable' in value &&
+    value.readable instanceof ReadableStream
+  );
 }
 
 function requireNumber(name: string, fd: number): void {

@@ -15,6 +15,7 @@ interface Details {
 export class TransferError extends Error {
   /** The system's code (`ECONNRESET`, …) or one of ours (`ABORT_ERR`, `ERR_STREAM_DESTROYED`, …). */
   readonly code: string;
+  // These are declared alone: fields would be there, undefined, where they are to be absent.
   /** The system's error number, negative as Node's; absent for codes of ours. */
   declare readonly errno?: number;
   /** The system call that failed; absent for codes of ours. */
@@ -24,8 +25,8 @@ export class TransferError extends Error {
   /** What had been delivered by then. */
   readonly traffic: Traffic;
   /**
-   * Bytes a copy took from a descriptor given as a number that the destination did not accept, in
-   * order, not counted; absent when there are none.
+   * Bytes a copy took from a descriptor given as a number, or from a socket that was destroyed meanwhile, that the
+   * destination did not accept, in order, not counted; absent when there are none.
    */
   declare readonly undelivered?: Buffer;
 

@@ -1,4 +1,5 @@
 import { Socket } from 'node:net';
+import { replay } from './held-calls.js';
 import { internals } from './plain-socket.js';
 import { Shadow } from './shadow.js';
 
@@ -119,6 +120,6 @@ export class HeldWrites {
   #replayQueued(): void {
     this.#shadow.lift('write');
     this.#shadow.lift('end');
-    for (const call of this.#queued.splice(0)) call();
+    replay(this.#queued, this.#socket);
   }
 }

@@ -67,7 +67,9 @@ export function copySettings(options: CopyOptions | undefined): CopySettings {
 
 export function sendFileSettings(options: SendFileOptions | undefined): SendFileSettings {
   const known = checked(options, SEND_FILE);
-  const [start, end] = [whole('start', known.start), whole('end', known.end)];
+  // No end is Infinity to fs.createReadStream, too.
+  const last = known.end === Infinity ? undefined : known.end;
+  const [start, end] = [whole('start', known.start), whole('end', last)];
   if (start !== undefined && end !== undefined && end < start) {
     throw outOfRange('options.end', `at least options.start, which is ${start}`, end);
   }

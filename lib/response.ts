@@ -1,10 +1,11 @@
 import { OutgoingMessage, ServerResponse } from 'node:http';
 import { Http2ServerResponse } from 'node:http2';
 import type { Failure } from './errors.js';
+import { HeldCalls } from './held-calls.js';
+import { holdWrites, letWritesGo } from './held-writes.js';
 import { binding, type NativeEnd } from './native.js';
 import { isPlainSocket } from './plain-socket.js';
 import { type Preparable, PreparedEnd } from './prepared-end.js';
-import { Shadow } from './shadow.js';
 import { destroyed } from './stream/failures.js';
 
 /** What answers an HTTP request, of either version. */
@@ -27,9 +28,15 @@ export function headerOf(response: Response, name: string): string | undefined {
   return new RegExp(`^${name}:\\s*(.*?)\\s*$`, 'im').exec(sent ?? '')?.[1];
 }
 
-/** Whether a body of this response has a length that its headers tell, and is sent as it is. */
+/** Whether what is written as the body of this response goes nowhere. */
+export function hasNoBody({ req, statusCode }: Response): boolean {
+  return req.method === 'HEAD' || statusCode === 204 || statusCode === 304;
+}
+
+/** Whether the body of this response has a length that its headers tell, and is sent as it is. */
 export function isPlain(response: Response): response is ServerResponse {
   if (binding === undefined || !(response instanceof ServerResponse)) return false;
+  if (hasNoBody(response) || response.writableEnded) return false;
   const { prototype } = OutgoingMessage as unknown as { prototype: ServerResponse };
   // Replaced by a wrapper that compresses or counts: then the wrapper is what has to be written to.
   if (response.write !== prototype.write || response.end !== prototype.end) return false;
@@ -38,19 +45,39 @@ export function isPlain(response: Response): response is ServerResponse {
   return isPlainSocket(response.socket ?? response.req.socket);
 }
 
-/** A plain response whose turn it is and whose headers are out: its body can go straight into the socket. */
+/**
+ * Sends the headers, and tells whether the response is plain still: whoever listens for the headers (compression, say)
+ * may have changed how the body is framed.
+ */
+export function sendHeaders(response: ServerResponse): boolean {
+  while (response.writableCorked > 0) response.uncork();
+  response.flushHeaders();
+  return isPlain(response);
+}
+
+/** Node counts the body for `strictContentLength`, and would miss what the core has written. */
+function credit(response: ServerResponse, bytes: number): void {
+  const symbols = Object.getOwnPropertySymbols(response);
+  const key = symbols.find(({ description }) => description === 'kBytesWritten');
+  const counted: unknown = key === undefined ? undefined : Reflect.get(response, key);
+  if (key !== undefined && typeof counted === 'number') Reflect.set(response, key, counted + bytes);
+  else response.strictContentLength = false;
+}
+
+/** A plain response, whose headers were sent: when its turn comes, its body can go straight into the socket. */
 export class ResponseEnd implements Preparable {
   readonly #response: ServerResponse;
-  readonly #shadow: Shadow;
-  readonly #held: (() => unknown)[] = [];
+  readonly #held: HeldCalls;
   #inner: PreparedEnd | undefined;
+  #written = () => 0;
   #isQueueing = false;
   #stopWaiting = () => {};
   readonly isNumber = false;
 
   constructor(response: ServerResponse) {
     this.#response = response;
-    this.#shadow = new Shadow(response);
+    this.#held = new HeldCalls(response);
+    holdWrites(response);
   }
 
   get isReady(): boolean {
@@ -59,8 +86,6 @@ export class ResponseEnd implements Preparable {
 
   prepare(ready: () => void, fail: (failure: Failure) => void, idleTimeout?: number): void {
     const response = this.#response;
-    while (response.writableCorked > 0) response.uncork();
-    response.flushHeaders();
     this.queue();
     const begin = (): void => {
       const { socket } = response;
@@ -82,14 +107,7 @@ export class ResponseEnd implements Preparable {
   queue(): void {
     if (this.#isQueueing) return;
     this.#isQueueing = true;
-    const response = this.#response;
-    for (const name of ['write', 'end'] as const) {
-      const call = response[name].bind(response) as (...args: unknown[]) => unknown;
-      this.#shadow.lay(name, (...args: unknown[]) => {
-        this.#held.push(() => call(...args));
-        return name === 'write' ? false : response;
-      });
-    }
+    this.#held.lay();
   }
 
   open(): NativeEnd | Failure {
@@ -98,8 +116,7 @@ export class ResponseEnd implements Preparable {
 
   /** From here on nothing but the body goes into the socket, and it counts as the socket's. */
   hold(written: () => number): void {
-    // Node does not see the body, and would miss it.
-    this.#response.strictContentLength = false;
+    this.#written = written;
     this.#inner?.hold(written);
   }
 
@@ -107,8 +124,10 @@ export class ResponseEnd implements Preparable {
   giveBack(): void {
     this.#stopWaiting();
     this.#inner?.giveBack();
-    this.#shadow.lift();
-    for (const call of this.#held.splice(0)) call();
+    letWritesGo(this.#response);
+    credit(this.#response, this.#written());
+    this.#held.lift();
+    this.#held.replay();
   }
 
   /** Ends the response; resolves when it has finished. */

@@ -1,7 +1,8 @@
 import type { FileHandle } from 'node:fs/promises';
-import { areNative, discard, type Endpoint, endpoint, type NativeEndpoint } from './endpoint.js';
+import { areNative, canBeEnded, discard, type Endpoint, endpoint, type NativeEndpoint } from './endpoint.js';
 import { invalidType, invalidValue } from './errors.js';
 import { FileEnd, type FileEndpoints, type FileSource, OpenedFile } from './file-end.js';
+import { isWrittenByTransfer } from './held-writes.js';
 import { start as begin } from './native.js';
 import { type SendFileSettings, sendFileSettings } from './options.js';
 import { startWhenReady } from './prepare.js';
@@ -41,7 +42,8 @@ export function sendFile(
   try {
     settings = sendFileSettings(options);
     source = fileEndpoint(file);
-    target = isResponse(destination) ? destination : endpoint('destination', destination);
+    target = isResponse(destination) ? unused(destination) : endpoint('destination', destination);
+    if (settings.endDestination === true) settings.endDestination = canBeEnded(destination);
   } catch (mistake) {
     if (source !== undefined) discard(source);
     return refused(mistake as Error);
@@ -56,6 +58,12 @@ export function sendFile(
   else if (areForCore(source, target)) sendNatively(task, from, target, { ...settings, start });
   else sendAsStream(task, from, target, { ...settings, start });
   return task.transfer;
+}
+
+/** A response that no transfer writes to. */
+function unused(response: Response): Response {
+  if (!isWrittenByTransfer(response)) return response;
+  throw invalidValue('destination', 'must be a response that no other transfer is using');
 }
 
 function areForCore(source: Endpoint | undefined, target: Endpoint): target is NativeEndpoint {
@@ -90,6 +98,7 @@ function sendNatively(
 
 function sendAsStream(task: Task, from: FileSource, target: Endpoint, settings: SendFileSettings): void {
   const { endDestination = false } = settings;
+  task.engine = 'stream';
   let writer: Writer | undefined;
   let isStarted = false;
   task.release = async () => {

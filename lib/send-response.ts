@@ -2,10 +2,21 @@ import type { ServerResponse } from 'node:http';
 import type { Endpoint } from './endpoint.js';
 import { invalidValue } from './errors.js';
 import type { FileSource } from './file-end.js';
+import { HeldCalls } from './held-calls.js';
+import { holdWrites, letWritesGo } from './held-writes.js';
 import { binding, type Outcome, start as begin } from './native.js';
 import type { SendFileSettings } from './options.js';
 import { inCore } from './rate-limiter.js';
-import { breakOffResponse, endResponse, headerOf, isPlain, type Response, ResponseEnd } from './response.js';
+import {
+  breakOffResponse,
+  endResponse,
+  hasNoBody,
+  headerOf,
+  isPlain,
+  type Response,
+  ResponseEnd,
+  sendHeaders,
+} from './response.js';
 import { type Range, rangeOf } from './send-range.js';
 import { FileReader } from './stream/files.js';
 import { failureOf, isUsable, pump } from './stream/verbs.js';
@@ -22,8 +33,15 @@ export function sendToResponse(
   const { endDestination = true } = settings;
   const letGo: (() => void)[] = [];
   let isEndDue = false;
+  // From the call on, as every destination; whoever writes the body takes these calls over.
+  const calls = new HeldCalls(response);
+  calls.lay();
+  holdWrites(response);
   task.release = async ({ failure }) => {
     for (const each of letGo) each();
+    letWritesGo(response);
+    calls.lift();
+    calls.replay();
     await from.release();
     const isBroken = failure !== undefined && response.headersSent && !response.writableFinished;
     if (isBroken && (endDestination || failure.code === 'ERR_SOURCE_TRUNCATED')) breakOffResponse(response);
@@ -35,10 +53,15 @@ export function sendToResponse(
   if (task.isOver) return;
   from.prepare(
     () => {
+      // It may have been closed while the file was being opened.
+      if (!isUsable(target)) task.fail(failureOf(target));
       if (task.isOver) return;
       const range = rangeOf(from, settings);
+      let isForCore;
+      calls.lift();
       try {
         frame(response, range);
+        isForCore = isPlain(response) && sendHeaders(response);
       } catch (mistake) {
         task.refuse(mistake as Error);
         return;
@@ -46,14 +69,15 @@ export function sendToResponse(
       if (hasNoBody(response)) {
         isEndDue = true;
         sendNothing(task, response, endDestination);
-      } else if (isPlain(response)) {
+      } else if (isForCore) {
         isEndDue = true;
-        sendBody(task, from, response, settings, range, letGo);
+        sendBody(task, from, response as ServerResponse, settings, range, letGo);
       } else {
         const reader = new FileReader(from, { ...range, rewind: from.rewind });
         const writer = new StreamWriter('destination', response as WritableLike);
         pump(task, reader, writer, { ...settings, endDestination });
       }
+      if (!task.isOver) calls.replay();
     },
     (failure) => task.fail(failure),
   );
@@ -68,10 +92,6 @@ function frame(response: Response, { length }: Range): void {
   }
   if (told !== undefined || response.headersSent) return;
   if (headerOf(response, 'transfer-encoding') === undefined) response.setHeader('Content-Length', length);
-}
-
-function hasNoBody({ req, statusCode }: Response): boolean {
-  return req.method === 'HEAD' || statusCode === 204 || statusCode === 304;
 }
 
 function sendNothing(task: Task, response: Response, end: boolean): void {

@@ -2,9 +2,10 @@ import { AsyncResource } from 'node:async_hooks';
 import { performance } from 'node:perf_hooks';
 import { type Trace, traceStart, type TransferKind } from './diagnostics.js';
 import { aborted, type Failure, idle, systemFailure, TransferError } from './errors.js';
-import type { Outcome } from './native.js';
+import { binding, type Outcome } from './native.js';
 import type { Settings } from './options.js';
 import { onAbort } from './signals.js';
+import { streamFailure } from './stream/failures.js';
 import type { Side, Traffic, TrafficResult, Transfer } from './types.js';
 
 /** What stands behind the promise. */
@@ -71,6 +72,8 @@ export class Task implements Work {
   readonly transfer: Transfer;
   /** Lets go of the ends; the promise settles after it. */
   release: (ending: Ending) => Promise<void> | void = nothing;
+  /** What moves its bytes, or would have. */
+  engine: TrafficResult['engine'] = binding === undefined ? 'stream' : 'native';
   readonly #settings: Settings;
   readonly #trace: Trace | undefined;
   /** Who asked for it: what a transfer calls it calls in their context, whoever ends it. */
@@ -81,7 +84,6 @@ export class Task implements Work {
   #mistake: Error | undefined;
   #forgetSignal = nothing;
   #running: Running | undefined;
-  #engine: TrafficResult['engine'] = 'native';
   #traffic: Traffic = IDLE.traffic;
   #failure: Failure | undefined;
   #over = false;
@@ -144,11 +146,8 @@ export class Task implements Work {
   }
 
   /** Runs in the core, or on streams; `start` is told whom to report the outcome to. */
-  run(
-    start: (settled: (outcome: Ended) => void) => Running,
-    engine: TrafficResult['engine'] = 'native',
-  ): void {
-    this.#engine = engine;
+  run(start: (settled: (outcome: Ended) => void) => Running, engine = this.engine): void {
+    this.engine = engine;
     this.#running = start((outcome) => this.#end(outcome));
     const { onProgress, progressInterval } = this.#settings;
     if (onProgress === undefined) return;
@@ -188,8 +187,13 @@ export class Task implements Work {
     this.#forgetSignal();
     clearInterval(this.#timer);
     this.#report();
+    try {
+      await this.release({ failure: this.#failure, outcome });
+    } catch (error) {
+      // What ending the destination throws, as a response whose length is not that of its body.
+      this.#failure ??= streamFailure('destination', error as Error);
+    }
     const failure = this.#failure;
-    await this.release({ failure, outcome });
     if (this.#mistake !== undefined) {
       this.#trace?.failed(this.#mistake);
       this.#reject(this.#mistake);
@@ -199,7 +203,7 @@ export class Task implements Work {
       failure === undefined ? null : new TransferError(failure.what, { ...failure, traffic: this.traffic });
     const durationMs = performance.now() - this.#startedAt;
     const zeroCopy = outcome?.zeroCopy ?? 0;
-    const result: TrafficResult = { ...this.#traffic, zeroCopy, durationMs, engine: this.#engine, error };
+    const result: TrafficResult = { ...this.#traffic, zeroCopy, durationMs, engine: this.engine, error };
     if (error === null) this.#trace?.ended(result);
     else this.#trace?.failed(error, result);
     if (error !== null && this.#settings.reject) this.#reject(error);

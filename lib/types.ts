@@ -113,7 +113,10 @@ export interface CopyOptions extends CommonOptions {
    * there. Ending earlier, at the end of input, is success with a smaller count. Default: no limit.
    */
   length?: number | undefined;
-  /** When done, end the destination (FIN on a socket, `end()` on a stream). Default `false`. A number is never closed. */
+  /**
+   * When done, end the destination (FIN on a socket, `end()` on a stream). Default `false`. A number or `FileHandle` is
+   * never closed, and `process.stdout` stays open.
+   */
   endDestination?: boolean | undefined;
   /** Bytes to write before anything from the source; counted, and not part of `length`. */
   head?: Uint8Array | undefined;
@@ -126,7 +129,7 @@ export interface SendFileOptions extends CommonOptions {
   end?: number | undefined;
   /**
    * When done, end the destination (FIN on a socket, `end()` on a stream). Default `true` for an HTTP response, else
-   * `false`. A number or `FileHandle` is never closed.
+   * `false`. A number or `FileHandle` is never closed, and `process.stdout` stays open.
    */
   endDestination?: boolean | undefined;
 }

@@ -14,6 +14,7 @@ export function copyStreams(
   [source, destination]: readonly [Endpoint, Endpoint],
   settings: CopySettings,
 ): void {
+  task.engine = 'stream';
   for (const end of [source, destination]) if (!isUsable(end)) task.fail(failureOf(end));
   if (!isUsable(source) || !isUsable(destination)) {
     discard(source, destination);
@@ -72,6 +73,7 @@ export function relayStreams(
   endpoints: readonly [Endpoint, Endpoint],
   { headFromA, headFromB, limits, how }: RelaySettings,
 ): void {
+  task.engine = 'stream';
   const [both, tx, rx] = limits.map((limit) => limit?.throttle());
   const [a, b] = endpoints.map((endpoint) =>
     relayEndsOf(endpoint, () => task.fail(invalidState(endpoint.side))),

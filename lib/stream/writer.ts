@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'node:events';
 import type { Failure } from '../errors.js';
+import { replay } from '../held-calls.js';
 import { holdWrites, letWritesGo } from '../held-writes.js';
 import { Shadow } from '../shadow.js';
 import type { Side } from '../types.js';
@@ -17,6 +18,7 @@ export interface WritableLike extends EventEmitter {
   writableNeedDrain?: boolean;
   writableCorked?: number;
   uncork?(): void;
+  destroy?(error: Error): unknown;
 }
 
 type Call = (...args: unknown[]) => unknown;
@@ -31,6 +33,8 @@ export class StreamWriter implements Writer {
   readonly #held: (() => unknown)[] = [];
   readonly #listeners: [event: string, listener: (error: Error) => void][] = [];
   readonly #chunks: Buffer[] = [];
+  /** What the stream would not take at all. */
+  #refused: Buffer = Buffer.alloc(0);
   #pending = 0;
   #full = false;
   #accepted: (bytes: number) => void = () => {};
@@ -87,7 +91,20 @@ export class StreamWriter implements Writer {
   write(chunk: Buffer): void {
     this.#chunks.push(chunk);
     this.#pending += chunk.length;
-    this.#full = !this.#write(chunk, (error) => this.#written(error));
+    try {
+      this.#full = !this.#write(chunk, (error) => this.#written(error));
+    } catch (error) {
+      this.#chunks.pop();
+      this.#pending -= chunk.length;
+      this.#refused = chunk;
+      this.#thrown(error);
+    }
+  }
+
+  /** Some streams throw, as a response does that is to have no body, or a length that this is not. */
+  #thrown(error: unknown): void {
+    this.#full = true;
+    this.#fail(streamFailure(this.#side, error as Error));
   }
 
   #written(error: Error | null | undefined): void {
@@ -116,7 +133,12 @@ export class StreamWriter implements Writer {
         return;
       }
       this.#on('finish', done);
-      if (stream.writableEnded !== true) this.#end();
+      if (stream.writableEnded === true) return;
+      try {
+        this.#end();
+      } catch (error) {
+        this.#thrown(error);
+      }
     };
     if (this.#pending === 0) flushed();
     else this.#flushed = flushed;
@@ -128,15 +150,15 @@ export class StreamWriter implements Writer {
    */
   release(): Promise<Buffer> {
     const stream = this.#stream;
-    const rest =
-      stream.destroyed === true || stream.errored != null ? Buffer.concat(this.#chunks) : Buffer.alloc(0);
-    if (rest.length === 0 && this.#pending > 0) this.#accepted(this.#pending);
+    const isLost = stream.destroyed === true || stream.errored != null;
+    const rest = Buffer.concat(isLost ? [...this.#chunks, this.#refused] : [this.#refused]);
+    if (!isLost && this.#pending > 0) this.#accepted(this.#pending);
     this.#chunks.length = 0;
     this.#pending = 0;
     letWritesGo(stream);
     for (const [event, listener] of this.#listeners) stream.off(event, listener);
     this.#shadow.lift();
-    for (const call of this.#held.splice(0)) call();
+    replay(this.#held, stream);
     return Promise.resolve(rest);
   }
 
