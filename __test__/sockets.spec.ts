@@ -6,10 +6,13 @@ import test, { type ExecutionContext } from 'ava';
 import { relay } from 'fdsplice';
 
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { crossing, pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { until, within } from './helpers/wait.js';
 import { watch } from './helpers/watch.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 test('a clean relay shows both sockets one end and one close, no error and no data', async (t) => {
   const peer = Peer.start(t);
