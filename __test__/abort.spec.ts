@@ -4,10 +4,13 @@ import test from 'ava';
 import { relay } from 'fdsplice';
 
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { steady, until, within } from './helpers/wait.js';
 import { watch } from './helpers/watch.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 const MiB = 1 << 20;
 const GiB = 1 << 30;

@@ -6,9 +6,12 @@ import { capabilities, relay, stats } from 'fdsplice';
 
 import { isNative, nativeTest } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { until } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind each test');
 
 const MiB = 1 << 20;
 

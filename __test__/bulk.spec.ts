@@ -2,8 +2,11 @@ import test from 'ava';
 import { relay } from 'fdsplice';
 
 import { engine, nativeTest } from './helpers/engine.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
+
+nothingIsLeft(test, 'behind each test');
 
 const MiB = 1 << 20;
 

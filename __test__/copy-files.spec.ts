@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { fstatSync, ftruncateSync, openSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
+import { fstatSync, ftruncateSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -19,9 +19,12 @@ import {
 } from './helpers/copy-files.js';
 import { descriptorOf } from './helpers/descriptors.js';
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { steady, until, within } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 test('a file is copied between FileHandles, which stay open and stand behind the bytes', async (t) => {
   const { path, bytes } = sample(t, 3 * MiB);
@@ -229,7 +232,7 @@ test('aborting a copy of a big file stops it soon, with everything that was copi
   const block = Buffer.alloc(32 * MiB, 7);
   for (let at = 0; at < size; at += block.length) writeSync(source, block, 0, block.length, at);
   for (const zeroCopy of [true, false]) {
-    const destination = openSync(to, 'w');
+    const destination = opened(t, to, 'w');
     const position = positionOf(source);
     const transfer = copy(source, destination, { zeroCopy, start: 0 });
     while (transfer.traffic.tx === 0) await new Promise(setImmediate);

@@ -12,9 +12,12 @@ import { ended, nodeArguments, started } from './helpers/copy-child.js';
 import { directory, MiB, opened, sample, sha256, sink } from './helpers/copy-files.js';
 import { isNative, nativeTest } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { until, within } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 /** What Node has behind the pipes of a child is a socket, whatever its types say. */
 const socket = (stream: Readable | Writable | null): Socket => stream as Socket;

@@ -9,9 +9,12 @@ import { copy, sendFile } from 'fdsplice';
 import { directory, MiB, opened, sample, sha256 } from './helpers/copy-files.js';
 import { isNative } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { steady, until } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 function collected(socket: Socket): { bytes: () => Buffer } {
   const chunks: Buffer[] = [];

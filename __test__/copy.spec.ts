@@ -8,9 +8,12 @@ import { copy } from 'fdsplice';
 import { engine, nativeTest } from './helpers/engine.js';
 import { descriptorOf } from './helpers/descriptors.js';
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { steady, until } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 const MiB = 1 << 20;
 

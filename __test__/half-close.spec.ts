@@ -4,10 +4,13 @@ import test from 'ava';
 import { relay } from 'fdsplice';
 
 import { engine } from './helpers/engine.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { crossing, pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { until, within } from './helpers/wait.js';
 import { watch } from './helpers/watch.js';
+
+nothingIsLeft(test, 'behind each test');
 
 const MiB = 1 << 20;
 

@@ -6,9 +6,12 @@ import net, { type AddressInfo } from 'node:net';
 import test from 'ava';
 import { relay, type Transfer } from 'fdsplice';
 
+import { nothingIsLeft } from './helpers/left.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { until } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 const MiB = 1 << 20;
 

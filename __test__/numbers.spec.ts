@@ -6,9 +6,12 @@ import { relay } from 'fdsplice';
 
 import { descriptorOf } from './helpers/descriptors.js';
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { steady } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 const MiB = 1 << 20;
 

@@ -15,9 +15,12 @@ import {
 
 import { GiB, KiB, MiB, opened, sample } from './helpers/copy-files.js';
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { crossing, pair, type Pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { until, within } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 type Start = (
   t: ExecutionContext,

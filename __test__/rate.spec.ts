@@ -5,9 +5,12 @@ import { copy, RateLimiter, relay, type RelayOptions, sendFile, type Transfer } 
 
 import { GiB, KiB, MiB, sample } from './helpers/copy-files.js';
 import { withheld } from './helpers/cpu-time.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { pair } from './helpers/pair.js';
 import { type Conn, Peer } from './helpers/peer.js';
 import { steady, until } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 type Kind = 'relay' | 'copy' | 'sendFile';
 const KINDS: Kind[] = ['relay', 'copy', 'sendFile'];

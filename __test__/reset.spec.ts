@@ -5,10 +5,13 @@ import { relay } from 'fdsplice';
 
 import { engine } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { crossing, pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { steady, until, within } from './helpers/wait.js';
 import { watch } from './helpers/watch.js';
+
+nothingIsLeft(test, 'behind each test');
 
 const MiB = 1 << 20;
 const GiB = 1 << 30;

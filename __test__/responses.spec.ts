@@ -16,8 +16,11 @@ import { opened, sample } from './helpers/copy-files.js';
 import { openDescriptors } from './helpers/descriptors.js';
 import { engine, isNative } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { identity, trust } from './helpers/tls.js';
 import { deferred, until, within } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 const sha256 = (bytes: Buffer) => createHash('sha256').update(bytes).digest('hex');
 

@@ -12,9 +12,12 @@ import { testWithTool } from './helpers/cli-tools.js';
 import { ended, nodeArguments, started } from './helpers/copy-child.js';
 import { descriptorOf, openDescriptors } from './helpers/descriptors.js';
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { steady, until, within } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 for (const transport of ['tcp', 'unix'] as const) {
   test(`${transport}: 10 MiB sent by sendFile arrive as 10 MiB`, async (t) => {

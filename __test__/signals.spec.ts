@@ -10,10 +10,13 @@ import { copy, relay, sendFile, stats, type Transfer } from 'fdsplice';
 
 import { directory, GiB, KiB, MiB, opened, positionOf, sample, sink } from './helpers/copy-files.js';
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { crossing, pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { unanswered } from './helpers/unanswered.js';
 import { steady, until, within } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 const listeners = (signal: AbortSignal) => getEventListeners(signal, 'abort').length;
 

@@ -6,11 +6,14 @@ import test from 'ava';
 import { relay } from 'fdsplice';
 
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { crossing, pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { unanswered } from './helpers/unanswered.js';
 import { until, within } from './helpers/wait.js';
 import { watch } from './helpers/watch.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 test('a clean relay shows both sockets one end and one close, no error and no data', async (t) => {
   const peer = Peer.start(t);

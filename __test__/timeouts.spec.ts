@@ -6,10 +6,13 @@ import { copy, relay, type RelayOptions, sendFile, type Transfer } from 'fdsplic
 
 import { GiB, KiB, MiB, opened, sample } from './helpers/copy-files.js';
 import { failure } from './helpers/failure.js';
+import { nothingIsLeft } from './helpers/left.js';
 import { pair, type Pair, type Transport } from './helpers/pair.js';
 import { type Conn, Peer, type PeerError } from './helpers/peer.js';
 import { unanswered } from './helpers/unanswered.js';
 import { steady, until, within } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind all tests');
 
 /** What timers of two threads may differ by. */
 const EARLY_MS = 15;

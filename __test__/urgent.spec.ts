@@ -3,8 +3,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { relay } from 'fdsplice';
 
+import { nothingIsLeft } from './helpers/left.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
+
+nothingIsLeft(test, 'behind each test');
 
 const MiB = 1 << 20;
 const URGENT = '!'.charCodeAt(0);

@@ -46,6 +46,8 @@ export interface StatsEvent {
 export interface StartOptions {
   /** The most descriptors that the process may have open. */
   descriptors?: number;
+  /** Another program that runs it, under the same process id. */
+  under?: string[];
 }
 
 /** A running `fdsplice relay`, killed at the latest when the test ends. */
@@ -57,8 +59,8 @@ export class Relay {
   stderr = '';
   #closed = false;
 
-  constructor(t: ExecutionContext, args: string[], { descriptors }: StartOptions = {}) {
-    const command = [process.execPath, MAIN, 'relay', ...args];
+  constructor(t: ExecutionContext, args: string[], { descriptors, under = [] }: StartOptions = {}) {
+    const command = [...under, process.execPath, MAIN, 'relay', ...args];
     // `exec` keeps the process id, so that a signal reaches the relay and not the shell.
     const [file = '', ...rest] =
       descriptors === undefined

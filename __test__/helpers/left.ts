@@ -1,7 +1,9 @@
 // What a transfer must not leave behind.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 
-import type { ExecutionContext } from 'ava';
+import type { ExecutionContext, TestFn } from 'ava';
 import { copy, stats } from 'fdsplice';
 
 import { descriptorKinds } from './descriptors.js';
@@ -48,7 +50,27 @@ export async function leavesNothing(t: ExecutionContext, work: () => Promise<voi
   await startThreads();
   const before = await settled();
   await work();
+  await isAsBefore(t, before);
+}
+
+/**
+ * Every test of a file of serial tests, or all of one whose tests run at once, must leave no descriptor, no pipe on loan
+ * and no running transfer. What a test tears down counts as its own to close.
+ */
+export function nothingIsLeft(test: TestFn, when: 'behind each test' | 'behind all tests'): void {
+  let before: Record<string, number> = {};
+  test.before('what is open before the first test', async () => {
+    // Node opens what tells it of its children with the first of them, and keeps it.
+    await once(spawn('true'), 'close');
+    await startThreads();
+    before = await settled();
+  });
+  const hook = when === 'behind each test' ? test.afterEach : test.after;
+  hook(`nothing is left ${when}`, (t) => isAsBefore(t, before));
+}
+
+async function isAsBefore(t: ExecutionContext, before: Record<string, number>): Promise<void> {
   const shown = () => JSON.stringify({ held: held(), active: stats().active, leased: stats().pipes.leased });
   const wanted = JSON.stringify({ held: before, active: 0, leased: 0 });
-  t.is(await until('as much is open as before', shown, (now) => now === wanted), wanted);
+  t.is(await until(`as much is open as before: ${wanted}`, shown, (now) => now === wanted), wanted);
 }
