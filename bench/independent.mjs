@@ -1,5 +1,5 @@
 // npm run bench:independent: the relays under programs that nobody here wrote (iperf3, wrk and nginx, curl).
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
 import { root, runMain, StepError } from '../scripts/lib/run.mjs';
@@ -13,11 +13,11 @@ import { findPeers, startPeer } from './lib/peers.mjs';
 import { difference, sample } from './lib/proc.mjs';
 import { markdown, printCase, printHead } from './lib/report.mjs';
 import { saveResults } from './lib/results.mjs';
-import { writeFileSync } from 'node:fs';
 
 const usage = `npm run bench:independent -- [options]
 
   --quick       ours, HAProxy with splice and Node's pipe; one second a measurement
+  --only text   only the cases whose name contains this
   --peers a,b   only these peers beside ours
   --rounds N    of each measurement (default 1)
   --seconds N   of one measurement with iperf3 or wrk (default 1)
@@ -106,6 +106,7 @@ function readSettings() {
   const { values } = parseArgs({
     options: {
       quick: { type: 'boolean', default: false },
+      only: { type: 'string' },
       peers: { type: 'string' },
       rounds: { type: 'string', default: '1' },
       seconds: { type: 'string', default: '1' },
@@ -125,6 +126,7 @@ function readSettings() {
   };
   return {
     peers: values.peers?.split(',') ?? (values.quick ? ['haproxy-splice', 'pipe'] : undefined),
+    only: values.only,
     rounds: Math.floor(number('rounds')),
     duration: number('seconds'),
     minutes: number('minutes'),

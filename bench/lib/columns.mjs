@@ -7,6 +7,14 @@ const byWork = {
   ],
 };
 
+// Programs of others, under which nothing is counted and not everything timed.
+for (const work of ['iperf3', 'curl', 'wrk']) {
+  byWork[work] = (unit) => [
+    ...cost(unit).filter(({ needs }) => needs === undefined),
+    ...(work === 'wrk' ? latency().slice(0, 2) : [throughput()]),
+  ];
+}
+
 /** How figures of each `per` are told; what is not here is told in µs and with its own name. */
 const units = {
   GiB: { name: 'GiB', time: 's', timeScale: 1, digits: 3, count: 'G', countScale: 1e9, callDigits: 0 },

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
+import { StepError } from '../../scripts/lib/run.mjs';
 import { bigFile, smallFile } from './independent-servers.mjs';
 
 const GiB = 2 ** 30;
@@ -9,8 +10,8 @@ const execute = promisify(execFile);
  * What is run. `run` gets the port of a relay, and whether it only is to warm it up; it resolves with how many units went
  * through, as the program itself says, and fails where the program reports an error or fewer bytes than there should be.
  */
-export function independentCases({ duration }) {
-  return [
+export function independentCases({ duration, only }) {
+  const cases = [
     iperf('iperf3, 1 stream, up', duration, []),
     iperf('iperf3, 1 stream, down', duration, ['--reverse']),
     iperf('iperf3, 1 stream, both ways', duration, ['--bidir']),
@@ -23,7 +24,7 @@ export function independentCases({ duration }) {
       title: `wrk, 32 connections, nginx serves ${smallFile.bytes} B`,
       per: 'request',
       server: 'nginx',
-      run: (port, warmUp) => wrk(port, warmUp ? 1 : Math.max(duration, 1)),
+      run: (port, warmUp) => wrk(port, warmUp ? 1 : duration),
     },
     {
       work: 'curl',
@@ -34,6 +35,9 @@ export function independentCases({ duration }) {
       run: (port, warmUp) => curl(port, warmUp ? smallFile : bigFile),
     },
   ];
+  const chosen = cases.filter(({ name }) => !only || name.includes(only));
+  if (chosen.length === 0) throw new StepError('no case has such a name');
+  return chosen;
 }
 
 function iperf(title, duration, options) {
