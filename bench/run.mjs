@@ -1,5 +1,5 @@
 import { mkdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { root, runMain } from '../scripts/lib/run.mjs';
 import { readArguments } from './lib/arguments.mjs';
 import { buildAll } from './lib/build.mjs';
@@ -11,13 +11,19 @@ import { buildsFromOutside, noOwnNetwork, runInOwnNetwork } from './lib/network.
 import { findPeers } from './lib/peers.mjs';
 import { probeCounters } from './lib/perf.mjs';
 import { printCase, printHead } from './lib/report.mjs';
-import { saveResults } from './lib/results.mjs';
+import { checkSameConditions, loadResults, saveResults } from './lib/results.mjs';
 import { chooseCases } from './lib/works.mjs';
+import { writeReport } from './lib/write-report.mjs';
+
+const directory = join(root, 'bench/results');
 
 async function main() {
-  const settings = readArguments(process.argv.slice(2));
-  if (!settings) return;
-  const started = Date.now();
+  const asked = readArguments(process.argv.slice(2));
+  if (!asked) return;
+  const file = join(directory, `${asked.name}.json`);
+  const before = asked.resume ? loadResults(file) : undefined;
+  // What was measured so far says how to go on, too.
+  const settings = before?.settings ?? asked;
   const cases = chooseCases(settings);
   const builds = buildsFromOutside() ?? buildAll(settings);
   if (settings.network === 'own' && buildsFromOutside() === undefined) {
@@ -29,26 +35,45 @@ async function main() {
     console.error(`in the machine's network, because there can be no other: ${obstacle}`);
     settings.network = 'machine';
   }
-  const counters = probeCounters();
-  const peers = findPeers(settings, builds);
-  const results = {
-    startedAt: new Date(started).toISOString(),
+  const results = begin(settings, findPeers(settings, builds), before);
+  mkdirSync(directory, { recursive: true });
+  printHead(results.all);
+  await measureAll(cases, results, file);
+
+  console.log(`\n${results.all.seconds.toFixed(0)} s; written to ${relative(root, file)}`);
+  for (const written of await writeReport(join(directory, asked.name), results.all)) {
+    console.log(`  ${relative(root, written)}`);
+  }
+  const ours = results.all.cases.flatMap(({ rounds }) => rounds.filter(({ peer }) => peer === 'fdsplice'));
+  if (ours.some(({ error }) => error !== undefined)) process.exitCode = 1;
+}
+
+/** The results so far, if there are any that these can be added to, and the peers to measure. */
+function begin(settings, peers, before) {
+  const now = {
+    startedAt: new Date().toISOString(),
+    seconds: 0,
     machine: describeMachine(),
-    counters,
+    counters: probeCounters(),
     settings,
     peers: peers.map(({ name, about, version, missing }) => ({ name, about, version, missing })),
     cases: [],
   };
-  const directory = join(root, 'bench/results');
-  mkdirSync(directory, { recursive: true });
-  const file = join(directory, `${settings.name}.json`);
-  printHead(results);
+  if (before) checkSameConditions(before, now);
+  return { all: before ?? now, present: peers.filter(({ missing }) => missing === undefined) };
+}
 
-  const present = peers.filter(({ missing }) => missing === undefined);
+async function measureAll(cases, { all, present }, file) {
+  const { settings, counters } = all;
+  const done = new Set(all.cases.map(({ name }) => name));
+  const open = cases.filter(({ name }) => !done.has(name));
+  for (const measured of all.cases) printCase(measured, all);
   const origin = await startOrigin();
-  for (const [index, work] of cases.entries()) {
-    const left = (settings.seconds ?? Infinity) - (Date.now() - started) / 1000;
-    const seconds = left / (cases.length - index);
+  // A run that goes on has used up some of its time already.
+  const started = Date.now() - all.seconds * 1000;
+  for (const [index, work] of open.entries()) {
+    const left = settings.seconds - (Date.now() - started) / 1000;
+    const seconds = left / (open.length - index);
     const measured = await runCase({
       work,
       peers: present,
@@ -57,15 +82,12 @@ async function main() {
       rounds: settings.rounds,
       seconds,
     });
-    results.cases.push(measured);
-    results.seconds = (Date.now() - started) / 1000;
+    all.cases.push(measured);
+    all.seconds = (Date.now() - started) / 1000;
     // After every case, so that an interrupted run keeps what it has.
-    saveResults(file, results);
-    printCase(measured, results);
+    saveResults(file, all);
+    printCase(measured, all);
   }
-  console.log(`\n${results.seconds.toFixed(0)} s; written to ${file}`);
-  const ours = results.cases.flatMap(({ rounds }) => rounds.filter(({ peer }) => peer === 'fdsplice'));
-  if (ours.some(({ error }) => error !== undefined)) process.exitCode = 1;
 }
 
 try {

@@ -14,7 +14,9 @@ const usage = `node bench/run.mjs [options]
   --user name      run the relays as this user, the load as the caller
   --network which  own: a loopback with the congestion control reno, which takes root (default);
                    machine: that of the machine
+  --minutes N      leave out rounds that would take longer than this (default 90, quick 3)
   --name name      of the result file in bench/results (default: the time)
+  --resume         go on with the run of that --name where it was interrupted, with its settings
 `;
 
 /** What the command line asks for; `undefined` when it only asked for help. */
@@ -27,6 +29,10 @@ export function readArguments(args) {
   const rounds = Number(values.rounds ?? (values.quick ? 3 : 5));
   if (!Number.isInteger(rounds) || rounds < 1) throw new StepError('--rounds must be a whole number above 0');
   if (!['own', 'machine'].includes(values.network)) throw new StepError('--network is own or machine');
+  const minutes = Number(values.minutes ?? (values.quick ? 170 / 60 : 90));
+  if (!(minutes > 0 && minutes < Infinity)) throw new StepError('--minutes must be a number above 0');
+  if (values.resume && !values.name)
+    throw new StepError('--resume needs the --name of the run to go on with');
   const works = values.work?.split(',') ?? workNames;
   const unknown = works.filter((work) => !workNames.includes(work));
   if (unknown.length > 0) throw new StepError(`--work ${unknown}: there is ${workNames.join(', ')}`);
@@ -36,12 +42,12 @@ export function readArguments(args) {
     only: values.only,
     peers: values.peers?.split(','),
     rounds,
-    // JSON has no Infinity, and the settings are part of the results.
-    seconds: values.quick ? 170 : undefined,
+    seconds: minutes * 60,
     checkout: values.package,
     baseline: values.baseline,
     user: values.user,
     network: values.network,
+    resume: values.resume,
     name: values.name ?? new Date().toISOString().replaceAll(':', '-').slice(0, 19),
   };
 }
@@ -60,7 +66,9 @@ function parse(args) {
         baseline: { type: 'string' },
         user: { type: 'string' },
         network: { type: 'string', default: 'own' },
+        minutes: { type: 'string' },
         name: { type: 'string' },
+        resume: { type: 'boolean', default: false },
         help: { type: 'boolean', short: 'h', default: false },
       },
     }).values;

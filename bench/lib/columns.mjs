@@ -1,18 +1,25 @@
 const byWork = {
-  bulk: [
-    ...cost('s', 1, 'G', 1e9, 'GiB'),
-    column('MiB/s', 0, ({ rate }) => rate * 1024, { compared: true }),
-    ...traps('GiB', 0),
-  ],
-  pingpong: [...cost('µs', 1e6, 'k', 1e3, 'trip'), ...latency(), ...traps('trip', 2)],
-  churn: [...cost('µs', 1e6, 'k', 1e3, 'conn'), ...latency(), ...traps('conn', 1)],
-  idle: [
+  bulk: (unit) => [...cost(unit), throughput(), ...traps(unit)],
+  idle: (unit) => [
     column('KiB/conn', 1, ({ rssPerConnection }) => rssPerConnection / 1024, { compared: true }),
     column('fds/conn', 2, ({ descriptorsPerConnection }) => descriptorsPerConnection),
-    ...cost('µs', 1e6, 'k', 1e3, 'trip'),
-    ...latency(),
-    ...traps('trip', 2),
+    ...everything(unit),
   ],
+};
+
+// Programs of others, under which nothing is counted and not everything timed.
+for (const work of ['iperf3', 'curl', 'wrk']) {
+  byWork[work] = (unit) => [
+    ...cost(unit).filter(({ needs }) => needs === undefined),
+    ...(work === 'wrk' ? latency().slice(0, 2) : [throughput()]),
+  ];
+}
+
+/** How figures of each `per` are told; what is not here is told in µs and with its own name. */
+const units = {
+  GiB: { name: 'GiB', time: 's', timeScale: 1, digits: 3, count: 'G', countScale: 1e9, callDigits: 0 },
+  'round trip': { name: 'trip', callDigits: 2 },
+  connection: { name: 'conn' },
 };
 
 const always = [
@@ -21,39 +28,71 @@ const always = [
 ];
 
 /**
- * The columns of each work's table. `compared` ones show their spread and are followed by the ratio to ours; `needs` names the
+ * The columns of a case's table. `compared` ones show their spread and are followed by the ratio to ours; `needs` names the
  * counter without which there is nothing to show.
  */
-export function columnsOf(work) {
-  return [...byWork[work], ...always];
+export function columnsOf({ work, per }) {
+  return [...(byWork[work] ?? everything)(unitOf(per)), ...always];
+}
+
+/** The CPU time of the relay per unit: what the charts show. */
+export function cpuColumn({ per }) {
+  return cost(unitOf(per))[0];
+}
+
+/** The memory that a connection takes while it is idle. */
+export function memoryColumn(measured) {
+  return columnsOf(measured).find(({ head }) => head === 'KiB/conn');
+}
+
+function unitOf(per) {
+  const defaults = {
+    name: per,
+    time: 'µs',
+    timeScale: 1e6,
+    digits: 1,
+    count: 'k',
+    countScale: 1e3,
+    callDigits: 1,
+  };
+  return { ...defaults, ...units[per] };
+}
+
+function everything(unit) {
+  const speed = unit.name === 'GiB' ? [throughput()] : [];
+  return [...cost(unit), ...speed, ...latency(), ...traps(unit)];
 }
 
 function column(head, digits, value, { compared = false, needs } = {}) {
   return { head, digits, value, compared, needs };
 }
 
-function cost(time, timeScale, count, countScale, unit) {
+function cost({ name, time, timeScale, digits, count, countScale }) {
   return [
-    column(`CPU ${time}/${unit}`, time === 's' ? 3 : 1, ({ cpu }) => cpu * timeScale, { compared: true }),
+    column(`CPU ${time}/${name}`, digits, ({ cpu }) => cpu * timeScale, { compared: true }),
     column('user %', 0, ({ cpuUser, cpuSystem }) => (100 * cpuUser) / (cpuUser + cpuSystem)),
-    column(`${count}-instr/${unit}`, count === 'G' ? 3 : 1, ({ instructions }) => instructions / countScale, {
+    column(`${count}-instr/${name}`, digits, ({ instructions }) => instructions / countScale, {
       compared: true,
       needs: 'instructions',
     }),
   ];
 }
 
+function throughput() {
+  return column('MiB/s', 0, ({ rate }) => rate * 1024, { compared: true });
+}
+
 function latency() {
   return [
-    column('p50 µs', 0, ({ latency }) => latency.p50),
-    column('p99 µs', 0, ({ latency }) => latency.p99),
-    column('p99.9 µs', 0, ({ latency }) => latency.p999),
+    column('p50 µs', 0, ({ latency }) => latency?.p50),
+    column('p99 µs', 0, ({ latency }) => latency?.p99),
+    column('p99.9 µs', 0, ({ latency }) => latency?.p999),
   ];
 }
 
-function traps(unit, digits) {
+function traps({ name, callDigits }) {
   return [
-    column(`calls/${unit}`, digits, ({ systemCalls }) => systemCalls, { needs: 'systemCalls' }),
-    column(`switches/${unit}`, digits, ({ switches }) => switches),
+    column(`calls/${name}`, callDigits, ({ systemCalls }) => systemCalls, { needs: 'systemCalls' }),
+    column(`switches/${name}`, callDigits, ({ switches }) => switches),
   ];
 }

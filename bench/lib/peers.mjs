@@ -139,7 +139,7 @@ function scratch() {
   return scratchDirectory;
 }
 
-async function freePort() {
+export async function freePort() {
   const server = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve, reject) => server.on('listening', resolve).on('error', reject));
   const { port } = server.address();
@@ -148,7 +148,7 @@ async function freePort() {
 }
 
 /** Waits until something accepts on the port: for programs that do not say so. */
-async function accepting(child, port) {
+export async function accepting(child, port) {
   for (let tries = 0; tries < 100 && child.how === undefined; tries += 1) {
     const accepted = await new Promise((resolve) => {
       const probe = connect(port, '127.0.0.1', () => resolve(true)).on('error', () => resolve(false));

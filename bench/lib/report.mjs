@@ -1,74 +1,80 @@
-import { columnsOf } from './columns.mjs';
-import { pairedRatio, spread } from './statistics.mjs';
+import { tableOf } from './table.mjs';
 
-export function printHead({ machine, peers, counters, settings }) {
-  const { processor, cores, memory, kernel, distribution, user, openFiles, loadBefore } = machine;
-  console.log(
-    `${processor}, ${cores} cores, ${(memory / 2 ** 30).toFixed(1)} GiB; Linux ${kernel}, ${distribution}`,
-  );
-  console.log(
-    `relays run by ${settings.user ?? user}; ${openFiles} open files; network: ${settings.network}; load average ${loadBefore.toFixed(2)}`,
-  );
-  for (const [name, value] of Object.entries(machine.settings)) console.log(`  ${name} = ${value}`);
-  for (const [what, { available, reason }] of [
-    ['instructions', counters.instructions],
-    ['system calls', counters.systemCalls],
-  ]) {
-    console.log(`${what}: ${available ? 'counted by perf' : reason}`);
-  }
-  for (const { name, about, version, missing } of peers) {
-    console.log(`  ${name.padEnd(15)} ${missing ? `MISSING: ${missing}` : `${about} — ${version}`}`);
-  }
-  console.log(
-    `${settings.rounds} rounds, medians (least–most); ×ours: median of the ratios to ours, round by round`,
-  );
+export function printHead(results) {
+  for (const line of machineLines(results)) console.log(line);
+  for (const line of peerLines(results)) console.log(`  ${line}`);
+  console.log(methodLine(results));
 }
 
-export function printCase({ work, title, rounds }, { peers, counters, settings }) {
-  console.log(`\n${title}`);
-  const columns = columnsOf(work);
-  const complete = rounds.filter(({ error }) => error === undefined);
-  const rows = [];
-  const remarks = [];
-  for (const { name, missing } of peers) {
-    const mine = complete.filter(({ peer }) => peer === name);
-    if (mine.length > 0) {
-      rows.push([name, ...columns.flatMap((column) => cells(column, mine, complete, counters))]);
-    }
-    if (missing) remarks.push(`${name} is MISSING: ${missing.split('\n')[0]}`);
-    for (const { peer, round, error } of rounds) {
-      if (peer === name && error !== undefined)
-        remarks.push(`${name} FAILED in round ${round + 1}: ${error}`);
-    }
-  }
-  const heads = columns.flatMap(({ head, compared }) => (compared ? [head, '×ours'] : [head]));
-  printTable([['', ...heads], ...rows]);
-  const done = Math.max(...rounds.map(({ round }) => round)) + 1;
-  if (done < settings.rounds) remarks.push(`only ${done} of ${settings.rounds} rounds: out of time`);
+export function printCase(measured, results) {
+  console.log(`\n${measured.title}`);
+  const { rows, remarks } = tableOf(measured, results);
+  printTable(rows);
   for (const remark of remarks) console.log(remark);
 }
 
-function cells({ digits, value, compared, needs }, mine, complete, counters) {
-  if (needs && !counters[needs].available) return compared ? ['not supported', ''] : ['not supported'];
-  // Some figures do not exist for some relays: NaN.
-  const figure = (round) => {
-    const number = value(round);
-    return Number.isFinite(number) ? number : undefined;
-  };
-  const found = spread(mine.map(figure));
-  const text = (number) => number.toFixed(digits);
-  if (!compared) return [found ? text(found.median) : '–'];
-  const times = pairedRatio(complete, mine[0].peer, 'fdsplice', figure);
+/** The whole run as Markdown: what was measured where, and a table for each case. */
+export function markdown(results) {
+  const { startedAt, seconds, cases } = results;
+  const parts = [
+    `## Measured ${startedAt.slice(0, 16).replace('T', ' ')} UTC, in ${(seconds / 60).toFixed(0)} minutes`,
+    machineLines(results).map(bullet).join('\n'),
+    peerLines(results).map(bullet).join('\n'),
+    `${methodLine(results)}.`,
+  ];
+  for (const measured of cases) {
+    const { rows, remarks } = tableOf(measured, results);
+    parts.push(`### ${measured.title}`, markdownTable(rows));
+    if (remarks.length > 0) parts.push(remarks.map(bullet).join('\n'));
+  }
+  return `${parts.join('\n\n')}\n`;
+}
+
+/** The machine in one line, for a chart. */
+export function machineLine({ machine: { processor, cores, kernel } }) {
+  return `${processor}, ${cores} cores, Linux ${kernel.split('-')[0]}`;
+}
+
+function machineLines({ machine, counters, settings }) {
+  const { processor, cores, memory, kernel, distribution, user, openFiles, loadBefore } = machine;
   return [
-    found ? `${text(found.median)} (${text(found.least)}–${text(found.most)})` : '–',
-    times === undefined ? '–' : times.toFixed(2),
+    `${processor}, ${cores} cores, ${(memory / 2 ** 30).toFixed(1)} GiB; Linux ${kernel}, ${distribution}`,
+    `relays run by ${settings.user ?? user}; ${openFiles} open files; network: ${settings.network}; load average ${loadBefore.toFixed(2)}`,
+    ...Object.entries(machine.settings).map(([name, value]) => `${name} = ${value}`),
+    ...[
+      ['instructions', counters.instructions],
+      ['system calls', counters.systemCalls],
+    ].map(([what, { available, reason }]) => `${what}: ${available ? 'counted by perf' : reason}`),
   ];
 }
 
-function printTable(rows) {
+function peerLines({ peers }) {
+  return peers.map(
+    ({ name, about, version, missing }) =>
+      `${name.padEnd(15)} ${missing ? `MISSING: ${missing.split('\n')[0]}` : `${about} — ${version}`}`,
+  );
+}
+
+function methodLine({ settings }) {
+  return `${settings.rounds} rounds, medians (least–most); ×ours: median of the ratios to ours, round by round`;
+}
+
+export function printTable(rows) {
   const widths = rows[0].map((_, index) => Math.max(...rows.map((row) => row[index].length)));
   for (const [name, ...others] of rows) {
     const padded = others.map((cell, index) => cell.padStart(widths[index + 1]));
     console.log([name.padEnd(widths[0]), ...padded].join('  ').trimEnd());
   }
+}
+
+export function markdownTable([heads, ...rows]) {
+  // A counter that this machine does not have would only make the table wide.
+  const kept = heads.map((_, index) => rows.some((row) => !['not supported', ''].includes(row[index])));
+  const line = (cells) => `| ${cells.filter((_, index) => kept[index]).join(' | ')} |`;
+  const rule = heads.map((_, index) => (index === 0 ? '---' : '--:'));
+  return [heads, rule, ...rows].map(line).join('\n');
+}
+
+function bullet(line) {
+  return `- ${line.trim().replace(/\s{2,}/g, ': ')}`;
 }

@@ -12,6 +12,9 @@
 //! `splice(2)` raises `SIGPIPE` when a peer is gone, and has no flag against it. Rust programs and
 //! Node.js ignore `SIGPIPE`; other embedders should do the same.
 
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;
 mod bounds;
 mod cadence;
 mod copy;

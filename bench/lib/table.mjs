@@ -1,0 +1,50 @@
+import { columnsOf } from './columns.mjs';
+import { pairedRatio, spread } from './statistics.mjs';
+
+/** One case as a table: rows of text, the first of them the heads, and what there is to remark about it. */
+export function tableOf(measured, { peers, counters, settings }) {
+  const { rounds } = measured;
+  const columns = columnsOf(measured);
+  const complete = rounds.filter(({ error }) => error === undefined);
+  const rows = [];
+  const remarks = [];
+  for (const { name, missing } of peers) {
+    const mine = complete.filter(({ peer }) => peer === name);
+    if (mine.length > 0) {
+      rows.push([name, ...columns.flatMap((column) => cells(column, mine, complete, counters))]);
+    }
+    if (missing) remarks.push(`${name} is MISSING: ${missing.split('\n')[0]}`);
+    for (const { peer, round, error } of rounds) {
+      if (peer === name && error !== undefined)
+        remarks.push(`${name} FAILED in round ${round + 1}: ${error}`);
+    }
+  }
+  const heads = columns.flatMap(({ head, compared }) => (compared ? [head, '×ours'] : [head]));
+  const done = Math.max(...rounds.map(({ round }) => round)) + 1;
+  if (done < settings.rounds) remarks.push(`only ${done} of ${settings.rounds} rounds: out of time`);
+  return { rows: [['', ...heads], ...rows], remarks };
+}
+
+/** One figure of one peer: median, least and most, and the median of its ratios to ours; `undefined` of nothing. */
+export function figureOf({ value }, rounds, peer) {
+  // Some figures do not exist for some relays: NaN.
+  const figure = (round) => {
+    const number = value(round);
+    return Number.isFinite(number) ? number : undefined;
+  };
+  const complete = rounds.filter(({ error }) => error === undefined);
+  const found = spread(complete.filter((round) => round.peer === peer).map(figure));
+  return found && { ...found, times: pairedRatio(complete, peer, 'fdsplice', figure) };
+}
+
+function cells(column, mine, complete, counters) {
+  const { digits, compared, needs } = column;
+  if (needs && !counters[needs].available) return compared ? ['not supported', ''] : ['not supported'];
+  const found = figureOf(column, complete, mine[0].peer);
+  const text = (number) => number.toFixed(digits);
+  if (!compared) return [found ? text(found.median) : '–'];
+  return [
+    found ? `${text(found.median)} (${text(found.least)}–${text(found.most)})` : '–',
+    found?.times === undefined ? '–' : found.times.toFixed(2),
+  ];
+}

@@ -1,0 +1,74 @@
+//! How many instructions the core's pieces take in user space, counted by Callgrind: the same on a
+//! busy machine as on an idle one, and a failure where a bound is passed. The kernel's part is not
+//! in it.
+
+#![allow(missing_docs, reason = "the macros write public items")]
+
+use fdsplice::bench::lease_and_return;
+use fdsplice::{RateLimiter, Throttle};
+use fdsplice_micro::{Hop, runtime};
+use gungraun::prelude::*;
+use gungraun::{Callgrind, EventKind};
+use tokio::runtime::Runtime;
+
+/// Calls per measurement.
+const CALLS: u64 = 100;
+
+/// The most instructions a call may take: what was measured and a tenth more, for the differences
+/// between one compiler or C library and the next.
+fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
+    let mut callgrind = Callgrind::default();
+    callgrind.hard_limits([(EventKind::Ir, CALLS * instructions)]);
+    let mut config = LibraryBenchmarkConfig::default();
+    config.tool(callgrind);
+    config
+}
+
+fn pool_with_a_pipe() -> Runtime {
+    let runtime = runtime();
+    {
+        let _guard = runtime.enter();
+        lease_and_return();
+    }
+    runtime
+}
+
+#[library_benchmark(config = at_most(1000))]
+#[bench::pooled(pool_with_a_pipe())]
+fn pipe(runtime: Runtime) -> Runtime {
+    {
+        let _guard = runtime.enter();
+        for _ in 0..CALLS {
+            lease_and_return();
+        }
+    }
+    runtime
+}
+
+fn throttle() -> Throttle {
+    RateLimiter::new(1e15).burst(1e15).throttle()
+}
+
+#[library_benchmark(config = at_most(1000))]
+#[bench::piece(throttle())]
+fn limiter(mut throttle: Throttle) -> Throttle {
+    for _ in 0..CALLS {
+        assert!(throttle.try_piece(0).is_ok());
+        throttle.used(0, 64);
+    }
+    throttle
+}
+
+#[library_benchmark]
+#[bench::message_64(args = (64), setup = Hop::warm, config = at_most(5000))]
+#[bench::bulk_128_kib(args = (128 * 1024), setup = Hop::warm, config = at_most(5000))]
+fn direction(mut hop: Hop) -> Hop {
+    for _ in 0..CALLS {
+        hop.once();
+    }
+    hop
+}
+
+library_benchmark_group!(name = core, benchmarks = [pipe, limiter, direction]);
+
+main!(library_benchmark_groups = core);

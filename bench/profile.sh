@@ -1,0 +1,73 @@
+#!/usr/bin/env bash
+# A flame graph of our relay under load: what it spends its CPU time on, in Node, in the core and in the kernel.
+#   bash bench/profile.sh [bulk|pingpong|churn] [FILE.svg]
+# Needs perf, and inferno (`cargo install inferno`). Both may be used as root, or with kernel.perf_event_paranoid of 1 or less.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+work=${1:-bulk}
+graph=${2:-bench/results/flame-$work.svg}
+case $work in
+  bulk) load=(--work bulk --streams 8 --direction up --bytes-per-stream $((1 << 30))) ;;
+  pingpong) load=(--work pingpong --connections 32 --size 64 --seconds 5) ;;
+  churn) load=(--work churn --connections-at-once 8 --count 10000 --size 100) ;;
+  *) echo "there is bulk, pingpong and churn, no $work" >&2; exit 2 ;;
+esac
+
+for tool in perf inferno-collapse-perf inferno-flamegraph; do
+  command -v "$tool" >/dev/null && continue
+  echo "$tool is not installed: apt install linux-perf; cargo install inferno" >&2
+  exit 1
+done
+
+# The addon with names and frame pointers, in a folder that `--package` of our relay takes for a checkout.
+build=target/profile package=target/profile/package
+[ -f dist/index.js ] || { echo 'dist/index.js is missing: npm run build' >&2; exit 1; }
+RUSTFLAGS='-C force-frame-pointers=yes' npx napi build --platform --profile bench \
+  --manifest-path crates/fdsplice-node/Cargo.toml --target-dir "$build" --output-dir "$build/addon" --no-js
+cargo build --release --locked --package fdsplice-load
+mkdir -p "$package" "$(dirname "$graph")"
+cp -R dist package.json "$build"/addon/*.node "$package"
+
+scratch=$(mktemp -d)
+children=()
+finish() {
+  for child in "${children[@]}"; do kill "$child" 2>/dev/null || true; done
+  wait 2>/dev/null || true
+  # Where Node has told perf the names of JavaScript functions.
+  [ -z "${relay:-}" ] || rm -f "/tmp/perf-$relay.map"
+  rm -rf "$scratch"
+}
+trap finish EXIT
+
+# Waits for the `listening <port>` of a program.
+port_of() {
+  for _ in $(seq 200); do
+    if grep -q '^listening ' "$1"; then sed -n 's/^listening //p' "$1"; return; fi
+    sleep 0.1
+  done
+  echo "$1: it does not listen" >&2
+  return 1
+}
+
+target/release/fdsplice-load origin --listen 127.0.0.1:0 >"$scratch/origin" &
+children+=($!)
+origin=$(port_of "$scratch/origin")
+node --perf-basic-prof bench/peers/node/fdsplice.mjs --package "$package" \
+  --listen 127.0.0.1:0 --target "127.0.0.1:$origin" >"$scratch/relay" &
+relay=$!
+children+=("$relay")
+port=$(port_of "$scratch/relay")
+
+# A clock, because virtual machines seldom have a cycle counter; 499, so as not to beat in time with the scheduler.
+perf record --quiet --event cpu-clock --freq 499 --call-graph fp --pid "$relay" --output "$scratch/perf.data" -- \
+  target/release/fdsplice-load run --timeout 60 --target "127.0.0.1:$port" "${load[@]}"
+perf script --input "$scratch/perf.data" >"$scratch/samples" 2>"$scratch/complaints" || { cat "$scratch/complaints" >&2; exit 1; }
+inferno-collapse-perf <"$scratch/samples" >"$scratch/stacks"
+inferno-flamegraph --title "fdsplice relay, $work" --countname samples --hash <"$scratch/stacks" >"$graph"
+
+echo "written to $graph"
+echo 'most samples in:'
+# The leaf of each stack.
+sed 's/^.*;//' "$scratch/stacks" | awk '{ n = $NF; $NF = ""; sum[$0] += n; all += n }
+  END { for (name in sum) printf "%6.1f %%  %s\n", 100 * sum[name] / all, name }' | sort -rn | sed -n 1,15p

@@ -1,0 +1,81 @@
+//! Pieces of the core for its micro-benchmarks, behind the feature `bench`: no part of the public
+//! surface, and free to change at any time.
+
+use std::future::poll_fn;
+use std::os::fd::OwnedFd;
+use std::task::Poll;
+
+use crate::direction::Direction;
+use crate::endpoint::Endpoint;
+use crate::pipe::Lease;
+use crate::plan::{Plan, Route};
+use crate::stream::Stream;
+use crate::traffic::Control;
+
+/// Takes a pipe from the pool of this thread, or makes one, and gives it back.
+///
+/// # Panics
+/// Where no pipe can be had.
+pub fn lease_and_return() {
+    drop(Lease::take(None).expect("a pipe"));
+}
+
+/// Makes a pipe of its own capacity, in bytes, which no pool keeps.
+///
+/// # Panics
+/// Where no pipe can be had.
+pub fn lease_of(capacity: usize) {
+    drop(Lease::take(Some(capacity)).expect("a pipe"));
+}
+
+/// One direction between two sockets.
+#[derive(Debug)]
+pub struct Joint {
+    source: Stream,
+    destination: Stream,
+    direction: Direction,
+    control: Control,
+}
+
+impl Joint {
+    /// Registers both sockets with the current runtime.
+    ///
+    /// # Panics
+    /// For anything but stream sockets, and outside a runtime with I/O enabled.
+    pub fn new(source: OwnedFd, destination: OwnedFd) -> Self {
+        let register = |fd: OwnedFd| {
+            let endpoint = Endpoint::try_from(fd).expect("a socket");
+            Stream::register(endpoint).expect("a registration")
+        };
+        let (source, destination) = (register(source), register(destination));
+        Self {
+            direction: Direction::new(Plan::default(), &source, &destination),
+            source,
+            destination,
+            control: Control::new(),
+        }
+    }
+
+    /// Polls the direction until the destination has accepted this many bytes more.
+    ///
+    /// # Panics
+    /// When the direction fails or ends before.
+    pub async fn carry(&mut self, bytes: usize) {
+        let wanted = self.control.traffic().tx + bytes as u64;
+        poll_fn(|cx| {
+            let route = Route {
+                source: &self.source,
+                destination: &self.destination,
+                counter: self.control.tx(),
+            };
+            let ended = self.direction.poll(cx, route, None);
+            assert!(ended.is_pending(), "the direction ended: {ended:?}");
+            if self.control.traffic().tx >= wanted {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+}
