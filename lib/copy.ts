@@ -81,7 +81,8 @@ function nativeTarget(
   const [source, { kind, ...destination }] = ends;
   if (kind !== 'stream' || !isForCore(source)) return undefined;
   const { stream } = destination as StreamEndpoint;
-  if (stream.destroyed === true || !isResponse(stream) || !isPlain(stream)) return undefined;
+  if (stream.destroyed === true || !isResponse(stream) || stream.writableEnded) return undefined;
+  if (!isPlain(stream)) return undefined;
   return [new PreparedEnd(source), new ResponseEnd(stream)];
 }
 

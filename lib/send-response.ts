@@ -8,6 +8,7 @@ import { inCore } from './rate-limiter.js';
 import { breakOffResponse, endResponse, headerOf, isPlain, type Response, ResponseEnd } from './response.js';
 import { type Range, rangeOf } from './send-range.js';
 import { FileReader } from './stream/files.js';
+import { alreadyEnded } from './stream/failures.js';
 import { failureOf, isUsable, pump } from './stream/verbs.js';
 import { StreamWriter, type WritableLike } from './stream/writer.js';
 import type { Task } from './transfer.js';
@@ -20,39 +21,51 @@ export function sendToResponse(
   settings: SendFileSettings,
 ): void {
   const { endDestination = true } = settings;
+  if (response.writableEnded && !response.destroyed) {
+    task.release = () => from.release();
+    task.fail(alreadyEnded('destination'));
+    return;
+  }
   const letGo: (() => void)[] = [];
   let isEndDue = false;
-  task.release = async ({ failure }) => {
+  task.release = async ({ failure, outcome }) => {
     for (const each of letGo) each();
     await from.release();
     const isBroken = failure !== undefined && response.headersSent && !response.writableFinished;
     if (isBroken && (endDestination || failure.code === 'ERR_SOURCE_TRUNCATED')) breakOffResponse(response);
-    else if (failure === undefined && endDestination && isEndDue) await endResponse(response);
+    else if (failure === undefined && outcome !== undefined && endDestination && isEndDue) {
+      await endResponse(response);
+    }
   };
   const target: Endpoint = { kind: 'stream', side: 'destination', stream: response as WritableLike };
   task.obeySignal();
   if (!isUsable(target)) task.fail(failureOf(target));
   if (task.isOver) return;
+  const begin = () => {
+    const range = rangeOf(from, settings);
+    frame(response, range);
+    if (hasNoBody(response)) {
+      isEndDue = true;
+      sendNothing(task, response, endDestination);
+    } else if (isPlain(response)) {
+      isEndDue = true;
+      sendBody(task, from, response, settings, range, letGo);
+    } else {
+      const reader = new FileReader(from, { ...range, rewind: from.rewind });
+      const writer = new StreamWriter('destination', response as WritableLike);
+      pump(task, reader, writer, { ...settings, endDestination });
+    }
+  };
+  const wasFramed = response.hasHeader('content-length');
   from.prepare(
     () => {
       if (task.isOver) return;
-      const range = rangeOf(from, settings);
       try {
-        frame(response, range);
+        begin();
       } catch (mistake) {
+        // Node's too: headers that contradict each other.
+        if (!wasFramed && !response.headersSent) response.removeHeader('content-length');
         task.refuse(mistake as Error);
-        return;
-      }
-      if (hasNoBody(response)) {
-        isEndDue = true;
-        sendNothing(task, response, endDestination);
-      } else if (isPlain(response)) {
-        isEndDue = true;
-        sendBody(task, from, response, settings, range, letGo);
-      } else {
-        const reader = new FileReader(from, { ...range, rewind: from.rewind });
-        const writer = new StreamWriter('destination', response as WritableLike);
-        pump(task, reader, writer, { ...settings, endDestination });
       }
     },
     (failure) => task.fail(failure),

@@ -151,7 +151,7 @@ export class Task implements Work {
     this.#engine = engine;
     this.#running = start((outcome) => this.#end(outcome));
     const { onProgress, progressInterval } = this.#settings;
-    if (onProgress === undefined) return;
+    if (onProgress === undefined || this.#over) return;
     const report = () => this.#caller.runInAsyncScope(this.#report, this);
     this.#timer = setInterval(report, progressInterval).unref();
   }
@@ -174,6 +174,16 @@ export class Task implements Work {
     void this.#caller.runInAsyncScope(this.#finish, this, outcome);
   }
 
+  /** Letting go can fail too, as when a response is ended whose headers contradict each other. */
+  async #letGo(outcome: Ended | undefined): Promise<void> {
+    try {
+      await this.release({ failure: this.#failure, outcome });
+    } catch (cause) {
+      const { code = 'ERR_INVALID_STATE', message } = cause as NodeJS.ErrnoException;
+      this.#failure ??= { what: message, code, cause };
+    }
+  }
+
   async #finish(outcome: Ended | undefined): Promise<void> {
     if (outcome !== undefined) {
       const { tx, rx } = outcome;
@@ -188,8 +198,8 @@ export class Task implements Work {
     this.#forgetSignal();
     clearInterval(this.#timer);
     this.#report();
+    await this.#letGo(outcome);
     const failure = this.#failure;
-    await this.release({ failure, outcome });
     if (this.#mistake !== undefined) {
       this.#trace?.failed(this.#mistake);
       this.#reject(this.#mistake);

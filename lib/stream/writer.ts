@@ -33,6 +33,7 @@ export class StreamWriter implements Writer {
   readonly #chunks: Buffer[] = [];
   #pending = 0;
   #full = false;
+  #threw = false;
   #accepted: (bytes: number) => void = () => {};
   #fail: (failure: Failure) => void = () => {};
   #flushed: (() => void) | undefined;
@@ -87,7 +88,19 @@ export class StreamWriter implements Writer {
   write(chunk: Buffer): void {
     this.#chunks.push(chunk);
     this.#pending += chunk.length;
-    this.#full = !this.#write(chunk, (error) => this.#written(error));
+    this.#full = !this.#attempt(() => this.#write(chunk, (error) => this.#written(error)));
+  }
+
+  /** What a wrapper throws, or Node over headers that cannot be sent, is a failure of this side. */
+  #attempt<T>(call: () => T): T | undefined {
+    try {
+      return call();
+    } catch (cause) {
+      this.#threw = true;
+      const { code = 'ABORT_ERR', message } = cause as NodeJS.ErrnoException;
+      process.nextTick(() => this.#fail({ what: `write threw: ${message}`, code, side: this.#side, cause }));
+      return undefined;
+    }
   }
 
   #written(error: Error | null | undefined): void {
@@ -116,7 +129,7 @@ export class StreamWriter implements Writer {
         return;
       }
       this.#on('finish', done);
-      if (stream.writableEnded !== true) this.#end();
+      if (stream.writableEnded !== true) this.#attempt(this.#end);
     };
     if (this.#pending === 0) flushed();
     else this.#flushed = flushed;
@@ -128,8 +141,8 @@ export class StreamWriter implements Writer {
    */
   release(): Promise<Buffer> {
     const stream = this.#stream;
-    const rest =
-      stream.destroyed === true || stream.errored != null ? Buffer.concat(this.#chunks) : Buffer.alloc(0);
+    const isBroken = this.#threw || stream.destroyed === true || stream.errored != null;
+    const rest = isBroken ? Buffer.concat(this.#chunks) : Buffer.alloc(0);
     if (rest.length === 0 && this.#pending > 0) this.#accepted(this.#pending);
     this.#chunks.length = 0;
     this.#pending = 0;
