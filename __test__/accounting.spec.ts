@@ -2,8 +2,9 @@ import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 
 import test from 'ava';
-import { capabilities, relay, stats } from 'fdsplice';
+import { capabilities, copy, relay, stats } from 'fdsplice';
 
+import { opened, sample, sink } from './helpers/copy-files.js';
 import { isNative, nativeTest } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
 import { nothingIsLeft } from './helpers/left.js';
@@ -136,3 +137,29 @@ nativeTest('capabilities() say what this machine can do', (t) => {
   t.true(found.platform.startsWith(`${process.platform}-${process.arch}`), found.platform);
   t.is(found.pipeMaxSize, Number(readFileSync('/proc/sys/fs/pipe-max-size', 'utf8')));
 });
+
+nativeTest(
+  'many transfers that end while the event loop is busy are settled in one turn of it',
+  async (t) => {
+    const { path } = sample(t, 10);
+    const [from, to] = [opened(t, path), sink(t)];
+    const count = 2_000;
+    let settled = 0;
+    let inFirstTurn = 0;
+    const note = () => {
+      // Whatever wakes the event loop once more comes behind this.
+      if (settled === 0) setImmediate(() => (inFirstTurn = settled));
+      settled += 1;
+    };
+    const transfers = Array.from({ length: count }, () => copy(from, to, { start: 0 }).then(note));
+    const still = new Int32Array(new SharedArrayBuffer(4));
+    const deadline = performance.now() + 60_000;
+    while (stats().active > 0 && performance.now() < deadline) Atomics.wait(still, 0, 0, 10);
+    // The last one is counted as ended shortly before it is on its way.
+    Atomics.wait(still, 0, 0, 200);
+    t.is(settled, 0);
+    await Promise.all(transfers);
+    await new Promise((resolve) => setImmediate(resolve));
+    t.is(inFirstTurn, count);
+  },
+);

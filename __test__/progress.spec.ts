@@ -235,7 +235,7 @@ for (const ending of ['abort', 'reset', 'timeout'] as const) {
     const transfer = relay(a, b, {
       progressInterval: 60_000,
       onProgress: (traffic) => void calls.push(traffic),
-      ...(ending === 'timeout' ? { idleTimeout: 300 } : {}),
+      ...(ending === 'timeout' ? { idleTimeout: 2_000 } : {}),
     });
     await peer.writeText(client, 'hello');
     await peer.readText(origin, 5);

@@ -466,6 +466,42 @@ test('a response in use is refused, and one that is destroyed is a result', asyn
   await within(20_000, 'it is told', done.promise);
 });
 
+test('a response that was ended before takes nothing, and its connection goes on', async (t) => {
+  const { path } = sample(t, 10);
+  const failures: unknown[] = [];
+  const place = await site(t, (_request, response) => {
+    response.end('0123456789');
+    const transfers = [sendFile(path, response), copy(opened(t, path), response)];
+    for (const transfer of transfers) transfer.catch((error: unknown) => failures.push(error));
+  });
+  for (let request = 0; request < 2; request += 1) t.is(String((await get(place)).body), '0123456789');
+  await until(
+    'all are told',
+    () => failures.length,
+    (count) => count === 4,
+  );
+  for (const error of failures) {
+    t.like(error, { code: 'ERR_STREAM_WRITE_AFTER_END', side: 'destination', traffic: { total: 0 } });
+  }
+});
+
+for (const method of ['GET', 'HEAD']) {
+  test(`headers that Node refuses to send are a rejection, and the response to ${method} is still there`, async (t) => {
+    const { path } = sample(t, 10);
+    const refused = async (response: ServerResponse) => {
+      response.setHeader('Trailer', 'X-Checksum');
+      const code = 'ERR_HTTP_TRAILER_INVALID';
+      await t.throwsAsync(within(5_000, 'a refusal', sendFile(path, response)), { code });
+      t.false(response.headersSent);
+      response.removeHeader('Trailer');
+      response.statusCode = 500;
+      response.end('sorry');
+    };
+    const place = await site(t, (_request, response) => void refused(response));
+    t.is((await get(place, { method })).status, 500);
+  });
+}
+
 test('a socket is copied into a response, through the kernel where its length is told', async (t) => {
   const origin = net.createServer((socket) => socket.end('from the origin'));
   const originPort = await listening(t, origin);

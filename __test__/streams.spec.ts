@@ -455,6 +455,30 @@ test('a stream that fails is a failure of its side, with its error as the cause'
   t.like(error, { code: 'ABORT_ERR', side: 'destination', cause });
 });
 
+test('a stream that was ended before takes nothing, and the source keeps what it has', async (t) => {
+  const ended = new Writable({ autoDestroy: false, write: (_chunk, _encoding, callback) => callback() });
+  ended.end();
+  const source = Readable.from([Buffer.from('kept')], { objectMode: false });
+  const expected = { code: 'ERR_STREAM_WRITE_AFTER_END', side: 'destination', traffic: { total: 0 } };
+  t.like(await failure(t, copy(source, ended)), expected);
+  t.like(await failure(t, sendFile(sample(t, 10).path, ended)), expected);
+  const chunks: Buffer[] = [];
+  for await (const chunk of source) chunks.push(chunk as Buffer);
+  t.is(String(Buffer.concat(chunks)), 'kept');
+});
+
+test('what a wrapped write throws is a failure, and nothing of it is counted', async (t) => {
+  const cause = new Error('not today');
+  const destination = new Writable({ write: (_chunk, _encoding, callback) => callback() });
+  destination.write = () => {
+    throw cause;
+  };
+  const source = Readable.from([Buffer.from('kept')], { objectMode: false });
+  const error = await failure(t, copy(source, destination));
+  t.like(error, { code: 'ABORT_ERR', side: 'destination', cause, traffic: { total: 0 } });
+  t.regex(error.message, /not today/);
+});
+
 test('streams of objects, decoded ones and web streams are refused', async (t) => {
   const objects = Readable.from([{}]);
   await t.throwsAsync(copy(objects, sink().stream), {

@@ -45,7 +45,13 @@ export function startWhenReady(
   // First: with a signal that has already aborted, not one byte moves.
   task.obeySignal();
   for (const end of ends) {
-    if (!task.isOver) end.prepare(ready, (failure) => task.fail(failure), task.idleTimeout);
+    if (task.isOver) break;
+    try {
+      end.prepare(ready, (failure) => task.fail(failure), task.idleTimeout);
+    } catch (mistake) {
+      // Node's, of a response whose headers cannot be sent.
+      task.refuse(mistake as Error);
+    }
   }
   if (task.isOver || first.isReady === second.isReady) return;
   const guard = () => {

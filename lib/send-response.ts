@@ -19,6 +19,7 @@ import {
 } from './response.js';
 import { type Range, rangeOf } from './send-range.js';
 import { FileReader } from './stream/files.js';
+import { alreadyEnded } from './stream/failures.js';
 import { failureOf, isUsable, pump } from './stream/verbs.js';
 import { StreamWriter, type WritableLike } from './stream/writer.js';
 import type { Task } from './transfer.js';
@@ -31,13 +32,18 @@ export function sendToResponse(
   settings: SendFileSettings,
 ): void {
   const { endDestination = true } = settings;
+  if (response.writableEnded && !response.destroyed) {
+    task.release = () => from.release();
+    task.fail(alreadyEnded('destination'));
+    return;
+  }
   const letGo: (() => void)[] = [];
   let isEndDue = false;
   // From the call on, as every destination; whoever writes the body takes these calls over.
   const calls = new HeldCalls(response);
   calls.lay();
   holdWrites(response);
-  task.release = async ({ failure }) => {
+  task.release = async ({ failure, outcome }) => {
     for (const each of letGo) each();
     letWritesGo(response);
     calls.lift();
@@ -45,37 +51,43 @@ export function sendToResponse(
     await from.release();
     const isBroken = failure !== undefined && response.headersSent && !response.writableFinished;
     if (isBroken && (endDestination || failure.code === 'ERR_SOURCE_TRUNCATED')) breakOffResponse(response);
-    else if (failure === undefined && endDestination && isEndDue) await endResponse(response);
+    else if (failure === undefined && outcome !== undefined && endDestination && isEndDue) {
+      await endResponse(response);
+    }
   };
   const target: Endpoint = { kind: 'stream', side: 'destination', stream: response as WritableLike };
   task.obeySignal();
   if (!isUsable(target)) task.fail(failureOf(target));
   if (task.isOver) return;
+  const send = () => {
+    const range = rangeOf(from, settings);
+    frame(response, range);
+    const isForCore = isPlain(response) && sendHeaders(response);
+    if (hasNoBody(response)) {
+      isEndDue = true;
+      sendNothing(task, response, endDestination);
+    } else if (isForCore) {
+      isEndDue = true;
+      sendBody(task, from, response, settings, range, letGo);
+    } else {
+      const reader = new FileReader(from, { ...range, rewind: from.rewind });
+      const writer = new StreamWriter('destination', response as WritableLike);
+      pump(task, reader, writer, { ...settings, endDestination });
+    }
+  };
+  const wasFramed = response.hasHeader('content-length');
   from.prepare(
     () => {
       // It may have been closed while the file was being opened.
       if (!isUsable(target)) task.fail(failureOf(target));
       if (task.isOver) return;
-      const range = rangeOf(from, settings);
-      let isForCore;
       calls.lift();
       try {
-        frame(response, range);
-        isForCore = isPlain(response) && sendHeaders(response);
+        send();
       } catch (mistake) {
+        // Node's too: headers that contradict each other.
+        if (!wasFramed && !response.headersSent) response.removeHeader('content-length');
         task.refuse(mistake as Error);
-        return;
-      }
-      if (hasNoBody(response)) {
-        isEndDue = true;
-        sendNothing(task, response, endDestination);
-      } else if (isForCore) {
-        isEndDue = true;
-        sendBody(task, from, response as ServerResponse, settings, range, letGo);
-      } else {
-        const reader = new FileReader(from, { ...range, rewind: from.rewind });
-        const writer = new StreamWriter('destination', response as WritableLike);
-        pump(task, reader, writer, { ...settings, endDestination });
       }
       if (!task.isOver) calls.replay();
     },

@@ -150,7 +150,7 @@ export class Task implements Work {
     this.engine = engine;
     this.#running = start((outcome) => this.#end(outcome));
     const { onProgress, progressInterval } = this.#settings;
-    if (onProgress === undefined) return;
+    if (onProgress === undefined || this.#over) return;
     const report = () => this.#caller.runInAsyncScope(this.#report, this);
     this.#timer = setInterval(report, progressInterval).unref();
   }

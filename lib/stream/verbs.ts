@@ -2,6 +2,7 @@ import { discard, type Endpoint, type StreamEndpoint } from '../endpoint.js';
 import { type Failure, invalidState } from '../errors.js';
 import type { CopySettings, RelaySettings } from '../options.js';
 import type { Ended, Running, Task } from '../transfer.js';
+import { alreadyEnded } from './failures.js';
 import { readerOf, relayEndsOf, type RelayEnds, type UsableEndpoint, writerOf } from './ends.js';
 import { Flow, type Reader, type Writer } from './flow.js';
 import { StreamRun } from './run.js';
@@ -51,6 +52,8 @@ function runFlow(task: Task, flow: Flow, how: CopySettings['how']): void {
     await release(ending);
   };
   task.obeySignal();
+  // Of a relay only that direction is over before it starts; a copy would drop what it was asked to deliver.
+  if (flow.writer.isEnded) task.fail(alreadyEnded('destination'));
   if (task.isOver) return;
   task.run((settled) => {
     isRunning = true;

@@ -104,7 +104,8 @@ export class StreamWriter implements Writer {
   /** Some streams throw, as a response does that is to have no body, or a length that this is not. */
   #thrown(error: unknown): void {
     this.#full = true;
-    this.#fail(streamFailure(this.#side, error as Error));
+    const { message } = error as Error;
+    this.#fail({ ...streamFailure(this.#side, error as Error), what: `writing threw: ${message}` });
   }
 
   #written(error: Error | null | undefined): void {

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 
 use fdsplice::{Control, Endpoint, Reason, RelayOptions, Side, TrafficResult, relay};
@@ -120,5 +120,25 @@ fn a_reset_of_either_side_while_the_other_is_idle_resets_the_other() {
         assert_eq!(error.side, Some(side));
         assert!(matches!(error.reason, Reason::System { errno, .. }
             if errno == rustix::io::Errno::CONNRESET));
+    }
+}
+
+#[test]
+fn sockets_that_are_handed_over_send_small_messages_at_once_and_borrowed_ones_are_left_alone() {
+    for handed_over in [true, false] {
+        let (mut client, a, b, mut origin) = outer_and_inner();
+        let ends = [a, b].map(|end| end.handed_over(handed_over));
+        let watched = ends
+            .each_ref()
+            .map(|end| TcpStream::from(end.as_fd().try_clone_to_owned().expect("a duplicate")));
+        let [a, b] = ends;
+        let relay = run(a, b, RelayOptions::new());
+        client.write_all(b"x").expect("a write");
+        origin.read_exact(&mut [0]).expect("a read");
+        for socket in &watched {
+            assert_eq!(socket.nodelay().expect("an option"), handed_over);
+        }
+        drop((client, origin));
+        relay.join().expect("a result");
     }
 }
