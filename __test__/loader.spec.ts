@@ -213,3 +213,13 @@ test('loading the package leaves the settings of the diagnostic report as they w
   const { stdout } = await runIn(t, folder, program);
   t.regex(stdout.toString(), /^true /);
 });
+
+test('a process that has no diagnostic report can load the package', async (t) => {
+  for (const without of [
+    'process.report.getReport = () => { throw new Error("switched off"); }',
+    'Object.defineProperty(process, "report", { value: undefined })',
+  ]) {
+    const found = await told(t, installation(t, { platform, contents: native }), pretend(without));
+    t.true(found.native || !platform.endsWith('gnu'), found.reason);
+  }
+});

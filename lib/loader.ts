@@ -109,6 +109,9 @@ function isGlibc(): boolean {
   try {
     const { header } = report.getReport() as { header?: { glibcVersionRuntime?: string } };
     return header?.glibcVersionRuntime !== undefined;
+  } catch {
+    // Switched off or exchanged by somebody: loading the addon tells.
+    return true;
   } finally {
     report.excludeNetwork = excludeNetwork;
   }
