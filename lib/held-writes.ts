@@ -110,11 +110,14 @@ export class HeldWrites {
         return name === 'write' ? false : this.#socket;
       });
     }
+    // What Node still has to write would never go out.
+    this.#shadow.lay('cork', () => {});
   }
 
   #replayQueued(): void {
     this.#shadow.lift('write');
     this.#shadow.lift('end');
+    this.#shadow.lift('cork');
     for (const call of this.#queued.splice(0)) call();
   }
 }
