@@ -290,7 +290,7 @@ class Run {
         break;
       case 'half-end in Node':
         // Who ends a socket has seen the end of the other one, and has nothing of it left to deliver.
-        if (inner.destroyed || other.issued > 0) break;
+        if (inner.destroyed || other.issued > 0 || this.#outer[step.who].ended) break;
         other.end();
         inner.end();
         break;
@@ -318,7 +318,8 @@ class Run {
   async #take({ who, bytes, putBack, how }: Step & { do: 'take' }): Promise<void> {
     const [inner, outer] = [this.#inner[who], this.#outer[who]];
     const there = outer.issued - this.#taken[who];
-    if (this.#isCut || there === 0) return;
+    // Node destroys what has ended both ways and been read to its end: nothing is left to hand over.
+    if (this.#isCut || there === 0 || (outer.ended && inner.writableEnded)) return;
     const got: Buffer[] = [];
     let left = how === 'listen' ? there : Math.min(bytes, there);
     const took = (chunk: Buffer) => {
