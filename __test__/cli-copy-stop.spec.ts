@@ -5,11 +5,12 @@ import { readFile, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 
 import { Copy, fifo, firstConnection } from './helpers/cli-copy.js';
 import { connect, directory, endingOf, silent } from './helpers/cli-peers.js';
 import { queuesOf } from './helpers/cli-tcp.js';
+import { coreTest as test } from './helpers/engine.js';
 import { Peer } from './helpers/peer.js';
 import { steady, until, within } from './helpers/wait.js';
 

@@ -24,6 +24,7 @@ import {
 } from './helpers/cli-peers.js';
 import { tcpSockets } from './helpers/cli-tcp.js';
 import { execFileAsync, testWithTool } from './helpers/cli-tools.js';
+import { engine } from './helpers/engine.js';
 import { until } from './helpers/wait.js';
 
 const MiB = 1 << 20;
@@ -49,7 +50,7 @@ testWithTool('curl', 'curl downloads 32 MiB from an HTTP server', async (t) => {
   t.like(connection, {
     tx: sockets[0]?.bytesRead,
     rx: sockets[0]?.bytesWritten,
-    engine: 'native',
+    engine,
     error: null,
   });
   t.true(connection.rx > body.length);
@@ -128,7 +129,7 @@ test('the JSON lines: listening, one for each connection, closed with the totals
   }
   t.is(await relay.stop(), 0);
   const lines = relay.lines.map((line) => JSON.parse(line) as Record<string, unknown>);
-  const common = { event: 'connection', target, engine: 'native', error: null };
+  const common = { event: 'connection', target, engine, error: null };
   t.deepEqual(
     lines.map(({ durationMs, ...rest }) =>
       rest['event'] === 'connection' ? { ...rest, timed: typeof durationMs } : rest,

@@ -3,11 +3,11 @@ import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import test from 'ava';
 import { copy, sendFile, stats, type TrafficResult } from 'fdsplice';
 
 import { directory, opened, sample } from './helpers/copy-files.js';
 import { descriptorKinds } from './helpers/descriptors.js';
+import { coreTest as test } from './helpers/engine.js';
 import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { until, within } from './helpers/wait.js';

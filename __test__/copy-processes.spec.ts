@@ -179,7 +179,7 @@ test('process.stdout takes what is written to it after the copy', async (t) => {
   }
 });
 
-test('a shell finds the pipes and terminals it shared as blocking as before', async (t) => {
+nativeTest('a shell finds the pipes and terminals it shared as blocking as before', async (t) => {
   const where = directory(t);
   const program = `
     import { copy } from 'fdsplice';

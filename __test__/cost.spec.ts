@@ -3,9 +3,10 @@ import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 
-import { testWithTool } from './helpers/cli-tools.js';
+import { coreTestWithTool } from './helpers/cli-tools.js';
+import { coreTest as test } from './helpers/engine.js';
 import { type Conn, Peer } from './helpers/peer.js';
 import { RelayProcess } from './helpers/relay-process.js';
 import { until } from './helpers/wait.js';
@@ -32,7 +33,7 @@ async function traced(
   return (name) => counts.get(name) ?? 0;
 }
 
-testWithTool('strace', 'a small round trip costs two receives and two sends, and no pipe', async (t) => {
+coreTestWithTool('strace', 'a small round trip costs two receives and two sends, and no pipe', async (t) => {
   const ROUNDS = 1000;
   const calls = await traced(t, async (relay, peer) => {
     const { client, origin } = await relay.connect();
@@ -50,7 +51,7 @@ testWithTool('strace', 'a small round trip costs two receives and two sends, and
   t.is(calls('splice'), 0);
 });
 
-testWithTool('strace', 'a bulk MiB costs few calls, nearly all of them splices', async (t) => {
+coreTestWithTool('strace', 'a bulk MiB costs few calls, nearly all of them splices', async (t) => {
   const SIZE = 256;
   const calls = await traced(t, async (relay, peer) => {
     const { client, origin } = await relay.connect();
@@ -117,7 +118,7 @@ test.serial('idle pipes are closed after a while', async (t) => {
   await relay.end();
 });
 
-testWithTool('prlimit', 'without descriptors for pipes, bulk goes through a buffer', async (t) => {
+coreTestWithTool('prlimit', 'without descriptors for pipes, bulk goes through a buffer', async (t) => {
   const peer = Peer.start(t);
   const relay = await RelayProcess.start(t, peer);
   const used = relay.descriptors();

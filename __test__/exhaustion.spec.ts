@@ -6,7 +6,7 @@ import { createInterface } from 'node:readline';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { testWithTool } from './helpers/cli-tools.js';
+import { coreTestWithTool, testWithTool } from './helpers/cli-tools.js';
 import { ended, nodeArguments, started } from './helpers/copy-child.js';
 import { Peer } from './helpers/peer.js';
 import { RelayProcess } from './helpers/relay-process.js';
@@ -105,7 +105,7 @@ const WITHOUT_DESCRIPTORS = `
   const say = (...what) => console.log(JSON.stringify(what));
 `;
 
-testWithTool(
+coreTestWithTool(
   'prlimit',
   'without a descriptor for a duplicate a transfer fails at that end, and the next one works',
   async (t) => {
@@ -240,14 +240,14 @@ async function upToTheLimit(t: ExecutionContext, limit: number): Promise<void> {
   await relay.end();
 }
 
-testWithTool(
+coreTestWithTool(
   'prlimit',
   'as many idle relays as 1,024 descriptors allow, all alive, and one more is turned away',
   (t) => upToTheLimit(t, 1024),
 );
 
 if (FULL) {
-  testWithTool('prlimit', 'as many idle relays as 16,384 descriptors allow', (t) => {
+  coreTestWithTool('prlimit', 'as many idle relays as 16,384 descriptors allow', (t) => {
     t.timeout(280_000);
     return upToTheLimit(t, 16_384);
   });

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 
 import type { ExecutionContext } from 'ava';
 
-import { testWithTool } from './helpers/cli-tools.js';
+import { coreTestWithTool } from './helpers/cli-tools.js';
 import { ended, nodeArguments, started } from './helpers/copy-child.js';
 import { sha256 } from './helpers/copy-files.js';
 import { Peer } from './helpers/peer.js';
@@ -57,7 +57,7 @@ const RELAYS: Record<string, Case> = {
 };
 
 for (const [name, { faults, code, syscall }] of Object.entries(RELAYS)) {
-  testWithTool('strace', `a relay: ${name}`, async (t) => {
+  coreTestWithTool('strace', `a relay: ${name}`, async (t) => {
     const peer = Peer.start(t);
     const relay = await RelayProcess.start(t, peer, injecting(...faults));
     const { client, origin } = await relay.connect();
@@ -99,7 +99,7 @@ for (const fault of [
   'recvfrom:error=EAGAIN:when=5+5',
   'sendto:error=EAGAIN:when=5+5',
 ]) {
-  testWithTool('strace', `a false ${fault} stalls a relay until its idle timeout at most`, async (t) => {
+  coreTestWithTool('strace', `a false ${fault} stalls a relay until its idle timeout at most`, async (t) => {
     const peer = Peer.start(t);
     const relay = await RelayProcess.start(t, peer, injecting(fault), { relay: { idleTimeout: 1500 } });
     const { client, origin } = await relay.connect();
@@ -162,7 +162,7 @@ async function copied(t: ExecutionContext, faults: string[], bytes: Buffer) {
 }
 
 for (const [name, { faults, code, syscall }] of Object.entries(COPIES)) {
-  testWithTool('strace', `a copy of a file: ${name}`, async (t) => {
+  coreTestWithTool('strace', `a copy of a file: ${name}`, async (t) => {
     const bytes = Buffer.alloc(5 * MiB + 1);
     for (let at = 0; at < bytes.length; at += 4) bytes.writeUInt8((at * 2654435761) & 0xff, at);
     const { told, written } = await copied(t, faults, bytes);

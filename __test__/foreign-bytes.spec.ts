@@ -3,11 +3,11 @@ import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, write
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-import test from 'ava';
 import { copy, relay, sendFile, stats } from 'fdsplice';
 
 import { descriptorOf } from './helpers/descriptors.js';
 import { sha256 } from './helpers/copy-files.js';
+import { coreTest as test } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
 import { leavesNothing } from './helpers/left.js';
 import { crossing } from './helpers/pair.js';

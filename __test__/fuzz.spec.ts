@@ -11,10 +11,12 @@ import { countArgument, durationArgument, rateArgument } from '../lib/cli/argume
 import { parseCopyEnd } from '../lib/cli/copy-end.js';
 import { escapeControls } from '../lib/cli/text.js';
 import { binding } from '../lib/native.js';
+import { isNative } from './helpers/engine.js';
 import { leavesNothing } from './helpers/left.js';
 
 const RUNS = process.env['FDSPLICE_FULL'] === '1' ? 20_000 : 2000;
 const CODES = ['ERR_INVALID_ARG_TYPE', 'ERR_INVALID_ARG_VALUE', 'ERR_OUT_OF_RANGE', 'EBADF'];
+if (!isNative) CODES.push('ERR_FEATURE_UNAVAILABLE_ON_PLATFORM');
 
 /** Anything, but for a number that could be an open descriptor or a string that could be a path. */
 const anything = fc.oneof(

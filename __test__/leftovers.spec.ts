@@ -125,6 +125,25 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.like(await transfer, { tx: 7, rx: 1 });
   });
 
+  test(`${transport}: a cork while Node still has to write, or later, holds nothing up`, async (t) => {
+    const peer = Peer.start(t);
+    const { a, b, client, origin } = await pair(t, peer, transport);
+    b.write(Buffer.alloc(4 * MiB));
+    // In the queue behind the first: a cork keeps it there.
+    b.write('behind it');
+    const transfer = relay(a, b);
+    b.cork();
+    await peer.writeText(client, ', relayed');
+    t.is((await peer.read(origin, 4 * MiB)).bytes, 4 * MiB);
+    t.is(await peer.readText(origin, 18), 'behind it, relayed');
+    a.cork();
+    await peer.writeText(origin, 'and back');
+    t.is(await peer.readText(client, 8), 'and back');
+    await peer.shutdown(client);
+    await peer.shutdown(origin);
+    t.like(await transfer, { tx: 9, rx: 8 });
+  });
+
   test(`${transport}: megabytes that Node still has to write go before the first relayed byte`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);

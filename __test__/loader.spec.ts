@@ -8,6 +8,9 @@ import { capabilities, type Capabilities } from 'fdsplice';
 
 import { addon, installation, manifest, runIn } from './helpers/installation.js';
 
+// Which engine there is shall be decided by what is installed.
+delete process.env['FDSPLICE_ENGINE'];
+
 const { platform } = capabilities();
 const name = `@fdsplice/${platform}`;
 const native = readFileSync(addon(platform));

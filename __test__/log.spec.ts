@@ -1,9 +1,10 @@
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-import test, { type ExecutionContext } from 'ava';
+import type { ExecutionContext } from 'ava';
 
 import { ended, nodeArguments, type Ended } from './helpers/copy-child.js';
+import { coreTest as test } from './helpers/engine.js';
 
 const ROOT = fileURLToPath(new URL('..', import.meta.url));
 

@@ -1,10 +1,10 @@
 import { fstatSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import test from 'ava';
 import { relay } from 'fdsplice';
 
 import { descriptorOf } from './helpers/descriptors.js';
+import { coreTest as test } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
 import { nothingIsLeft } from './helpers/left.js';
 import { pair } from './helpers/pair.js';

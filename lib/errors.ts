@@ -66,6 +66,8 @@ export function nodeFailure(side: Side, cause: Error | null): Failure | undefine
   // A connect that tried several addresses fails with all their errors.
   const first = cause instanceof AggregateError ? (cause.errors[0] as unknown) : cause;
   const { code, errno, syscall } = (first ?? {}) as NodeJS.ErrnoException;
+  // The system never says that of a socket: Node does, of a write that was under way when it was destroyed.
+  if (code === 'ECANCELED') return undefined;
   if (code === undefined || errno === undefined || syscall === undefined) return undefined;
   return { ...systemFailure(errno, syscall, side, cause), what: `${syscall} failed: ${code}`, code };
 }

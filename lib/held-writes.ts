@@ -115,11 +115,14 @@ export class HeldWrites {
         return name === 'write' ? false : this.#socket;
       });
     }
+    // What Node still has to write would never go out.
+    this.#shadow.lay('cork', () => {});
   }
 
   #replayQueued(): void {
     this.#shadow.lift('write');
     this.#shadow.lift('end');
+    this.#shadow.lift('cork');
     replay(this.#queued, this.#socket);
   }
 }

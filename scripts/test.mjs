@@ -2,42 +2,50 @@
 //   npm test                                  both
 //   npm test -- --cargo-only [cargo args]     e.g. --cargo-only -p fdsplice half_close
 //   npm test -- --ava-only [ava args]         e.g. --ava-only __test__/relay.spec.ts --match '*reset*'
-//   npm run test:full                         also the long tests (FDSPLICE_FULL=1, cargo's ignored ones)
+//   npm test -- --stream-only [ava args]      without the native core: the specs of behaviour, or those that are named
+//   npm test -- --nodes-only [ava args]       on the other Node lines: the specs of endpoints and workers, or those
+//   npm run test:full                         also the long tests (FDSPLICE_FULL=1, cargo's ignored ones), and every
+//                                             spec without the core and on every Node line
 //   npm run test:install                      the package installed from a registry of our own (--built: as released)
 //   npm run test:docs                         the programs in the documents
 //   npm run test:ci                           all of these, as CI does
 // FDSPLICE_REQUIRE_TOOLS=1: a test skipped for lack of a tool counts as a failure.
 import { join } from 'node:path';
+import { runAva, runOnOtherNodes, runWithoutCore } from './lib/ava.mjs';
 import { prepare } from './lib/prepare.mjs';
-import { mustRun, root, run, runMain } from './lib/run.mjs';
-import { AvaTotals, CargoTotals, SuiteTotals } from './lib/totals.mjs';
+import { root, run, runMain } from './lib/run.mjs';
+import { CargoTotals, SuiteTotals } from './lib/totals.mjs';
+
+const alone = ['cargo', 'ava', 'stream', 'nodes', 'docs', 'install'];
 
 await runMain(async () => {
   const { suites, rest, full } = parseArguments(process.argv.slice(2));
   const env = full ? { ...process.env, FDSPLICE_FULL: '1' } : process.env;
   await prepare();
   const results = [];
-  if (suites.includes('cargo')) results.push(await runCargo(rest, env, full));
-  if (suites.includes('ava')) results.push(await runAva(rest, env));
-  for (const name of ['docs', 'install']) {
-    if (suites.includes(name)) results.push(await runSuite(name, rest, env));
-  }
-  report(results);
+  for (const name of suites) results.push(await runNamed(name, rest, env, full));
+  report(results.flat());
 });
 
 function parseArguments(args) {
   const full = args[0] === '--full';
   const [mode, ...rest] = full ? args.slice(1) : args;
-  if (mode === '--cargo-only') return { suites: ['cargo'], rest, full };
-  if (mode === '--ava-only') return { suites: ['ava'], rest, full };
-  if (mode === '--install-only') return { suites: ['install'], rest, full };
-  if (mode === '--docs-only') return { suites: ['docs'], rest, full };
-  if (mode === '--ci') return { suites: ['cargo', 'ava', 'docs', 'install'], rest, full };
-  if (mode === undefined) return { suites: ['cargo', 'ava'], rest, full };
-  console.error(
-    `unknown argument ${mode}: --cargo-only, --ava-only, --docs-only or --install-only, then arguments for that runner`,
-  );
+  const only = alone.find((name) => mode === `--${name}-only`);
+  if (only !== undefined) return { suites: [only], rest, full };
+  if (mode === '--ci') return { suites: alone, rest, full };
+  if (mode === undefined)
+    return { suites: full ? ['cargo', 'ava', 'stream', 'nodes'] : ['cargo', 'ava'], rest, full };
+  const modes = alone.map((name) => `--${name}-only`).join(', ');
+  console.error(`unknown argument ${mode}: one of ${modes}, then arguments for that runner`);
   process.exit(2);
+}
+
+function runNamed(name, args, env, full) {
+  if (name === 'cargo') return runCargo(args, env, full);
+  if (name === 'ava') return runAva(args, env);
+  if (name === 'stream') return runWithoutCore(args, env, { all: full });
+  if (name === 'nodes') return runOnOtherNodes(args, env, { all: full });
+  return runSuite(name, args, env);
 }
 
 async function runCargo(args, env, full) {
@@ -46,18 +54,6 @@ async function runCargo(args, env, full) {
   const ignored = full ? ['--', '--include-ignored'] : [];
   const command = ['test', '--no-fail-fast', ...selected, ...ignored];
   return totals.finish(await run('cargo', command, { env, onLine: (line) => totals.add(line) }));
-}
-
-async function runAva(args, env) {
-  // The specs start this peer for what Node itself cannot do to a socket.
-  await mustRun('cargo', ['build', '--quiet', '-p', 'fdsplice-testpeer']);
-  const totals = new AvaTotals();
-  const command = [join(root, 'node_modules/ava/entrypoints/cli.mjs'), ...args];
-  // On the Linux console ava would draw its marks in ASCII, and they are what is counted.
-  const avaEnv = { ...env, TERM: 'dumb' };
-  return totals.finish(
-    await run(process.execPath, command, { env: avaEnv, onLine: (line) => totals.add(line) }),
-  );
 }
 
 async function runSuite(name, args, env) {
@@ -73,9 +69,8 @@ function report(results) {
   console.log('');
   for (const name of skipped) console.log(`skipped: ${name}`);
   if (process.env.FDSPLICE_REQUIRE_TOOLS === '1') {
-    // Only a test that says it belongs to the full run may be left out where every tool has to be there.
-    const wrong = skipped.filter((name) => !name.includes('test:full'));
-    problems.push(...wrong.map((name) => `skipped although FDSPLICE_REQUIRE_TOOLS is set: ${name}`));
+    const missing = results.flatMap((result) => result.missing);
+    problems.push(...missing.map((name) => `skipped although FDSPLICE_REQUIRE_TOOLS is set: ${name}`));
   }
   const failures = [...results.flatMap((result) => result.failures), ...problems];
   if (failures.length > 0) for (const result of results) console.log(result.details.join('\n'));

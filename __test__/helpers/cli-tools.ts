@@ -3,6 +3,8 @@ import { promisify } from 'node:util';
 
 import test, { type ExecutionContext } from 'ava';
 
+import { isNative, nativeTest } from './engine.js';
+
 export const execFileAsync = promisify(execFile);
 
 /**
@@ -22,3 +24,9 @@ export function testWithTool(
     test.serial.skip(`${title} (${tool} is not installed)`, body);
   }
 }
+
+/** The same for what the core alone does. */
+export const coreTestWithTool: typeof testWithTool = (tool, title, body) => {
+  if (isNative) testWithTool(tool, title, body);
+  else nativeTest(title, body);
+};

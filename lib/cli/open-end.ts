@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import type { Socket } from 'node:net';
+import { capabilities } from '../../index.js';
 import type { Acceptor } from './acceptor.js';
 import type { Address } from './address.js';
 import type { CopyEnd } from './copy-end.js';
@@ -9,7 +10,7 @@ import { dial } from './sockets.js';
 
 /** An end of a copy that is open. */
 export type OpenEnd =
-  | { kind: 'stdio'; what: number }
+  | { kind: 'stdio'; what: number | typeof process.stdin | typeof process.stdout }
   | { kind: 'file'; what: FileHandle; stat: Stats }
   | { kind: 'socket'; what: Socket; address: Address };
 
@@ -23,7 +24,7 @@ export interface OpenOptions {
 
 export async function openSource(end: CopyEnd, options: OpenOptions): Promise<OpenEnd> {
   if (end.kind === 'stdio') {
-    return { kind: 'stdio', what: 0 };
+    return { kind: 'stdio', what: capabilities().native ? 0 : process.stdin };
   }
   if (end.kind !== 'path') {
     return openSocket(end, options);
@@ -40,7 +41,7 @@ export async function openSource(end: CopyEnd, options: OpenOptions): Promise<Op
 /** Opens a destination, a file emptied unless it is the source. */
 export async function openDestination(end: CopyEnd, source: OpenEnd, options: OpenOptions): Promise<OpenEnd> {
   if (end.kind === 'stdio') {
-    return { kind: 'stdio', what: 1 };
+    return { kind: 'stdio', what: capabilities().native ? 1 : process.stdout };
   }
   if (end.kind !== 'path') {
     const opened = await openSocket(end, options);

@@ -10,7 +10,7 @@ export function streamFailure(side: Side, error: Error): Failure {
   const { code, message } = error as NodeJS.ErrnoException;
   const system = nodeFailure(side, error);
   if (system !== undefined) return system;
-  if (typeof code !== 'string') return destroyed(side, { errored: error });
+  if (typeof code !== 'string' || code === 'ECANCELED') return destroyed(side, { errored: error });
   return { what: message, code, side, cause: error };
 }
 

@@ -58,6 +58,8 @@ export class StreamWriter implements Writer {
         return name === 'write' ? false : stream;
       });
     }
+    // What is written here would never go out.
+    if (stream.writableCorked !== undefined) this.#shadow.lay('cork', () => {});
   }
 
   get isFull(): boolean {

@@ -5,6 +5,8 @@ import { stripVTControlCharacters } from 'node:util';
  * runner said about its failures, to be printed once more at the end of a long log.
  */
 class Totals {
+  /** Why a test may be left out where every tool has to be there: it says that it belongs to the full run. */
+  excuses = ['npm run test:full'];
   passed = 0;
   skipped = [];
   failures = [];
@@ -13,6 +15,11 @@ class Totals {
 
   get failed() {
     return this.failures.length;
+  }
+
+  /** Tests that were left out for lack of something. */
+  get missing() {
+    return this.skipped.filter((name) => !this.excuses.some((excuse) => name.includes(excuse)));
   }
 
   constructor(runner) {
@@ -67,23 +74,26 @@ const avaSummary = /^ {2}(\d+) tests? passed$/;
 
 /**
  * ava's own report on stdout: unlike its TAP one, it names the tests that were still running when a file timed out. A
- * skipped test has no place for a reason, so by convention its title says it.
+ * skipped test has no place for a reason, so by convention its title says it. Specs run in several ways: every name
+ * says in which.
  */
 export class AvaTotals extends Totals {
   #announced;
   #inDetails = false;
 
-  constructor() {
-    super('ava');
+  constructor(name, { hasCore }) {
+    super(name);
+    if (!hasCore) this.excuses.push('needs the native core');
   }
 
   add(rawLine) {
     const line = stripVTControlCharacters(rawLine);
+    const named = (mark) => `${this.runner}: ${line.slice(mark.length)}`;
     if (line.startsWith('  ✔ ')) this.passed += 1;
-    else if (line.startsWith('  ✘ [fail]: ')) this.failures.push(line.slice('  ✘ [fail]: '.length));
-    else if (line.startsWith('  - [skip] ')) this.skipped.push(line.slice('  - [skip] '.length));
-    else if (line.startsWith('  ◌ ')) this.problems.push(`did not finish: ${line.slice('  ◌ '.length)}`);
-    else if (/^ {2}(✘|Uncaught exception|Unhandled rejection) /.test(line)) this.problems.push(line.trim());
+    else if (line.startsWith('  ✘ [fail]: ')) this.failures.push(named('  ✘ [fail]: '));
+    else if (line.startsWith('  - [skip] ')) this.skipped.push(named('  - [skip] '));
+    else if (line.startsWith('  ◌ ')) this.problems.push(`did not finish: ${named('  ◌ ')}`);
+    else if (/^ {2}(✘|Uncaught exception|Unhandled rejection) /.test(line)) this.problems.push(named('  '));
     this.#announced = avaSummary.exec(line)?.[1] ?? this.#announced;
     this.#inDetails ||= /^ {2}─+$/.test(line);
     if (this.#inDetails) this.details.push(line);
@@ -92,7 +102,9 @@ export class AvaTotals extends Totals {
   finish(ending) {
     // ava gives the number of passed tests only when nothing failed.
     if (ending.ok && Number(this.#announced) !== this.passed)
-      this.problems.push(`ava says ${this.#announced} tests passed, its report lists ${this.passed}`);
+      this.problems.push(
+        `${this.runner}: ava says ${this.#announced} tests passed, its report lists ${this.passed}`,
+      );
     return super.finish(ending);
   }
 }

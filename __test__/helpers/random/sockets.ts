@@ -92,8 +92,11 @@ export function head(bytes: number): Buffer {
   return BYTES.subarray(BYTES.length - bytes);
 }
 
+/** Makes a connection, whose peer sends bytes of its own, or those from a given place on. */
+export type Workshop = (transport: Transport, from?: number) => Promise<Connection>;
+
 /** Makes connections, until the test ends. */
-export async function workshop(t: ExecutionContext): Promise<(transport: Transport) => Promise<Connection>> {
+export async function workshop(t: ExecutionContext): Promise<Workshop> {
   const directory = await mkdtemp(join(tmpdir(), 'fdsplice-'));
   const servers = { tcp: net.createServer(), unix: net.createServer() };
   for (const server of Object.values(servers)) {
@@ -108,7 +111,7 @@ export async function workshop(t: ExecutionContext): Promise<(transport: Transpo
   });
 
   let count = 0;
-  async function make(transport: Transport): Promise<Connection> {
+  async function make(transport: Transport, from = (count * 4099) % (4 << 20)): Promise<Connection> {
     const server = servers[transport];
     const where =
       transport === 'tcp'
@@ -120,13 +123,13 @@ export async function workshop(t: ExecutionContext): Promise<(transport: Transpo
       unknown,
     ];
     count += 1;
-    return { inner, outer: new Outer(outer, transport, (count * 4099) % (4 << 20)) };
+    return { inner, outer: new Outer(outer, transport, from) };
   }
 
   // One after the other: nothing else tells which accepted socket belongs to which connect.
   let last: Promise<unknown> = Promise.resolve();
-  return (transport) => {
-    const made = last.then(() => make(transport));
+  return (transport, from) => {
+    const made = last.then(() => make(transport, from));
     last = made.catch(() => undefined);
     return made;
   };
