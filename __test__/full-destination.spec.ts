@@ -86,12 +86,12 @@ testWithTool(
         'import hashlib, os, sys; os.read(3, 1); ' +
         'print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest())';
       const child = spawn('python3', ['-c', program], { stdio: ['pipe', 'pipe', 'inherit', 'pipe'] });
-      const [, stdout, , go] = child.stdio;
+      const [stdin, stdout, , go] = child.stdio;
       const { a, b, client, origin } = await meet();
-      if (stdout === null) throw new Error('no output');
+      if (stdin === null || stdout === null) throw new Error('no pipes');
       let told = '';
       stdout.on('data', (data: Buffer) => (told += data.toString()));
-      const transfer = copy(a, child.stdin, { endDestination: true });
+      const transfer = copy(a, stdin, { endDestination: true });
       const bytes = 64 * MiB;
       const writing = peer.write(client, bytes, 3);
       await steady('the child’s pipe is full', () => Promise.resolve(transfer.traffic.tx));
