@@ -12,9 +12,12 @@ import { within } from './helpers/wait.js';
 /** Not the program of that name which npm puts first in the path: a tracer of imports. */
 const NFT = '/usr/sbin/nft';
 
+const AS_ROOT = process.getuid?.() === 0 ? [] : ['sudo', '-n'];
+
 /** Whether namespaces can be made; otherwise the reason. */
 function missing(): string | undefined {
-  if (process.getuid?.() !== 0) return 'needs root for network namespaces';
+  if (AS_ROOT.length > 0 && spawnSync('sudo', ['-n', 'true']).status !== 0)
+    return 'needs root for network namespaces';
   for (const [tool, flag] of [
     ['ip', '-V'],
     [NFT, '--version'],
@@ -37,9 +40,14 @@ function testInNetwork(title: string, body: (t: ExecutionContext, network: Netwo
   else test.serial.skip(`${title} (${reason})`, run);
 }
 
-function must(command: string, ...args: string[]): void {
-  const { status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stderr}`);
+function asRoot(...command: string[]) {
+  const [program = '', ...args] = [...AS_ROOT, ...command];
+  return spawnSync(program, args, { encoding: 'utf8' });
+}
+
+function must(...command: string[]): void {
+  const { status, stderr } = asRoot(...command);
+  if (status !== 0) throw new Error(`${command.join(' ')}: ${stderr}`);
 }
 
 /** Two namespaces: `gateway`, where relays run, and `far`, where peers do. */
@@ -77,7 +85,7 @@ class Network {
   }
 
   remove(): void {
-    for (const name of [this.gateway, this.far]) spawnSync('ip', ['netns', 'del', name]);
+    for (const name of [this.gateway, this.far]) asRoot('ip', 'netns', 'del', name);
   }
 
   /** Rules for what comes in, at the far side if nothing else is said. */
@@ -93,9 +101,11 @@ class Network {
 
   /** A program in one of the namespaces, and the lines it prints. */
   run(t: ExecutionContext, where: string, body: string) {
-    const args = ['netns', 'exec', where, process.execPath, ...nodeArguments(body)];
-    const child = spawn('ip', args, { stdio: ['pipe', 'pipe', 'inherit'] });
-    t.teardown(() => child.kill('SIGKILL'));
+    const command = ['ip', 'netns', 'exec', where, process.execPath, ...nodeArguments(body)];
+    const [program = '', ...args] = [...AS_ROOT, ...command];
+    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    // It ends with its input, too: who is not root cannot end it otherwise.
+    t.teardown(() => child.stdin.end() && child.kill('SIGKILL'));
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     return {
       line: async (what: string) => String((await within(60_000, what, lines.next())).value),
