@@ -248,8 +248,6 @@ fn pipes_that_cannot_be_opened_again_lose_nothing_and_burn_nothing() {
         .arg(test)
         .arg(NAME)
         .env(CHILD, "1")
-        // The leak sanitizer cannot work without procfs, and says so as a failure.
-        .env("ASAN_OPTIONS", "detect_leaks=0")
         .spawn()
         .expect("unshare of util-linux");
     let ticks = |pid: u32| -> Option<u64> {
