@@ -1,5 +1,13 @@
-import { createHash } from 'node:crypto';
-import { fstatSync, ftruncateSync, readFileSync, readSync, statSync, writeSync } from 'node:fs';
+import { createHash, randomBytes } from 'node:crypto';
+import {
+  appendFileSync,
+  fstatSync,
+  ftruncateSync,
+  readFileSync,
+  readSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 
@@ -307,3 +315,21 @@ nativeTest(
     t.is(rest.digest('hex'), (await writing).sha256);
   },
 );
+
+for (const zeroCopy of [true, false]) {
+  test(`a file that grows while it is copied is copied to the end it then has, zeroCopy: ${zeroCopy}`, async (t) => {
+    const peer = Peer.start(t);
+    const { b, origin } = await pair(t, peer);
+    const { path, bytes } = sample(t, 16 * MiB);
+    const source = opened(t, path);
+    const transfer = copy(source, b, { zeroCopy, endDestination: true });
+    await steady('the reader is behind', () => Promise.resolve(transfer.traffic.tx));
+    t.true(transfer.traffic.tx < bytes.length);
+    const more = randomBytes(MiB + 1);
+    appendFileSync(path, more);
+    const all = bytes.length + more.length;
+    t.deepEqual(await peer.readToEnd(origin), { bytes: all, sha256: sha256(bytes, more), end: 'eof' });
+    t.is((await transfer).tx, all);
+    t.is(positionOf(source), all);
+  });
+}

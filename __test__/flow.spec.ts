@@ -6,10 +6,12 @@ import test from 'ava';
 import { relay } from 'fdsplice';
 
 import { nativeTest } from './helpers/engine.js';
-import { leavesNothing } from './helpers/left.js';
+import { leavesNothing, nothingIsLeft } from './helpers/left.js';
 import { crossing, pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { steady } from './helpers/wait.js';
+
+nothingIsLeft(test, 'behind each test');
 
 const MiB = 1 << 20;
 /** What one segment carries over Ethernet. */

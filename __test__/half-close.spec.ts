@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
-import { relay } from 'fdsplice';
+import { relay, stats } from 'fdsplice';
 
 import { engine } from './helpers/engine.js';
 import { nothingIsLeft } from './helpers/left.js';
@@ -34,6 +34,30 @@ for (const transport of ['tcp', 'unix'] as const) {
       const [tx, rx] = who === 'client' ? [1000, 10 * MiB] : [10 * MiB, 1000];
       t.like(await transfer, { tx, rx, total: tx + rx, engine, error: null });
     });
+  }
+
+  for (const who of ['client', 'origin'] as const) {
+    test.serial(
+      `${transport}: the ${who} ends, then silence: the relay waits, and the other direction still works`,
+      async (t) => {
+        const peer = Peer.start(t);
+        const { a, b, client, origin } = await pair(t, peer, transport);
+        const [first, second] = who === 'client' ? [client, origin] : [origin, client];
+        const transfer = relay(a, b);
+        const sent = await peer.write(first, 100_000, 1);
+        await peer.shutdown(first);
+        t.deepEqual(await peer.readToEnd(second), { ...sent, end: 'eof' });
+        const ended = await Promise.race([transfer, sleep(2000)]);
+        t.is(ended, undefined, 'one end is not the end');
+        t.like(stats(), { active: 1, pipes: { leased: 0 } });
+        const back = peer.readToEnd(first);
+        const answer = await peer.write(second, MiB, 2);
+        await peer.shutdown(second);
+        t.deepEqual(await back, { ...answer, end: 'eof' });
+        const [tx, rx] = who === 'client' ? [100_000, MiB] : [MiB, 100_000];
+        t.like(await transfer, { tx, rx, error: null });
+      },
+    );
   }
 
   test.serial(

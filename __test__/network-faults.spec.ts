@@ -12,9 +12,12 @@ import { within } from './helpers/wait.js';
 /** Not the program of that name which npm puts first in the path: a tracer of imports. */
 const NFT = '/usr/sbin/nft';
 
+const AS_ROOT = process.getuid?.() === 0 ? [] : ['sudo', '-n'];
+
 /** Whether namespaces can be made; otherwise the reason. */
 function missing(): string | undefined {
-  if (process.getuid?.() !== 0) return 'needs root for network namespaces';
+  if (AS_ROOT.length > 0 && spawnSync('sudo', ['-n', 'true']).status !== 0)
+    return 'needs root for network namespaces';
   for (const [tool, flag] of [
     ['ip', '-V'],
     [NFT, '--version'],
@@ -37,9 +40,14 @@ function testInNetwork(title: string, body: (t: ExecutionContext, network: Netwo
   else test.serial.skip(`${title} (${reason})`, run);
 }
 
-function must(command: string, ...args: string[]): void {
-  const { status, stderr } = spawnSync(command, args, { encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${command} ${args.join(' ')}: ${stderr}`);
+function asRoot(...command: string[]) {
+  const [program = '', ...args] = [...AS_ROOT, ...command];
+  return spawnSync(program, args, { encoding: 'utf8' });
+}
+
+function must(...command: string[]): void {
+  const { status, stderr } = asRoot(...command);
+  if (status !== 0) throw new Error(`${command.join(' ')}: ${stderr}`);
 }
 
 /** Two namespaces: `gateway`, where relays run, and `far`, where peers do. */
@@ -77,13 +85,13 @@ class Network {
   }
 
   remove(): void {
-    for (const name of [this.gateway, this.far]) spawnSync('ip', ['netns', 'del', name]);
+    for (const name of [this.gateway, this.far]) asRoot('ip', 'netns', 'del', name);
   }
 
-  /** Rules for what comes in at the far side. */
-  nft(rule: string): void {
+  /** Rules for what comes in, at the far side if nothing else is said. */
+  nft(rule: string, where = this.far): void {
     const rules = `table inet t { chain c { type filter hook input priority 0; ${rule}; }; }`;
-    must('ip', 'netns', 'exec', this.far, NFT, rules);
+    must('ip', 'netns', 'exec', where, NFT, rules);
   }
 
   mtu(bytes: number): void {
@@ -93,9 +101,11 @@ class Network {
 
   /** A program in one of the namespaces, and the lines it prints. */
   run(t: ExecutionContext, where: string, body: string) {
-    const args = ['netns', 'exec', where, process.execPath, ...nodeArguments(body)];
-    const child = spawn('ip', args, { stdio: ['pipe', 'pipe', 'inherit'] });
-    t.teardown(() => child.kill('SIGKILL'));
+    const command = ['ip', 'netns', 'exec', where, process.execPath, ...nodeArguments(body)];
+    const [program = '', ...args] = [...AS_ROOT, ...command];
+    const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    // It ends with its input, too: who is not root cannot end it otherwise.
+    t.teardown(() => child.stdin.end() && child.kill('SIGKILL'));
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     return {
       line: async (what: string) => String((await within(60_000, what, lines.next())).value),
@@ -164,10 +174,12 @@ const gateway = (host: string, bytes: number, options: object) => `${COMMON}
 
 const BYTES = 3_000_001;
 
-for (const [family, host] of [
+const HOSTS = [
   ['IPv4', '10.77.0.2'],
   ['IPv6', 'fd77::2'],
-] as const) {
+] as const;
+
+for (const [family, host] of HOSTS) {
   for (const mtu of family === 'IPv4' ? [1500, 576] : [1500, 1280]) {
     testInNetwork(`${family}, MTU ${mtu}: everything arrives`, async (t, network) => {
       network.mtu(mtu);
@@ -208,3 +220,73 @@ testInNetwork('a firewall that resets amid bulk is a reset of that side', async 
   t.deepEqual(ending, { rx: 0, code: 'ECONNRESET', side: 'b', active: 0, leased: 0 });
   t.true(Number(tx) < 2 ** 40);
 });
+
+for (const [family, host] of HOSTS) {
+  testInNetwork(
+    `${family}, three packets in a hundred lost each way: everything arrives`,
+    async (t, network) => {
+      for (const where of [network.gateway, network.far]) {
+        network.nft('iifname "fds0" numgen random mod 100 < 3 drop', where);
+      }
+      const far = network.run(t, network.far, origin(host));
+      t.is(await far.line('the origin listens'), 'listening');
+      const near = network.run(t, network.gateway, gateway(host, BYTES, {}));
+      const hash = await near.line('all is sent');
+      t.is(await far.line('all has arrived'), `${BYTES} ${hash}`);
+      const ending = JSON.parse(await near.line('the relay ends')) as unknown;
+      t.deepEqual(ending, { tx: BYTES, rx: 6, code: null, side: null, active: 0, leased: 0 });
+    },
+  );
+}
+
+/** The far side: what it gets it sends back. */
+const echo = `${COMMON}
+  net.createServer((socket) => socket.on('error', () => {}).pipe(socket)).listen(7000, '10.77.0.2', () => console.log('listening'));
+  await said.next();
+  process.exit(0);
+`;
+
+/** The gateway: one message there and back, then silence, until something ends the relay. */
+const silentGateway = (options: object) => `${COMMON}
+  import { relay, stats } from 'fdsplice';
+  const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, async (client) => {
+    // Probes a second after the last sign of life, each second, ten of them: what Node asks the system for.
+    const alive = { keepAlive: true, keepAliveInitialDelay: 1000 };
+    const upstream = net.connect({ port: 7000, host: '10.77.0.2', allowHalfOpen: true, ...alive });
+    const { tx, rx, error } = await relay(client, upstream, { reject: false, ...${JSON.stringify(options)} });
+    const code = await gone;
+    const { active, pipes } = stats();
+    console.log(JSON.stringify({ tx, rx, code: error?.code, side: error?.side, client: code, active, leased: pipes.leased }));
+  });
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const client = net.connect(server.address().port);
+  const gone = new Promise((resolve) => client.once('error', ({ code }) => resolve(code)).once('close', () => resolve('closed')));
+  client.write('hello');
+  console.log(String(await once(client, 'data')));
+  await said.next();
+  process.exit(0);
+`;
+
+for (const [what, options, code, side] of [
+  ['its keep-alive', {}, 'ETIMEDOUT', 'b'],
+  ['the idle timeout', { idleTimeout: 1500 }, 'ERR_IDLE_TIMEOUT', undefined],
+] as const) {
+  testInNetwork(`a half-dead connection on which nothing moves is ended by ${what}`, async (t, network) => {
+    const far = network.run(t, network.far, echo);
+    t.is(await far.line('the origin listens'), 'listening');
+    const near = network.run(t, network.gateway, silentGateway(options));
+    t.is(await near.line('there and back'), 'hello');
+    network.nft('drop');
+    const ending = JSON.parse(await near.line('the relay ends')) as Record<string, unknown>;
+    t.deepEqual(ending, {
+      tx: 5,
+      rx: 5,
+      code,
+      ...(side === undefined ? {} : { side }),
+      client: 'ECONNRESET',
+      active: 0,
+      leased: 0,
+    });
+  });
+}

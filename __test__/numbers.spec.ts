@@ -1,6 +1,7 @@
 import { fstatSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
+import ava from 'ava';
 import { relay } from 'fdsplice';
 
 import { descriptorOf } from './helpers/descriptors.js';
@@ -11,7 +12,7 @@ import { pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { steady } from './helpers/wait.js';
 
-nothingIsLeft(test, 'behind all tests');
+nothingIsLeft(ava, 'behind all tests');
 
 const MiB = 1 << 20;
 

@@ -4,7 +4,7 @@ import type { TrafficResult } from 'fdsplice';
 
 import { engine } from './helpers/engine.js';
 import { leavesNothing } from './helpers/left.js';
-import { check } from './helpers/random/check.js';
+import { check, MOST_MS } from './helpers/random/check.js';
 import { copySchedule, runCopy } from './helpers/random/copies.js';
 import { relaySchedule, runRelay } from './helpers/random/relays.js';
 import { workshop } from './helpers/random/sockets.js';
@@ -13,7 +13,7 @@ import { workshop } from './helpers/random/sockets.js';
 const ENGINE: TrafficResult['engine'] = engine;
 
 test.serial(`${ENGINE}: a relay behaves like two queues`, async (t) => {
-  t.timeout(280_000);
+  t.timeout(MOST_MS + 60_000);
   const make = await workshop(t);
   await leavesNothing(t, () =>
     check(t, {
@@ -26,7 +26,7 @@ test.serial(`${ENGINE}: a relay behaves like two queues`, async (t) => {
 });
 
 test.serial(`${ENGINE}: a copy delivers, or gives back, each byte once`, async (t) => {
-  t.timeout(280_000);
+  t.timeout(MOST_MS + 60_000);
   const make = await workshop(t);
   await leavesNothing(t, () =>
     check(t, {

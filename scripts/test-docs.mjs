@@ -1,9 +1,11 @@
-// npm run test:docs: every TypeScript block of the documents compiles against the package, and those marked `ts run` run.
+// npm run test:docs: every TypeScript block of the documents compiles against the package, those marked `ts run` run, and
+// the tests that are quoted exist.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { output } from './install/process.mjs';
+import { checkQuotedTests } from './lib/quoted-tests.mjs';
 import { root, runMain } from './lib/run.mjs';
 import { assert, Suite } from './lib/suite.mjs';
 
@@ -31,6 +33,14 @@ await runMain(async () => {
   for (const { where, file } of compiled ? programs.filter(({ isRun }) => isRun) : []) {
     await suite.check(`the program at ${where} runs`, () => runProgram(file));
   }
+  await suite.check('every test that is quoted exists', () => {
+    const checked = documents().map(checkQuotedTests);
+    const problems = checked.flatMap(({ problems }) => problems);
+    assert(problems.length === 0, problems.join('\n'));
+    const quoted = checked.reduce((sum, { quoted }) => sum + quoted, 0);
+    assert(quoted > 0, 'there is none');
+    return `${quoted} of them`;
+  });
   suite.report();
 });
 
