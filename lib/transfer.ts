@@ -111,8 +111,7 @@ export class Task implements Work {
   }
 
   get traffic(): Traffic {
-    if (this.#running === undefined || this.#over) return { ...this.#traffic };
-    const { tx, rx } = this.#running.traffic();
+    const { tx, rx } = this.#running === undefined || this.#over ? this.#traffic : this.#running.traffic();
     return { tx, rx, total: tx + rx };
   }
 
@@ -129,7 +128,7 @@ export class Task implements Work {
   fail(failure: Failure): void {
     if (this.isOver) return;
     this.#failure = failure;
-    if (this.#running === undefined) void this.#finish(undefined);
+    if (this.#running === undefined) this.#finish(undefined);
     else this.#running.abort();
   }
 
@@ -137,7 +136,7 @@ export class Task implements Work {
   refuse(mistake: Error): void {
     if (this.isOver) return;
     this.#mistake = mistake;
-    void this.#finish(undefined);
+    this.#finish(undefined);
   }
 
   /** Runs in the core, or on streams; `start` is told whom to report the outcome to. */
@@ -146,7 +145,7 @@ export class Task implements Work {
     engine: TrafficResult['engine'] = 'native',
   ): void {
     this.#engine = engine;
-    this.#running = start((outcome) => void this.#finish(outcome));
+    this.#running = start((outcome) => this.#finish(outcome));
     const { onProgress, progressInterval } = this.#settings;
     if (onProgress !== undefined) this.#timer = setInterval(this.#report, progressInterval).unref();
   }
@@ -164,7 +163,7 @@ export class Task implements Work {
     }
   }
 
-  async #finish(outcome: Ended | undefined): Promise<void> {
+  #finish(outcome: Ended | undefined): void {
     if (outcome !== undefined) {
       const { tx, rx } = outcome;
       this.#traffic = { tx, rx, total: tx + rx };
@@ -179,7 +178,12 @@ export class Task implements Work {
     clearInterval(this.#timer);
     this.#report();
     const failure = this.#failure;
-    await this.release({ failure, outcome });
+    const released = this.release({ failure, outcome });
+    if (released === undefined) this.#settle(failure, outcome);
+    else void released.then(() => this.#settle(failure, outcome));
+  }
+
+  #settle(failure: Failure | undefined, outcome: Ended | undefined): void {
     if (this.#mistake !== undefined) {
       this.#trace?.failed(this.#mistake);
       this.#reject(this.#mistake);
@@ -189,7 +193,8 @@ export class Task implements Work {
       failure === undefined ? null : new TransferError(failure.what, { ...failure, traffic: this.traffic });
     const durationMs = performance.now() - this.#startedAt;
     const zeroCopy = outcome?.zeroCopy ?? 0;
-    const result: TrafficResult = { ...this.#traffic, zeroCopy, durationMs, engine: this.#engine, error };
+    const { tx, rx, total } = this.#traffic;
+    const result: TrafficResult = { tx, rx, total, zeroCopy, durationMs, engine: this.#engine, error };
     if (error === null) this.#trace?.ended(result);
     else this.#trace?.failed(error, result);
     if (error !== null && this.#settings.reject) this.#reject(error);
