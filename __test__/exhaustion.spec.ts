@@ -74,7 +74,8 @@ testWithTool(
       () => relay.stats(),
       ({ active }) => active === 0,
     );
-    t.like(stats, { tx: 24 * bytes, rx: 24 * MiB, failed: 0, pipes: { leased: 0 } });
+    // A pipe with room for two pages costs more than a buffer does.
+    t.like(stats, { tx: 24 * bytes, rx: 24 * MiB, failed: 0, zeroCopy: 0, pipes: { leased: 0, created: 0 } });
     t.log(`${stats.zeroCopy} of ${stats.total} bytes spliced, ${stats.pipes.created} pipes made`);
     await relay.end();
   },
