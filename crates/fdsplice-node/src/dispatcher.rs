@@ -17,14 +17,13 @@ use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi::{Error, Status};
 use napi_derive::napi;
 use pin_project_lite::pin_project;
-use tokio::runtime::Handle;
 
 use crate::convert::{
     CopySpec, EndRole, Failure, Limits, MoveSpec, NativeEnd, NativeRateLimiter, Outcome,
     SendFileSpec, copy_options, relay_options, send_file_options,
 };
 use crate::registry::{self, Entry};
-use crate::runtime::worker;
+use crate::runtime::{self, Place};
 
 /// How long the end of an environment waits for its transfers to let go.
 const GRACE: Duration = Duration::from_millis(500);
@@ -136,8 +135,10 @@ impl Dispatcher {
         let control = Control::new();
         let watching = watch(socket, Side::A, control.clone());
         let settled = Arc::clone(&self.settled);
-        spawner()?.spawn(async move {
-            settled.push(Outcome::of_watch(id, watching.await));
+        self.place()?.run(|place| async move {
+            let outcome = watching.await;
+            drop(place);
+            settled.push(Outcome::of_watch(id, outcome));
         });
         self.controls.insert(id, control);
         Ok(())
@@ -278,15 +279,19 @@ impl Dispatcher {
         control: Control,
         transfer: impl Future<Output = TrafficResult> + Send + 'static,
     ) -> Result<()> {
-        let worker = spawner()?;
+        let place = self.place()?;
         let entry = Entry::begin(self.environment, control.clone());
         let settled = Arc::clone(&self.settled);
-        worker.spawn(Settling {
+        place.run(|place| Settling {
             transfer,
-            then: Some((id, entry, settled)),
+            then: Some((id, entry, settled, place)),
         });
         self.controls.insert(id, control);
         Ok(())
+    }
+
+    fn place(&self) -> Result<Place> {
+        Place::take(self.environment).map_err(|error| Error::from_reason(error.to_string()))
     }
 }
 
@@ -331,7 +336,7 @@ pin_project! {
     struct Settling<F> {
         #[pin]
         transfer: F,
-        then: Option<(u32, Entry, Arc<Settled>)>,
+        then: Option<(u32, Entry, Arc<Settled>, Place)>,
     }
 }
 
@@ -341,14 +346,12 @@ impl<F: Future<Output = TrafficResult>> Future for Settling<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         let result = ready!(this.transfer.poll(cx));
-        if let Some((id, entry, settled)) = this.then.take() {
+        if let Some((id, entry, settled, place)) = this.then.take() {
+            drop(place);
+            runtime::note(result.tx + result.rx);
             entry.end(result.error.is_some());
             settled.push(Outcome::new(id, result));
         }
         Poll::Ready(())
     }
-}
-
-fn spawner() -> Result<Handle> {
-    worker().map_err(|error| Error::from_reason(error.to_string()))
 }
