@@ -1,4 +1,5 @@
 // What does not depend on the machine's speed: system calls, pipes, descriptors, and that nobody starves.
+import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -8,6 +9,7 @@ import type { ExecutionContext } from 'ava';
 import { coreTestWithTool } from './helpers/cli-tools.js';
 import { coreTest as test } from './helpers/engine.js';
 import { type Conn, Peer } from './helpers/peer.js';
+import { AS_NOBODY, holdPipes } from './helpers/quota.js';
 import { RelayProcess } from './helpers/relay-process.js';
 import { until } from './helpers/wait.js';
 
@@ -67,6 +69,49 @@ coreTestWithTool('strace', 'a bulk MiB costs few calls, nearly all of them splic
   t.true(calls('splice') / SIZE < 24, 'splices');
   t.true((calls('recvfrom') + calls('sendto')) / SIZE < 2, 'receives and sends');
 });
+
+coreTestWithTool(
+  'strace',
+  'a short connection costs two sends, four receives, two ends, and no pipe',
+  async (t) => {
+    const CONNECTIONS = 300;
+    const calls = await traced(t, async (relay, peer) => {
+      for (let index = 0; index < CONNECTIONS; index += 1) {
+        const { client, origin } = await relay.connect();
+        await Promise.all([peer.write(client, 100, 1), peer.read(origin, 100)]);
+        await Promise.all([peer.write(origin, 100, 2), peer.read(client, 100)]);
+        await Promise.all([peer.shutdown(client), peer.readToEnd(origin)]);
+        await Promise.all([peer.shutdown(origin), peer.readToEnd(client)]);
+        await Promise.all([peer.close(client), peer.close(origin)]);
+      }
+      t.like(await relay.stats(), { failed: 0, pipes: { leased: 0, idle: 0, created: 0 } });
+    });
+    const names = [
+      'recvfrom',
+      'sendto',
+      'shutdown',
+      'epoll_ctl',
+      'epoll_wait',
+      'fcntl',
+      'setsockopt',
+      'close',
+    ];
+    t.log(
+      names.map((name) => `${name} ${(calls(name) / CONNECTIONS).toFixed(2)}`).join(', '),
+      'a connection',
+    );
+    for (const [name, most] of [
+      ['recvfrom', 4],
+      ['sendto', 2],
+      ['shutdown', 2],
+      // What looks into a descriptor: nothing has to be found out about a socket of Node's own.
+      ['fstat', 0],
+      ['splice', 0],
+    ] as const) {
+      t.true(calls(name) / CONNECTIONS < most + 0.2, `${calls(name) / CONNECTIONS} × ${name}`);
+    }
+  },
+);
 
 test.serial('200 idle relays hold no pipe and four descriptors each', async (t) => {
   const peer = Peer.start(t);
@@ -171,5 +216,107 @@ test.serial('messages pass beside bulk that never pauses', async (t) => {
     `p99 of 64-byte round trips: ${p99(alone).toFixed(2)} ms alone, ${p99(beside).toFixed(2)} ms beside bulk`,
   );
   t.true(p99(beside) < 5000);
+  await relay.end();
+});
+
+/** Runs of small messages, and between them bulk: a direction changes its engine at every turn. */
+function mixedSizes(seed: number): number[] {
+  let state = seed;
+  const below = (limit: number) => {
+    state = (state * 1_103_515_245 + 12_345) % 2 ** 31;
+    return Math.floor((state / 2 ** 31) * limit);
+  };
+  const sizes: number[] = [];
+  for (let turn = 0; turn < 12; turn += 1) {
+    for (let message = 0; message < 12; message += 1) sizes.push(1 + below(message < 6 ? 200 : 9000));
+    // Around where one engine costs what the other does, and far above.
+    for (let part = 0; part < 4; part += 1) sizes.push(7000 + below(60_000));
+    sizes.push(256 * 1024 + below(2 * MiB));
+  }
+  return sizes;
+}
+
+/** Sends the mix in both directions at once; each message has to arrive before the next one is sent. */
+async function exchangeMix(t: ExecutionContext, relay: RelayProcess, peer: Peer): Promise<void> {
+  const seed = Number(process.env['FDSPLICE_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+  t.log(`FDSPLICE_SEED=${seed}`);
+  const { client, origin } = await relay.connect();
+  const send = async (from: Conn, to: Conn, sizes: number[]) => {
+    for (const [index, size] of sizes.entries()) {
+      const [sent, received] = await Promise.all([peer.write(from, size, seed + index), peer.read(to, size)]);
+      t.is(received.sha256, sent.sha256, `message ${index} of ${size} bytes`);
+    }
+    await peer.shutdown(from);
+    t.like(await peer.readToEnd(to), { end: 'eof', bytes: 0 });
+  };
+  await Promise.all([
+    send(client, origin, mixedSizes(seed)),
+    send(origin, client, mixedSizes((seed * 7 + 1) % 2 ** 31)),
+  ]);
+}
+
+test.serial('a mix of messages and bulk arrives in order, whatever engine each part took', async (t) => {
+  const peer = Peer.start(t);
+  const relay = await RelayProcess.start(t, peer);
+  await exchangeMix(t, relay, peer);
+  const { total, zeroCopy } = await relay.stats();
+  t.log(`${zeroCopy} of ${total} bytes spliced`);
+  t.true(zeroCopy > 0 && zeroCopy < total);
+  await relay.end();
+});
+
+coreTestWithTool('prlimit', 'the mix arrives with the quota of pipe pages used up', async (t) => {
+  await holdPipes(t, 1100);
+  const peer = Peer.start(t);
+  const relay = await RelayProcess.start(t, peer, AS_NOBODY);
+  await exchangeMix(t, relay, peer);
+  t.like(await relay.stats(), { zeroCopy: 0, failed: 0 });
+  await relay.end();
+});
+
+coreTestWithTool('prlimit', 'the mix arrives without descriptors for pipes', async (t) => {
+  const peer = Peer.start(t);
+  const relay = await RelayProcess.start(t, peer);
+  relay.limitDescriptors(relay.descriptors() + 10);
+  await exchangeMix(t, relay, peer);
+  t.like(await relay.stats(), { failed: 0 });
+  await relay.end();
+});
+
+coreTestWithTool('setpriv', 'an ordinary user’s pipes stay within a quarter of the quota', async (t) => {
+  const pages = Number(readFileSync('/proc/sys/fs/pipe-user-pages-soft', 'utf8'));
+  const SMALLEST = 256 * 1024;
+  const FLOWS = 48;
+  const BYTES = 12 * MiB;
+  const most = (pages * 4096) / 4 / SMALLEST;
+  const peer = Peer.start(t);
+  const relay = await RelayProcess.start(t, peer, AS_NOBODY);
+  const before = relay.descriptors();
+  const pairs: { client: Conn; origin: Conn }[] = [];
+  for (let index = 0; index < FLOWS; index += 1) pairs.push(await relay.connect());
+  const sending = pairs.map(({ client }, index) =>
+    peer.write(client, BYTES, index).then((digest) => peer.shutdown(client).then(() => digest)),
+  );
+  // Readers that take nothing keep pipes full, for a while: that is when most are out.
+  let peak = 0;
+  await until(
+    'the relay has used pipes and given all back',
+    () => relay.stats(),
+    ({ pipes }) => {
+      peak = Math.max(peak, pipes.leased + pipes.idle);
+      return pipes.created > 0 && pipes.leased === 0;
+    },
+  );
+  for (const [index, { origin }] of pairs.entries()) {
+    const received = await peer.readToEnd(origin);
+    t.like(received, { end: 'eof', bytes: BYTES, sha256: (await sending[index])?.sha256 ?? '' });
+    await peer.shutdown(origin);
+  }
+  const { zeroCopy, total, pipes } = await relay.stats();
+  const held = Math.max(peak, pipes.leased + pipes.idle);
+  t.log(`${held} pipes at most, ${zeroCopy} of ${total} bytes spliced`);
+  t.true(held > 0 && (pages === 0 || held <= most), `${held} pipes, ${most} allowed`);
+  // What the counts say is what the process has.
+  t.true(relay.descriptors() - before >= 2 * (await relay.stats()).pipes.idle);
   await relay.end();
 });

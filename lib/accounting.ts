@@ -35,7 +35,6 @@ export function account(socket: Counted, moved: () => Moved): () => void {
   };
 }
 
-// One pair of getters for all sockets: with a closure each, every socket would get a layout of its own in the engine.
 const COUNTS: PropertyDescriptorMap & ThisType<Counted> = {
   bytesRead: {
     get() {
@@ -51,11 +50,28 @@ const COUNTS: PropertyDescriptorMap & ThisType<Counted> = {
   },
 };
 
+/** By prototype of a class of sockets, one that inherits from it and counts. */
+const prototypes = new WeakMap<object, object>();
+
+/**
+ * One prototype for all sockets of a class: properties that are defined on each of them take four times as long, and
+ * with a closure each, every socket would get a layout of its own in the engine.
+ */
+function counted(prototype: object): object {
+  const known = prototypes.get(prototype);
+  if (known !== undefined) return known;
+  const made = Object.create(prototype, {
+    ...COUNTS,
+    _onTimeout: { value: fireIfIdle, writable: true, configurable: true },
+  }) as object;
+  prototypes.set(prototype, made);
+  return made;
+}
+
 function open(socket: Counted): Account {
   const opened: Account = { ended: { read: 0, written: 0 }, running: [], seen: 0 };
   socket[ACCOUNT] = opened;
-  Object.defineProperties(socket, COUNTS);
-  internals(socket)._onTimeout = fireIfIdle;
+  Object.setPrototypeOf(socket, counted(Object.getPrototypeOf(socket) as object));
   // A timer that is already armed has bound Node's own function.
   if (socket.timeout !== undefined && socket.timeout > 0) socket.setTimeout(socket.timeout);
   return opened;

@@ -2,6 +2,8 @@ import type { Socket } from 'node:net';
 import { internals } from './plain-socket.js';
 import { Shadow } from './shadow.js';
 
+const NOTHING = Buffer.alloc(0);
+
 const held = new WeakSet<object>();
 
 /** Whether a transfer is reading from this stream. */
@@ -49,7 +51,7 @@ export class HeldReads {
   /** Takes at most `limit` bytes of what Node has read and nobody has taken. */
   takeUnread(limit = Infinity): Buffer {
     const socket = this.#socket;
-    if (limit === 0 || socket.readableLength === 0) return Buffer.alloc(0);
+    if (limit === 0 || socket.readableLength === 0) return NOTHING;
     const chunks: Buffer[] = [];
     const readOn = this.#readOn;
     // `read()` also emits 'data', to listeners for which these bytes are not meant any more.

@@ -1,17 +1,41 @@
-import type {
-  Dispatcher,
-  NativeEnd,
-  NativeRateLimiter,
-  NativeTransfer,
-  Outcome,
-  Refusal,
-} from './binding.js';
+import type { Dispatcher, Failure, NativeEnd, NativeRateLimiter, Refusal } from './binding.js';
 import { unavailable } from './errors.js';
 import { keepProcessAlive, letProcessEnd } from './keep-alive.js';
 import { type Binding, loadBinding } from './loader.js';
 import type { Side } from './types.js';
 
-export type { NativeEnd, NativeRateLimiter, NativeTransfer, Outcome };
+export type { NativeEnd, NativeRateLimiter };
+
+/** How a transfer in the core ended. */
+export interface Outcome {
+  tx: number;
+  rx: number;
+  zeroCopy: number;
+  /** Whether the source, or `a`, was read to its end. */
+  aEnded: boolean;
+  bEnded: boolean;
+  /** Absent after a clean end. */
+  error?: Failure | undefined;
+}
+
+/** A transfer in the core, which goes by a number there. */
+export class NativeTransfer {
+  readonly #dispatcher: Dispatcher;
+  readonly #id: number;
+
+  constructor(dispatcher: Dispatcher, id: number) {
+    this.#dispatcher = dispatcher;
+    this.#id = id;
+  }
+
+  traffic(): { tx: number; rx: number } {
+    return this.#dispatcher.traffic(this.#id);
+  }
+
+  abort(): void {
+    this.#dispatcher.abort(this.#id);
+  }
+}
 
 /** The binding, if there is one for this platform; else why there is none. */
 export const { binding, reason } = loadBinding();
@@ -43,14 +67,15 @@ export function isSame(one: NativeEnd, other: NativeEnd): boolean {
 
 /** Starts a transfer in the core and calls `settled` on this thread when it has ended. */
 export function start(
-  begin: (dispatcher: Dispatcher, id: number) => NativeTransfer,
+  begin: (dispatcher: Dispatcher, id: number) => void,
   settled: (outcome: Outcome) => void,
 ): NativeTransfer {
   const id = nextId();
-  const transfer = begin(dispatch(), id);
+  const core = dispatch();
+  begin(core, id);
   waiting.set(id, settled);
   keepProcessAlive();
-  return transfer;
+  return new NativeTransfer(core, id);
 }
 
 function nextId(): number {
@@ -69,10 +94,15 @@ function dispatch(): Dispatcher {
   return created;
 }
 
-function deliver(outcomes: Outcome[]): void {
-  for (const outcome of outcomes) {
-    const settled = waiting.get(outcome.id);
-    if (waiting.delete(outcome.id)) letProcessEnd();
-    settled?.(outcome);
+/** Of each outcome seven numbers, and of those whose last one is not 0 the failure, in the same order. */
+function deliver(numbers: number[], failures: Failure[]): void {
+  let failed = 0;
+  for (let at = 0; at < numbers.length; at += 7) {
+    const [id = 0, tx = 0, rx = 0, zeroCopy = 0, aEnded, bEnded, hasFailed] = numbers.slice(at, at + 7);
+    const error = hasFailed === 0 ? undefined : failures[failed++];
+    const settled = waiting.get(id);
+    if (waiting.delete(id)) letProcessEnd();
+    settled?.({ tx, rx, zeroCopy, aEnded: aEnded !== 0, bEnded: bEnded !== 0, error });
+    dispatcher?.forget(id);
   }
 }

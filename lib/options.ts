@@ -82,7 +82,10 @@ export function sendFileSettings(options: SendFileOptions | undefined): SendFile
   };
 }
 
+let plain: RelaySettings | undefined;
+
 export function relaySettings(options: RelayOptions | undefined): RelaySettings {
+  if (options === undefined) return (plain ??= relaySettings({}));
   const known = checked(options, RELAY);
   const { rateLimit } = known;
   const each = typeof rateLimit === 'object' && rateLimit !== null && !(rateLimit instanceof RateLimiter);

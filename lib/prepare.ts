@@ -26,21 +26,25 @@ export function startWhenReady(
   ends: readonly [Preparable, Preparable],
   start: (opened: [NativeEnd, NativeEnd]) => void,
 ): void {
+  prepareBoth(task, ends, () => {
+    const one = ends[0].open();
+    const other = 'code' in one ? one : ends[1].open();
+    if ('code' in one) {
+      task.fail(one);
+    } else if ('code' in other) {
+      one.release();
+      task.fail(other);
+    } else {
+      start([one, other]);
+    }
+  });
+}
+
+/** The same, with what is open already as `open` gives it. */
+export function prepareBoth(task: Task, ends: readonly [Preparable, Preparable], start: () => void): void {
   const [first, second] = ends;
   const ready = () => {
-    if (task.isOver || !first.isReady || !second.isReady) return;
-    const opened: NativeEnd[] = [];
-    for (const end of ends) {
-      const result = end.open();
-      if ('code' in result) {
-        for (const each of opened) each.release();
-        task.fail(result);
-        return;
-      }
-      opened.push(result);
-    }
-    const [one, other] = opened;
-    if (one !== undefined && other !== undefined) start([one, other]);
+    if (!task.isOver && first.isReady && second.isReady) start();
   };
   // First: with a signal that has already aborted, not one byte moves.
   task.obeySignal();

@@ -1,12 +1,13 @@
+import type { EndRole } from './binding.js';
 import { areNative, endpoint } from './endpoint.js';
-import { invalidState } from './errors.js';
-import { start } from './native.js';
+import { type Failure, invalidState } from './errors.js';
+import { type NativeEnd, start } from './native.js';
 import { relaySettings } from './options.js';
-import { checkEnds, startWhenReady } from './prepare.js';
+import { checkEnds, prepareBoth } from './prepare.js';
 import { PreparedEnd } from './prepared-end.js';
 import { inCore } from './rate-limiter.js';
 import { relayStreams } from './stream/verbs.js';
-import { type Ending, refused, Task } from './transfer.js';
+import { refused, Task } from './transfer.js';
 import type { RelayEnd, RelayOptions, Transfer } from './types.js';
 
 /**
@@ -40,49 +41,79 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
     relayStreams(task, checked, settings);
     return task.transfer;
   }
-  const { headFromA, headFromB, how } = settings;
-  const heads = { a: copyOf(headFromA), b: copyOf(headFromB) };
-  const [both, tx, rx] = settings.limits.map(inCore);
-  const ends = [new PreparedEnd(checked[0]), new PreparedEnd(checked[1])] as const;
-  const [endOfA, endOfB] = ends;
+  const { how } = settings;
+  const headOfA = copyOf(settings.headFromA);
+  const headOfB = copyOf(settings.headFromB);
+  const [both, tx, rx] = settings.limits;
+  const endOfA = new PreparedEnd(checked[0]);
+  const endOfB = new PreparedEnd(checked[1]);
+  const ends = [endOfA, endOfB] as const;
   for (const { writes, side } of ends) writes?.refuse(() => task.fail(invalidState(side)));
-  task.release = async (ending) => {
-    await Promise.all([
-      letGo(endOfA, ending, ending.outcome?.aEnded),
-      letGo(endOfB, ending, ending.outcome?.bEnded),
-    ]);
-  };
-  startWhenReady(task, ends, ([openA, openB]) => {
-    const roles = [role(endOfA, heads.a), role(endOfB, heads.b)] as const;
+  task.release = (ending) =>
+    new Promise((resolve) => {
+      let open = 2;
+      const closed = () => {
+        open -= 1;
+        if (open === 0) resolve();
+      };
+      const { failure, outcome } = ending;
+      // The core has prepared a reset of what it was given; what it never got is reset here.
+      const reset = failure !== undefined && outcome === undefined;
+      endOfA.destroy({ ended: outcome?.aEnded ?? false, reset }, closed);
+      endOfB.destroy({ ended: outcome?.bEnded ?? false, reset }, closed);
+    });
+  prepareBoth(task, ends, () => {
+    const openA = endOfA.lend();
+    const openB = isFailure(openA) ? openA : endOfB.lend();
+    if (isFailure(openA) || isFailure(openB)) {
+      if (!isFailure(openA) && typeof openA !== 'number') openA.release();
+      task.fail(isFailure(openA) ? openA : (openB as Failure));
+      return;
+    }
+    const [roleOfA, roleOfB] = [role(endOfA, headOfA), role(endOfB, headOfB)];
     const counts = () => task.traffic;
     // Node has counted what it had read itself.
-    const [known, knownToo] = roles.map(({ head }) => head?.length ?? 0) as [number, number];
+    const known = roleOfA?.head?.length ?? 0;
+    const knownToo = roleOfB?.head?.length ?? 0;
     endOfA.account(() => ({ read: Math.max(0, counts().tx - known), written: counts().rx }));
     endOfB.account(() => ({ read: Math.max(0, counts().rx - knownToo), written: counts().tx }));
+    const isPlain = how.zeroCopy && Object.keys(how).length === 1;
     task.run((settled) =>
-      start((core, id) => core.relay(id, openA, openB, ...roles, how, both, tx, rx), settled),
+      start(
+        (core, id) =>
+          core.relay(
+            id,
+            openA,
+            openB,
+            roleOfA,
+            roleOfB,
+            isPlain ? undefined : how,
+            inCore(both),
+            inCore(tx),
+            inCore(rx),
+          ),
+        settled,
+      ),
     );
   });
   return task.transfer;
 }
 
-const NOTHING = Buffer.alloc(0);
-
-function role({ socket, reads }: PreparedEnd, head: Uint8Array[]) {
-  const unread = reads?.takeUnread() ?? NOTHING;
-  const bytes = head.length === 0 ? unread : Buffer.concat([...head, unread]);
-  return {
-    handedOver: socket !== undefined,
-    writeEnded: socket?.writableEnded ?? false,
-    ...(bytes.length > 0 ? { head: bytes } : {}),
-  };
+function isFailure(opened: NativeEnd | number | Failure): opened is Failure {
+  return typeof opened !== 'number' && 'code' in opened;
 }
 
-function copyOf(head: Uint8Array | undefined): Uint8Array[] {
-  return head === undefined ? [] : [Uint8Array.from(head)];
+/** Nothing where nothing needs to be said: the core then takes it as a socket that was handed over whole. */
+function role({ socket, reads }: PreparedEnd, head: Uint8Array | undefined): EndRole | undefined {
+  const unread = reads?.takeUnread();
+  const isRead = unread !== undefined && unread.length > 0;
+  const handedOver = socket !== undefined;
+  const writeEnded = socket?.writableEnded ?? false;
+  if (handedOver && !writeEnded && !isRead && head === undefined) return undefined;
+  const bytes = isRead ? (head === undefined ? unread : Buffer.concat([head, unread])) : head;
+  return { handedOver, writeEnded, ...(bytes === undefined ? {} : { head: bytes }) };
 }
 
-async function letGo(end: PreparedEnd, { failure, outcome }: Ending, ended = false): Promise<void> {
-  // The core has prepared a reset of what it was given; what it never got is reset here.
-  await end.destroy({ ended, reset: failure !== undefined && outcome === undefined });
+function copyOf(head: Uint8Array | undefined): Uint8Array | undefined {
+  return head === undefined ? undefined : Uint8Array.from(head);
 }

@@ -7,27 +7,31 @@
  */
 export class Shadow {
   readonly #target: Record<PropertyKey, unknown>;
-  readonly #before: Record<PropertyKey, PropertyDescriptor | undefined> = {};
+  readonly #keys: PropertyKey[] = [];
+  /** In the order of the keys; nothing where the property was that of the class. */
+  readonly #before: (PropertyDescriptor | undefined)[] = [];
 
   constructor(target: object) {
     this.#target = target as Record<PropertyKey, unknown>;
   }
 
   lay(key: PropertyKey, value: unknown): void {
-    if (!Object.hasOwn(this.#before, key)) {
-      this.#before[key] = Object.getOwnPropertyDescriptor(this.#target, key);
+    if (!this.#keys.includes(key)) {
+      this.#keys.push(key);
+      this.#before.push(Object.getOwnPropertyDescriptor(this.#target, key));
     }
     this.#target[key] = value;
   }
 
   /** Lifts one property, or all. */
   lift(key?: PropertyKey): void {
-    for (const each of key === undefined ? Reflect.ownKeys(this.#before) : [key]) {
-      if (!Object.hasOwn(this.#before, each)) continue;
-      const before = this.#before[each];
+    for (const each of key === undefined ? [...this.#keys] : [key]) {
+      const at = this.#keys.indexOf(each);
+      if (at < 0) continue;
+      this.#keys.splice(at, 1);
+      const [before] = this.#before.splice(at, 1);
       if (before === undefined) Reflect.deleteProperty(this.#target, each);
       else Object.defineProperty(this.#target, each, before);
-      Reflect.deleteProperty(this.#before, each);
     }
   }
 
@@ -37,8 +41,8 @@ export class Shadow {
    */
   retire(): void {
     const ofClass = Object.getPrototypeOf(this.#target) as Record<PropertyKey, unknown>;
-    for (const key of Reflect.ownKeys(this.#before)) {
-      const before = this.#before[key];
+    for (const [at, key] of this.#keys.entries()) {
+      const before = this.#before[at];
       if (before === undefined) this.#target[key] = ofClass[key];
       else Object.defineProperty(this.#target, key, before);
     }

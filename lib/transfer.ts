@@ -76,8 +76,8 @@ export class Task implements Work {
   engine: TrafficResult['engine'] = binding === undefined ? 'stream' : 'native';
   readonly #settings: Settings;
   readonly #trace: Trace | undefined;
-  /** Who asked for it: what a transfer calls it calls in their context, whoever ends it. */
-  readonly #caller = new AsyncResource('fdsplice.Transfer');
+  /** Who asked for it, where there is something to call: that is called in their context, whoever ends the transfer. */
+  readonly #caller: AsyncResource | undefined;
   readonly #startedAt = performance.now();
   readonly #resolve: (result: TrafficResult) => void;
   readonly #reject: (error: Error) => void;
@@ -93,6 +93,8 @@ export class Task implements Work {
   constructor(kind: TransferKind, settings: Settings) {
     this.#settings = settings;
     this.#trace = traceStart(kind);
+    if (this.#trace !== undefined || settings.onProgress !== undefined)
+      this.#caller = new AsyncResource('fdsplice.Transfer');
     let resolve: (result: TrafficResult) => void = () => {};
     let reject: (error: Error) => void = () => {};
     const transfer = new TransferPromise((...settle) => ([resolve, reject] = settle));
@@ -116,8 +118,7 @@ export class Task implements Work {
   }
 
   get traffic(): Traffic {
-    if (this.#running === undefined || this.#over) return { ...this.#traffic };
-    const { tx, rx } = this.#running.traffic();
+    const { tx, rx } = this.#running === undefined || this.#over ? this.#traffic : this.#running.traffic();
     return { tx, rx, total: tx + rx };
   }
 
@@ -151,7 +152,7 @@ export class Task implements Work {
     this.#running = start((outcome) => this.#end(outcome));
     const { onProgress, progressInterval } = this.#settings;
     if (onProgress === undefined || this.#over) return;
-    const report = () => this.#caller.runInAsyncScope(this.#report, this);
+    const report = () => this.#inContext(() => this.#report());
     this.#timer = setInterval(report, progressInterval).unref();
   }
 
@@ -169,11 +170,16 @@ export class Task implements Work {
     }
   }
 
-  #end(outcome: Ended | undefined): void {
-    void this.#caller.runInAsyncScope(this.#finish, this, outcome);
+  #inContext(call: () => void): void {
+    if (this.#caller === undefined) call();
+    else this.#caller.runInAsyncScope(call);
   }
 
-  async #finish(outcome: Ended | undefined): Promise<void> {
+  #end(outcome: Ended | undefined): void {
+    this.#inContext(() => this.#finish(outcome));
+  }
+
+  #finish(outcome: Ended | undefined): void {
     if (outcome !== undefined) {
       const { tx, rx } = outcome;
       this.#traffic = { tx, rx, total: tx + rx };
@@ -187,12 +193,23 @@ export class Task implements Work {
     this.#forgetSignal();
     clearInterval(this.#timer);
     this.#report();
-    try {
-      await this.release({ failure: this.#failure, outcome });
-    } catch (error) {
-      // What ending the destination throws, as a response whose length is not that of its body.
+    // What ending the destination throws, as a response whose length is not that of its body.
+    const unreleased = (error: unknown) => {
       this.#failure ??= streamFailure('destination', error as Error);
+      this.#settle(outcome);
+    };
+    let released;
+    try {
+      released = this.release({ failure: this.#failure, outcome });
+    } catch (error) {
+      unreleased(error);
+      return;
     }
+    if (released === undefined) this.#settle(outcome);
+    else released.then(() => this.#settle(outcome), unreleased);
+  }
+
+  #settle(outcome: Ended | undefined): void {
     const failure = this.#failure;
     if (this.#mistake !== undefined) {
       this.#trace?.failed(this.#mistake);
@@ -203,7 +220,8 @@ export class Task implements Work {
       failure === undefined ? null : new TransferError(failure.what, { ...failure, traffic: this.traffic });
     const durationMs = performance.now() - this.#startedAt;
     const zeroCopy = outcome?.zeroCopy ?? 0;
-    const result: TrafficResult = { ...this.#traffic, zeroCopy, durationMs, engine: this.engine, error };
+    const { tx, rx, total } = this.#traffic;
+    const result: TrafficResult = { tx, rx, total, zeroCopy, durationMs, engine: this.engine, error };
     if (error === null) this.#trace?.ended(result);
     else this.#trace?.failed(error, result);
     if (error !== null && this.#settings.reject) this.#reject(error);

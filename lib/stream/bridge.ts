@@ -1,8 +1,8 @@
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
-import type { CopySpec, Outcome } from '../binding.js';
+import type { CopySpec } from '../binding.js';
 import { type Failure, systemFailure } from '../errors.js';
-import { type NativeEnd, type NativeTransfer, openEnd, required, start } from '../native.js';
+import { type NativeEnd, type NativeTransfer, openEnd, type Outcome, required, start } from '../native.js';
 import type { Side } from '../types.js';
 import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';

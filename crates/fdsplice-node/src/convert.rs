@@ -80,10 +80,7 @@ impl NativeEnd {
 
     /// Takes the endpoint out for a relay.
     pub(crate) fn take(&mut self, role: &EndRole) -> Result<Endpoint> {
-        Ok(self
-            .take_borrowed()?
-            .handed_over(role.handed_over)
-            .write_ended(role.write_ended))
+        Ok(role.given_to(self.take_borrowed()?))
     }
 
     /// Takes the endpoint out for a transfer behind which the connection stays with the caller.
@@ -112,6 +109,24 @@ pub struct EndRole {
     pub head: Option<Uint8Array>,
 }
 
+impl Default for EndRole {
+    fn default() -> Self {
+        Self {
+            handed_over: true,
+            write_ended: false,
+            head: None,
+        }
+    }
+}
+
+impl EndRole {
+    pub(crate) fn given_to(&self, endpoint: Endpoint) -> Endpoint {
+        endpoint
+            .handed_over(self.handed_over)
+            .write_ended(self.write_ended)
+    }
+}
+
 /// How bytes are moved.
 #[napi(object)]
 pub struct MoveSpec {
@@ -123,6 +138,17 @@ pub struct MoveSpec {
     pub idle_timeout: Option<f64>,
     /// Of a relay: milliseconds one direction may stay open after the other has ended.
     pub half_close_timeout: Option<f64>,
+}
+
+impl Default for MoveSpec {
+    fn default() -> Self {
+        Self {
+            zero_copy: true,
+            pipe_size: None,
+            idle_timeout: None,
+            half_close_timeout: None,
+        }
+    }
 }
 
 impl MoveSpec {
@@ -261,25 +287,39 @@ impl Failure {
 }
 
 /// How a transfer ended.
-#[napi(object)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// The number it was started with.
-    pub id: u32,
+    id: u32,
     /// Bytes accepted by the destination, or by `b`.
-    pub tx: f64,
+    tx: f64,
     /// Bytes accepted by `a`.
-    pub rx: f64,
+    rx: f64,
     /// How many never passed through user space.
-    pub zero_copy: f64,
+    zero_copy: f64,
     /// Whether the source, or `a`, was read to its end.
-    pub a_ended: bool,
+    a_ended: bool,
     /// Whether `b` was read to its end.
-    pub b_ended: bool,
+    b_ended: bool,
     /// Absent after a clean end.
-    pub error: Option<Failure>,
+    pub(crate) error: Option<Failure>,
 }
 
 impl Outcome {
+    pub(crate) const NUMBERS: usize = 7;
+
+    /// In the order of the fields; flags are 0 or 1, the last one says that there is an error.
+    pub(crate) fn numbers(&self) -> [f64; Self::NUMBERS] {
+        [
+            f64::from(self.id),
+            self.tx,
+            self.rx,
+            self.zero_copy,
+            f64::from(u8::from(self.a_ended)),
+            f64::from(u8::from(self.b_ended)),
+            f64::from(u8::from(self.error.is_some())),
+        ]
+    }
+
     /// Of a watch, which moves nothing.
     pub(crate) fn of_watch(id: u32, failure: Option<TransferError>) -> Self {
         Self {

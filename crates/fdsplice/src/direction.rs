@@ -1,4 +1,9 @@
 //! One direction of a transfer: a state machine that both verbs use, a relay twice.
+//!
+//! A message costs one `recv` and one `send`, so a round trip through a relay two of each: a short
+//! read has emptied the socket, and nothing is asked twice. In bulk a pipe is filled and emptied by
+//! one `splice` each, and one more finds the socket empty: 3 to 9 calls a MiB, by how much the
+//! socket holds at a time.
 
 mod pull;
 

@@ -170,12 +170,19 @@ impl Endpoint {
         self.write_ended
     }
 
-    /// From here on closing the last descriptor of the socket resets it, and unsent bytes are
-    /// purged (`socket(7)`, `SO_LINGER`). Nothing where there is no reset.
+    /// From here on closing the last descriptor of the socket resets it. Nothing where there is no
+    /// reset.
     pub(crate) fn prepare_reset(&self) {
-        if self.resets()
-            && let Err(errno) = sockopt::set_socket_linger(self, Some(Duration::ZERO))
-        {
+        if self.resets() {
+            Self::reset_on_close(self);
+        }
+    }
+
+    /// From here on closing the last descriptor of a TCP socket resets it, and unsent bytes are
+    /// purged (`socket(7)`, `SO_LINGER`): for one that was to be relayed, and of which no duplicate
+    /// can be had.
+    pub fn reset_on_close(socket: impl AsFd) {
+        if let Err(errno) = sockopt::set_socket_linger(socket, Some(Duration::ZERO)) {
             tracing::debug!(%errno, "no reset could be prepared");
         }
     }

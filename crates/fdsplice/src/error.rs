@@ -68,7 +68,8 @@ pub struct TransferError {
 }
 
 impl TransferError {
-    pub(crate) fn system(errno: Errno, syscall: &'static str, side: Side) -> Self {
+    /// A failure of the system's, met at one end.
+    pub fn system(errno: Errno, syscall: &'static str, side: Side) -> Self {
         Self {
             reason: Reason::System { errno, syscall },
             side: Some(side),

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::io::read;
-use rustix::pipe::{PipeFlags, fcntl_setpipe_size, pipe_with};
+use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
 use rustix::process::{Resource, getrlimit};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::{Instant, sleep};
@@ -24,6 +24,8 @@ const LARGE: usize = 1024 * 1024;
 const MEDIUM: usize = 256 * 1024;
 /// What the kernel gives without asking (`pipe(7)`).
 const DEFAULT: usize = 64 * 1024;
+/// How long nothing is asked for after the kernel had only a dwarf of a pipe for us.
+const REFUSED: Duration = Duration::from_millis(500);
 /// How long an idle pipe is kept.
 const KEEP: Duration = Duration::from_secs(10);
 /// Without a quota: enough for every bulk flow a machine can push at once.
@@ -40,6 +42,8 @@ static LIMITS: LazyLock<Limits> = LazyLock::new(Limits::read);
 
 thread_local! {
     static POOL: RefCell<Vec<Idle>> = const { RefCell::new(Vec::new()) };
+    /// When the kernel last had only a dwarf of a pipe for this thread.
+    static REFUSED_AT: Cell<Option<Instant>> = const { Cell::new(None) };
     /// Whether a task closes the pipes of this thread that are idle for long.
     static SWEPT: Cell<bool> = const { Cell::new(false) };
 }
@@ -161,9 +165,12 @@ struct Pipe {
 }
 
 impl Pipe {
-    /// `None` where the budget is used up or the kernel has no pipe for us (`EMFILE`, `ENFILE`):
-    /// the caller then moves its bytes without one.
+    /// `None` where the budget is used up or the kernel has no pipe for us (`EMFILE`, `ENFILE`, the
+    /// user's quota): the caller then moves its bytes without one.
     fn create(wanted: Option<usize>) -> Option<Self> {
+        if REFUSED_AT.get().is_some_and(|at| at.elapsed() < REFUSED) {
+            return None;
+        }
         let most = LIMITS.max_size.max(DEFAULT);
         let capacity = match wanted {
             Some(wanted) => [wanted.clamp(4096, most); 2],
@@ -180,8 +187,16 @@ impl Pipe {
             CAPACITY.fetch_sub(capacity, Ordering::Relaxed);
             return None;
         };
-        // EPERM: the quota of the user is used up by other processes; the pipe still works.
-        let granted = fcntl_setpipe_size(&writer, capacity).unwrap_or(DEFAULT);
+        // EPERM: other processes of the user have used up the quota. The pipe still works; but once
+        // they have used up all of it, it has room for two pages, and costs twice what a buffer does.
+        let granted = fcntl_setpipe_size(&writer, capacity)
+            .or_else(|_| fcntl_getpipe_size(&writer))
+            .unwrap_or(DEFAULT);
+        if granted < DEFAULT && wanted.is_none() {
+            CAPACITY.fetch_sub(capacity, Ordering::Relaxed);
+            REFUSED_AT.set(Some(Instant::now()));
+            return None;
+        }
         CAPACITY.fetch_add(granted, Ordering::Relaxed);
         CAPACITY.fetch_sub(capacity, Ordering::Relaxed);
         CREATED.fetch_add(1, Ordering::Relaxed);
@@ -346,9 +361,6 @@ mod tests {
     #[test]
     fn a_wanted_capacity_is_granted() {
         let lease = Lease::take(Some(128 * 1024)).expect("a pipe");
-        assert_eq!(
-            rustix::pipe::fcntl_getpipe_size(lease.writer()),
-            Ok(128 * 1024)
-        );
+        assert_eq!(fcntl_getpipe_size(lease.writer()), Ok(128 * 1024));
     }
 }
