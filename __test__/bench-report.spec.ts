@@ -81,6 +81,7 @@ test('a run becomes a chart for each of its works, with every peer in it', async
     t.true(bulk.includes(`>${text}<`) || bulk.includes(`>${text.replace(' ', '  ')}<`), text);
   }
   t.regex(bulk, /not measured: absent/);
+  t.regex(bulk, /loopback; 2 rounds on 2026-01-02/);
   t.regex(bulk, /prefers-color-scheme:dark/);
   t.regex(await read('idle.svg'), />4\.0 {1,2}×1\.00</, 'memory, not time');
   t.regex(await read('novel.svg'), /work of a kind to come/);
