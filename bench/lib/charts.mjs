@@ -150,7 +150,11 @@ function bytesOf({ name, bytes }) {
 }
 
 function shorten(title) {
-  return title.replace(' connections', ' conns').replace(', one of them making round trips of 64 B', '');
+  return title
+    .replace(/^bulk, /, '')
+    .replace('; 8 at a time', '')
+    .replace(' connections', ' conns')
+    .replace(', one of them making round trips of 64 B', '');
 }
 
 /** How many rounds the cases had, which may be fewer than were asked for. */
@@ -193,6 +197,6 @@ const config = {
   view: { stroke: null },
   axis: { labelFontSize: 10, titleFontSize: 10, titleFontWeight: 'normal', labelLimit: 200 },
   axisX: { grid: true },
-  header: { labelFontSize: 11, labelFontWeight: 'bold', labelAnchor: 'start', labelLimit: 300 },
+  header: { labelFontSize: 11, labelFontWeight: 'bold', labelAnchor: 'start', labelLimit: 0 },
   title: { fontSize: 15, subtitleFontSize: 11, subtitlePadding: 6 },
 };
