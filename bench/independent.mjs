@@ -58,7 +58,7 @@ async function main() {
       for (const { run, server, rounds } of results.cases) {
         const figures =
           elapsed() > settings.minutes * 60
-            ? { error: 'out of time' }
+            ? { error: 'out of time', skipped: true }
             : await measure(peer, servers[server], run).catch((error) => ({ error: error.message }));
         rounds.push({ round, peer: peer.name, ...figures });
         if (process.stderr.isTTY) process.stderr.write('.');

@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work=${1:-bulk}
 graph=${2:-bench/results/flame-$work.svg}
 case $work in
-  bulk) load=(--work bulk --streams 8 --direction up --bytes-per-stream $((1 << 30))) ;;
+  bulk) load=(--work bulk --streams 8 --direction up --bytes-per-stream $((1 << 29))) ;;
   pingpong) load=(--work pingpong --connections 32 --size 64 --seconds 5) ;;
   churn) load=(--work churn --connections-at-once 8 --count 10000 --size 100) ;;
   *) echo "there is bulk, pingpong and churn, no $work" >&2; exit 2 ;;
@@ -23,11 +23,15 @@ done
 # The addon with names and frame pointers, in a folder that `--package` of our relay takes for a checkout.
 build=target/profile package=target/profile/package
 [ -f dist/index.js ] || { echo 'dist/index.js is missing: npm run build' >&2; exit 1; }
-RUSTFLAGS='-C force-frame-pointers=yes' npx napi build --platform --profile bench \
-  --manifest-path crates/fdsplice-node/Cargo.toml --target-dir "$build" --output-dir "$build/addon" --no-js
-cargo build --release --locked --package fdsplice-load
+# With the host named, the flags are for what runs in the relay alone, not for build scripts.
+host=$(rustc -vV | sed -n 's/^host: //p')
+RUSTFLAGS='-C force-frame-pointers=yes' cargo build --locked --profile bench --target "$host" --target-dir "$build" \
+  --package fdsplice-node
+cargo build --locked --release --package fdsplice-load
+platform=$(node --input-type=module -e "import { platform } from './dist/lib/loader.js'; console.log(platform)")
 mkdir -p "$package" "$(dirname "$graph")"
-cp -R dist package.json "$build"/addon/*.node "$package"
+cp -R dist package.json "$package"
+cp "$build/$host/release/libfdsplice_node.so" "$package/fdsplice.$platform.node"
 
 scratch=$(mktemp -d)
 children=()
@@ -63,7 +67,8 @@ port=$(port_of "$scratch/relay")
 perf record --quiet --event cpu-clock --freq 499 --call-graph fp --pid "$relay" --output "$scratch/perf.data" -- \
   target/release/fdsplice-load run --timeout 60 --target "127.0.0.1:$port" "${load[@]}"
 perf script --input "$scratch/perf.data" >"$scratch/samples" 2>"$scratch/complaints" || { cat "$scratch/complaints" >&2; exit 1; }
-inferno-collapse-perf <"$scratch/samples" >"$scratch/stacks"
+# All workers of the relay as one.
+inferno-collapse-perf <"$scratch/samples" | sed -E 's/^(fdsplice)-[0-9]+;/\1;/' >"$scratch/stacks"
 inferno-flamegraph --title "fdsplice relay, $work" --countname samples --hash <"$scratch/stacks" >"$graph"
 
 echo "written to $graph"

@@ -49,7 +49,7 @@ function bars(results, { name, title, column }) {
   return {
     name,
     spec: {
-      ...frame(title, results, [
+      ...frame(title, { results, cases }, [
         'Shorter is better. Bar: median; line: from least to most.',
         '×: median of the ratios to fdsplice, round by round.',
       ]),
@@ -110,7 +110,9 @@ function crossover(results) {
   return {
     name: 'crossover',
     spec: {
-      ...frame('Message size against CPU microseconds per message', results, ['Lower is better. Medians.']),
+      ...frame('Message size against CPU microseconds per message', { results, cases }, [
+        'Lower is better. Medians.',
+      ]),
       data: { values },
       width: 560,
       height: 300,
@@ -148,10 +150,21 @@ function bytesOf({ name, bytes }) {
 }
 
 function shorten(title) {
-  return title.replace(' connections', ' conns').replace(', one of them making round trips of 64 B', '');
+  return title
+    .replace(/^bulk, /, '')
+    .replace('; 8 at a time', '')
+    .replace(' connections', ' conns')
+    .replace(', one of them making round trips of 64 B', '');
 }
 
-function frame(title, results, more) {
+/** How many rounds the cases had, which may be fewer than were asked for. */
+function roundsOf(cases) {
+  const counts = cases.map(({ rounds }) => Math.max(...rounds.map(({ round }) => round)) + 1);
+  const [least, most] = [Math.min(...counts), Math.max(...counts)];
+  return `${least === most ? most : `${least} to ${most}`} round${most === 1 ? '' : 's'}`;
+}
+
+function frame(title, { results, cases }, more) {
   const missing = results.peers.filter(({ missing }) => missing).map(({ name }) => name);
   const absent = missing.length > 0 ? [`Not installed, so not measured: ${missing.join(', ')}.`] : [];
   return {
@@ -160,7 +173,7 @@ function frame(title, results, more) {
       text: title,
       subtitle: [
         ...more,
-        `${machineLine(results)}, loopback; ${results.settings.rounds} rounds on ${results.startedAt.slice(0, 10)}.`,
+        `${machineLine(results)}, loopback; ${roundsOf(cases)} on ${results.startedAt.slice(0, 10)}.`,
         ...absent,
       ],
       anchor: 'start',
@@ -184,6 +197,6 @@ const config = {
   view: { stroke: null },
   axis: { labelFontSize: 10, titleFontSize: 10, titleFontWeight: 'normal', labelLimit: 200 },
   axisX: { grid: true },
-  header: { labelFontSize: 11, labelFontWeight: 'bold', labelAnchor: 'start', labelLimit: 300 },
+  header: { labelFontSize: 11, labelFontWeight: 'bold', labelAnchor: 'start', labelLimit: 0 },
   title: { fontSize: 15, subtitleFontSize: 11, subtitlePadding: 6 },
 };

@@ -56,7 +56,8 @@ function peerLines({ peers }) {
 }
 
 function methodLine({ settings }) {
-  return `${settings.rounds} rounds, medians (least–most); ×ours: median of the ratios to ours, round by round`;
+  const { rounds } = settings;
+  return `${rounds} round${rounds === 1 ? '' : 's'}, medians (least–most); ×ours: median of the ratios to ours, round by round`;
 }
 
 export function printTable(rows) {

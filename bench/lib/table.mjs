@@ -14,9 +14,10 @@ export function tableOf(measured, { peers, counters, settings }) {
       rows.push([name, ...columns.flatMap((column) => cells(column, mine, complete, counters))]);
     }
     if (missing) remarks.push(`${name} is MISSING: ${missing.split('\n')[0]}`);
-    for (const { peer, round, error } of rounds) {
-      if (peer === name && error !== undefined)
-        remarks.push(`${name} FAILED in round ${round + 1}: ${error}`);
+    for (const { peer, round, error, skipped } of rounds) {
+      if (peer === name && error !== undefined) {
+        remarks.push(`${name} ${skipped ? 'not measured' : 'FAILED'} in round ${round + 1}: ${error}`);
+      }
     }
   }
   const heads = columns.flatMap(({ head, compared }) => (compared ? [head, '×ours'] : [head]));

@@ -33,7 +33,7 @@ fn pool_with_a_pipe() -> Runtime {
     runtime
 }
 
-#[library_benchmark(config = at_most(1000))]
+#[library_benchmark(config = at_most(205))]
 #[bench::pooled(pool_with_a_pipe())]
 fn pipe(runtime: Runtime) -> Runtime {
     {
@@ -49,7 +49,7 @@ fn throttle() -> Throttle {
     RateLimiter::new(1e15).burst(1e15).throttle()
 }
 
-#[library_benchmark(config = at_most(1000))]
+#[library_benchmark(config = at_most(310))]
 #[bench::piece(throttle())]
 fn limiter(mut throttle: Throttle) -> Throttle {
     for _ in 0..CALLS {
@@ -60,8 +60,9 @@ fn limiter(mut throttle: Throttle) -> Throttle {
 }
 
 #[library_benchmark]
-#[bench::message_64(args = (64), setup = Hop::warm, config = at_most(5000))]
-#[bench::bulk_128_kib(args = (128 * 1024), setup = Hop::warm, config = at_most(5000))]
+#[bench::message_64(args = (64), setup = Hop::warm, config = at_most(2660))]
+// Half more: the kernel decides in how many pieces they come.
+#[bench::bulk_128_kib(args = (128 * 1024), setup = Hop::warm, config = at_most(4800))]
 fn direction(mut hop: Hop) -> Hop {
     for _ in 0..CALLS {
         hop.once();
