@@ -12,7 +12,6 @@ const behaviours = [
   'hand-over-random',
   'leftovers',
   'progress',
-  'random',
   'reset',
   'send-file',
   'sockets',
