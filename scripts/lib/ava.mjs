@@ -14,7 +14,6 @@ const behaviours = [
   'progress',
   'reset',
   'send-file',
-  'sockets',
   'streams',
 ];
 
