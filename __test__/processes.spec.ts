@@ -11,6 +11,7 @@ import * as imported from 'fdsplice';
 
 import { ended, nodeArguments, started } from './helpers/copy-child.js';
 import { directory, MiB } from './helpers/copy-files.js';
+import { nativeTest } from './helpers/engine.js';
 import { type Conn, Peer } from './helpers/peer.js';
 import { within } from './helpers/wait.js';
 
@@ -76,7 +77,8 @@ for (const [what, start] of [
   ['copy of numbers', 'copy(a.unref()._handle.fd, b.unref()._handle.fd)'],
   ['relay that tells its progress', 'relay(a.unref(), b.unref(), { onProgress() {}, idleTimeout: 60_000 })'],
 ] as const) {
-  test(`a ${what} keeps the process alive, and does not once it has ended`, async (t) => {
+  const define = what.endsWith('of numbers') ? nativeTest : test;
+  define(`a ${what} keeps the process alive, and does not once it has ended`, async (t: ExecutionContext) => {
     const { peer, ports, accept } = await outside(t);
     const body = `
       const [a, b] = await meet(JSON.parse(process.argv[1]));
@@ -97,7 +99,7 @@ for (const [what, start] of [
   });
 }
 
-test('a copy that waits for its limiter keeps the process alive until it has ended', async (t) => {
+nativeTest('a copy that waits for its limiter keeps the process alive until it has ended', async (t) => {
   const body = `
     import { openSync } from 'node:fs';
     const limiter = new RateLimiter(1000);
@@ -165,7 +167,8 @@ for (const [how, end, status, message] of [
   ['an uncaught exception', "throw new Error('nobody caught this')", 1, /nobody caught this/],
   ['an unhandled rejection', "Promise.reject(new Error('nobody handled this'))", 1, /nobody handled this/],
 ] as const) {
-  test(`${how} with relays running ends at once, and every peer sees a reset`, async (t) => {
+  // Descriptors that Node closes with the process are closed cleanly.
+  nativeTest(`${how} with relays running ends at once, and every peer sees a reset`, async (t) => {
     const { peer, ports, accept } = await outside(t);
     const body = `${RUNNING}
       await running(JSON.parse(process.argv[1]));
@@ -199,7 +202,8 @@ const THREADS = `
   );
 `;
 
-test('a relay inside a worker works, and the worker ends by itself', async (t) => {
+// Without the core, counts are those of one thread.
+nativeTest('a relay inside a worker works, and the worker ends by itself', async (t) => {
   const { peer, ports, accept } = await outside(t);
   const body = `${THREADS}
     const worker = start("const [a, b] = await meet(ports); parentPort.postMessage((await relay(a, b)).total)");
@@ -220,16 +224,18 @@ for (const [how, end] of [
   ['process.exit() in it', "worker.postMessage('exit')"],
   ['an uncaught exception in it', "worker.postMessage('throw')"],
 ] as const) {
-  test(`a worker that is ended by ${how} with relays running resets every peer, and the process goes on`, async (t) => {
-    const { peer, ports, accept } = await outside(t);
-    const inside = `${RUNNING}
+  nativeTest(
+    `a worker that is ended by ${how} with relays running resets every peer, and the process goes on`,
+    async (t) => {
+      const { peer, ports, accept } = await outside(t);
+      const inside = `${RUNNING}
       parentPort.on('message', (what) => {
         if (what === 'exit') process.exit(3);
         throw new Error('nobody caught this');
       });
       await running(ports);
     `;
-    const body = `${THREADS}
+      const body = `${THREADS}
       const worker = start(${JSON.stringify(inside)}).on('error', () => {});
       process.stdin.once('data', async () => {
         // Not \`once\`, which an error ends too.
@@ -244,22 +250,23 @@ for (const [how, end] of [
         process.exit(0);
       });
     `;
-    const child = program(t, body, ports);
-    const outer = await busy(peer, accept);
-    const out = ended(child, 30_000);
-    child.stdin?.write('now');
-    await allReset(t, peer, outer);
-    const next = await accept();
-    await echoed(peer, next);
-    await Promise.all([peer.shutdown(next.client), peer.shutdown(next.origin)]);
-    const { code, stdout, stderr } = await out;
-    t.is(code, 0, stderr);
-    const [ending = '', total] = stdout.toString().trim().split('\n');
-    const [ms = '', active] = ending.split(' ');
-    t.log(`${Math.round(Number(ms))} ms`);
-    t.true(Number(ms) < 5_000);
-    t.deepEqual([active, total], ['0', String(2 * MiB)]);
-  });
+      const child = program(t, body, ports);
+      const outer = await busy(peer, accept);
+      const out = ended(child, 30_000);
+      child.stdin?.write('now');
+      await allReset(t, peer, outer);
+      const next = await accept();
+      await echoed(peer, next);
+      await Promise.all([peer.shutdown(next.client), peer.shutdown(next.origin)]);
+      const { code, stdout, stderr } = await out;
+      t.is(code, 0, stderr);
+      const [ending = '', total] = stdout.toString().trim().split('\n');
+      const [ms = '', active] = ending.split(' ');
+      t.log(`${Math.round(Number(ms))} ms`);
+      t.true(Number(ms) < 5_000);
+      t.deepEqual([active, total], ['0', String(2 * MiB)]);
+    },
+  );
 }
 
 test('workers that end with relays running leave no descriptor', async (t) => {
@@ -289,7 +296,7 @@ test('workers that end with relays running leave no descriptor', async (t) => {
   t.teardown(() => void peer);
 });
 
-test('eight workers load the package at once, beside the thread that starts them', async (t) => {
+nativeTest('eight workers load the package at once, beside the thread that starts them', async (t) => {
   const inside = `
     import { openSync } from 'node:fs';
     const { tx } = await copy(openSync('/dev/zero'), openSync('/dev/null', 'w'), { length: 1_000_000 });
@@ -340,7 +347,7 @@ test('a relay in a cluster worker works, on connections of a shared port', async
   t.deepEqual([code, stderr], [0, '']);
 });
 
-test('import and require give one and the same package', async (t) => {
+nativeTest('import and require give one and the same package', async (t) => {
   const required = createRequire(import.meta.url)('fdsplice') as typeof imported;
   t.is(required.relay, imported.relay);
   t.is(required.TransferError, imported.TransferError);

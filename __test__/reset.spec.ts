@@ -3,7 +3,7 @@ import { constants } from 'node:os';
 import test from 'ava';
 import { relay } from 'fdsplice';
 
-import { engine } from './helpers/engine.js';
+import { engine, nativeTest } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
 import { nothingIsLeft } from './helpers/left.js';
 import { crossing, pair } from './helpers/pair.js';
@@ -56,7 +56,7 @@ for (const who of ['client', 'origin'] as const) {
     },
   );
 
-  test.serial(
+  nativeTest(
     `a reset by the ${who} ends the relay while its own bytes are blocked at the ${other}`,
     async (t) => {
       const peer = Peer.start(t);
@@ -100,7 +100,7 @@ for (const who of ['client', 'origin'] as const) {
     t.is(await writing, 'ECONNRESET');
   });
 
-  test.serial(`a reset by the ${who} ends the relay after the ${who} had half-closed`, async (t) => {
+  nativeTest(`a reset by the ${who} ends the relay after the ${who} had half-closed`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const transfer = relay(made.a, made.b);
@@ -124,7 +124,7 @@ for (const who of ['client', 'origin'] as const) {
   });
 
   for (const before of ['open', 'half-closed']) {
-    test.serial(
+    nativeTest(
       `a reset by the ${who}, ${before} before, is told as a reset while bytes flow to it`,
       async (t) => {
         const peer = Peer.start(t);
@@ -162,7 +162,7 @@ for (const who of ['client', 'origin'] as const) {
     t.is((await failure(t, transfer)).traffic.total, 500_000);
   });
 
-  test.serial(
+  nativeTest(
     `4 MiB before a reset by the ${who} arrive at a slow reader within the second granted`,
     async (t) => {
       const peer = Peer.start(t);

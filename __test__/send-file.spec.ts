@@ -6,9 +6,9 @@ import { pathToFileURL } from 'node:url';
 import test from 'ava';
 import { sendFile, TransferError, type SendFileOptions } from 'fdsplice';
 
-import { engine } from './helpers/engine.js';
+import { engine, nativeTest } from './helpers/engine.js';
 import { directory, KiB, MiB, opened, positionOf, sample, sha256 } from './helpers/copy-files.js';
-import { testWithTool } from './helpers/cli-tools.js';
+import { coreTestWithTool } from './helpers/cli-tools.js';
 import { ended, nodeArguments, started } from './helpers/copy-child.js';
 import { descriptorOf, openDescriptors } from './helpers/descriptors.js';
 import { failure } from './helpers/failure.js';
@@ -100,7 +100,7 @@ test('without start a number goes on where it stands, with start its position is
   );
 });
 
-test('a number works as the destination too', async (t) => {
+nativeTest('a number works as the destination too', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer, 'tcp', { untouched: true });
   const { path, bytes } = sample(t, 3 * MiB);
@@ -204,7 +204,7 @@ for (const [name, file, code] of BAD_FILES) {
   });
 }
 
-test('the number of a pipe or socket is no file', async (t) => {
+nativeTest('the number of a pipe or socket is no file', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client } = await pair(t, peer, 'tcp', { untouched: true });
   await peer.writeText(client, 'bytes');
@@ -284,7 +284,7 @@ test('several files in a row, started at once, are refused but for the first', a
   t.like(await peer.readToEnd(origin), { bytes: bytes.length, sha256: sha256(bytes) });
 });
 
-testWithTool('strace', 'the wanted pipe size is that of the pipe a file goes through', async (t) => {
+coreTestWithTool('strace', 'the wanted pipe size is that of the pipe a file goes through', async (t) => {
   // From a file to a device there is nothing but a pipe.
   const { path } = sample(t, MiB);
   for (const [options, capacities] of [

@@ -514,9 +514,11 @@ test('a limit holds for streams, and one limiter for both engines at once', asyn
   const transfers = [
     copy(endless(), nothing(), { rateLimit: limiter, reject: false }),
     copy(endless(), nothing(), { rateLimit: limiter, reject: false }),
-    // The core's, where there is one.
-    copy(zeros, opened(t, '/dev/null', 'w'), { rateLimit: limiter, reject: false, start: 0 }),
-  ].slice(0, isNative ? 3 : 2);
+  ];
+  if (isNative) {
+    const device = opened(t, '/dev/null', 'w');
+    transfers.push(copy(zeros, device, { rateLimit: limiter, reject: false, start: 0 }));
+  }
   const look = () => ({ at: performance.now(), tx: transfers.map(({ traffic }) => traffic.tx) });
   await sleep(300);
   // A noisy machine gets three tries at it.

@@ -114,7 +114,11 @@ function sendAsStream(task: Task, from: FileSource, target: Endpoint, settings: 
     () => {
       if (task.isOver) return;
       isStarted = true;
-      const reader = new FileReader(from, { ...rangeOf(from, settings), rewind: from.rewind });
+      const range = rangeOf(from, settings);
+      const { end } = settings;
+      // One that does not say how long it is can be asked for no more than that all the same.
+      if (end !== undefined) range.length ??= Math.max(0, end + 1 - (settings.start ?? from.position() ?? 0));
+      const reader = new FileReader(from, { ...range, rewind: from.rewind });
       pump(task, reader, to, { ...settings, endDestination });
     },
     (failure) => task.fail(failure),

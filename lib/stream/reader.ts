@@ -18,6 +18,7 @@ export class StreamReader implements Reader {
   readonly #flowing: boolean | null;
   readonly #allowedHalfOpen: boolean | undefined;
   #listeners: [event: string, listener: (error: Error) => void][] = [];
+  #failed: (error: Error) => void = () => {};
   #ended = false;
   /** The end of input shows only when an empty stream is read from. */
   #isToBeAsked = true;
@@ -30,13 +31,13 @@ export class StreamReader implements Reader {
     this.#shadow = new Shadow(stream);
     holdReads(stream);
     const emit = stream.emit.bind(stream) as (event: string | symbol, ...args: unknown[]) => boolean;
-    // What a relay's stream reports is in the result alone; `errored` still has it.
-    const isKept = (event: string | symbol) =>
-      event === 'data' || (event === 'error' && ownership === 'handed over' && this.#listeners.length === 0);
-    this.#shadow.lay(
-      'emit',
-      (event: string | symbol, ...args: unknown[]) => !isKept(event) && emit(event, ...args),
-    );
+    this.#shadow.lay('emit', (event: string | symbol, ...args: unknown[]) => {
+      if (event === 'data') return false;
+      if (event !== 'error' || ownership === 'lent') return emit(event, ...args);
+      // What a relay's stream reports is in the result alone; `errored` still has it.
+      this.#failed(args[0] as Error);
+      return true;
+    });
     this.#allowedHalfOpen = this.#stream.allowHalfOpen;
     // Otherwise the end of input would end the other direction too.
     if (this.#allowedHalfOpen === false) this.#stream.allowHalfOpen = true;
@@ -54,7 +55,8 @@ export class StreamReader implements Reader {
   start(wake: () => void, fail: (failure: Failure) => void): void {
     const stream = this.#stream;
     if (stream.readableEnded) this.#ended = true;
-    this.#on('error', (error) => fail(streamFailure(this.#side, error)));
+    this.#failed = (error) => fail(streamFailure(this.#side, error));
+    if (this.#ownership === 'lent') this.#on('error', this.#failed);
     this.#on('close', () => {
       if (!this.#ended) fail(destroyed(this.#side, stream));
     });
@@ -82,8 +84,8 @@ export class StreamReader implements Reader {
     const stream = this.#stream;
     letReadsGo(stream);
     for (const [event, listener] of this.#listeners) stream.off(event, listener);
-    // From here on nothing listens: errors of a stream that was handed over are kept from everybody.
     this.#listeners = [];
+    this.#failed = () => {};
     if (this.#ownership === 'handed over') return Promise.resolve(rest);
     this.#shadow.lift();
     if (this.#allowedHalfOpen === false) {

@@ -12,10 +12,8 @@ const behaviours = [
   'hand-over-random',
   'leftovers',
   'progress',
-  'random',
   'reset',
   'send-file',
-  'sockets',
   'streams',
 ];
 

@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { RateLimiter, relay, type RelayOptions, type TrafficResult } from 'fdsplice';
 
 import { descriptorOf } from '../descriptors.js';
+import { isNative } from '../engine.js';
 import type { Transport } from '../pair.js';
 import { watch } from '../watch.js';
 import { type Connection, head, type Outer } from './sockets.js';
@@ -59,7 +60,8 @@ const transport = fc.constantFrom<Transport>('tcp', 'tcp', 'unix');
 
 export const relaySchedule: fc.Arbitrary<RelaySchedule> = fc.record({
   transports: fc.tuple(transport, transport),
-  numbers: fc.tuple(rarely, rarely),
+  // Without the core, the number of a socket is nothing to serve.
+  numbers: isNative ? fc.tuple(rarely, rarely) : fc.constant([false, false]),
   heads: fc.tuple(maybe, maybe),
   early: fc.tuple(maybe, maybe),
   flowing: fc.boolean(),
@@ -175,7 +177,9 @@ export async function runRelay(
     const [source, sink] = [outer[from], outer[1 - from] as Outer];
     const stream = Buffer.concat([head(schedule.heads[from]), source.sent]);
     assert.ok(counts[from] <= stream.length, 'no more is counted than was sent');
-    assert.ok(sink.received.length <= counts[from], 'no more arrives than is counted');
+    // A stream tells of a chunk when all of it was accepted, and one that is broken off never does.
+    const isExact = isNative || result.error === null;
+    assert.ok(!isExact || sink.received.length <= counts[from], 'no more arrives than is counted');
     assert.ok(stream.subarray(0, sink.received.length).equals(sink.received), 'altered bytes');
     if (result.error !== null) continue;
     // Who leaves takes along what Node had not handed to the system yet.
