@@ -19,7 +19,7 @@ const ISLANDS: [u64; 4] = [0, 1 << 30, (1 << 32) - 4096, (1 << 32) + 123 * 4096]
 const ISLAND: usize = 8192;
 const BIG: u64 = (1 << 32) + (1 << 28);
 const LENGTHS: [Option<u64>; 3] = [None, Some(BIG / 2), Some(BIG + 1)];
-/// For gigabytes, each byte looked at, on a machine that twenty others want to use as well.
+/// For gigabytes, each byte looked at, on a machine that is busy with something else.
 const LONG: Duration = Duration::from_secs(1800);
 
 /// An empty file, and one with islands of data in `BIG` bytes.
