@@ -82,7 +82,9 @@ export async function runCopy(
     // One that has no length, or wants more than comes, has no end of its own.
     await sleep(part.abortAfter ?? 2);
     const wanted = part.length ?? Infinity;
-    const enough = from.outer.issued - position >= wanted && (schedule.reads || wanted + part.head < 1000);
+    // Nor has one for whose bytes there may be no room: where nobody reads, what came before it fills the destination.
+    const waiting = arrives.reduce((sum, { length }) => sum + length, wanted + part.head);
+    const enough = from.outer.issued - position >= wanted && (schedule.reads || waiting < 1000);
     const aborts = part.abortAfter !== undefined || !enough;
     if (aborts) transfer.abort();
     const { tx, rx, total, zeroCopy, error, engine: by } = await transfer;
