@@ -16,7 +16,7 @@ use serde_json::json;
 
 use crate::{
     shards::{runtime, share},
-    work::{Bulk, Churn, Direction, Extent, Idle, Part, PingPong, Work},
+    work::{Bulk, Churn, Direction, Extent, Files, Idle, Mixed, Part, PingPong, Work},
 };
 
 #[derive(Args)]
@@ -37,22 +37,22 @@ pub(crate) struct Options {
     /// bulk: how many at a time
     #[arg(long, default_value_t = 1)]
     streams: usize,
-    /// bulk: bytes in each direction asked for
+    /// bulk, mixed: bytes of a stream in each direction it has
     #[arg(long, default_value_t = 1 << 30)]
     bytes_per_stream: u64,
     /// bulk: `up` is from the client to the origin
     #[arg(long, value_enum, default_value_t = Direction::Up)]
     direction: Direction,
-    /// pingpong, idle: how many
+    /// pingpong, idle, mixed, files: how many
     #[arg(long, default_value_t = 1)]
     connections: usize,
-    /// pingpong, idle: bytes of a message; churn: bytes each way
+    /// pingpong, idle: bytes of a message; churn: bytes each way; files: bytes of each
     #[arg(long, default_value_t = 64)]
     size: u64,
-    /// pingpong, idle: for how long
+    /// pingpong, idle, mixed, files: for how long
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// pingpong: how many in all, instead of for how long
+    /// pingpong, files: how many in all, instead of for how long
     #[arg(long)]
     round_trips: Option<usize>,
     /// churn: how many at a time
@@ -64,6 +64,12 @@ pub(crate) struct Options {
     /// idle: one of them makes round trips meanwhile
     #[arg(long)]
     active: bool,
+    /// files: what stands before their numbers in a request
+    #[arg(long, default_value = "/")]
+    path: String,
+    /// files: how many different ones
+    #[arg(long, default_value_t = 1)]
+    files: u32,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -76,6 +82,10 @@ enum Kind {
     Churn,
     /// Connections that do nothing
     Idle,
+    /// Many small messages beside a few streams in bulk, some of them read slowly
+    Mixed,
+    /// Requests to an HTTP server for what `files make` has made
+    Files,
 }
 
 pub(crate) fn run(options: &Options) -> io::Result<()> {
@@ -121,6 +131,26 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
                 connections: options.connections,
                 active: options.active.then_some(options.size),
                 span,
+            },
+            options,
+        ),
+        Kind::Mixed => drive(
+            Mixed {
+                target,
+                connections: options.connections,
+                bytes: options.bytes_per_stream,
+                span,
+            },
+            options,
+        ),
+        Kind::Files => drive(
+            Files {
+                target,
+                connections: options.connections,
+                path: options.path.clone(),
+                different: options.files,
+                size: options.size,
+                extent,
             },
             options,
         ),

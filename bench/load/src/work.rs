@@ -2,7 +2,9 @@
 
 mod bulk;
 mod churn;
+mod files;
 mod idle;
+mod mixed;
 mod ping_pong;
 
 use std::{future::Future, io, net::SocketAddr, time::Duration};
@@ -17,7 +19,9 @@ use tokio::{
 pub(crate) use self::{
     bulk::{Bulk, Direction},
     churn::Churn,
+    files::Files,
     idle::Idle,
+    mixed::Mixed,
     ping_pong::{Extent, PingPong},
 };
 use crate::{request::Request, wire};

@@ -110,6 +110,18 @@ fn the_active_one_among_idle_connections_makes_round_trips() {
     assert!(result["active"]["count"].as_u64() > Some(0), "{result}");
 }
 
+#[test]
+fn a_mixed_work_counts_messages_and_bulk() {
+    let origin = Origin::start();
+    let result = succeed(
+        origin.address,
+        "--work mixed --connections 100 --seconds 0.2 --bytes-per-stream 1000000",
+    );
+    assert_eq!(result["count"], 95 * 20);
+    // Up, down, both, up; and an eighth for the one that is read slowly.
+    assert_eq!(result["bytes"], 5_000_000 + 125_000);
+}
+
 type Spoil = fn(&mut Vec<u8>);
 
 /// A relay that passes on everything but, on the way to the client, what `spoil` does to it.

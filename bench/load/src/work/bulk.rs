@@ -1,6 +1,10 @@
 //! Many bytes in few streams.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
@@ -26,9 +30,19 @@ pub(crate) enum Direction {
     Both,
 }
 
+impl Direction {
+    pub(crate) fn ways(self) -> u64 {
+        match self {
+            Self::Up | Self::Down => 1,
+            Self::Both => 2,
+        }
+    }
+}
+
 impl Work for Bulk {
     type Connection = TcpStream;
-    type Tally = ();
+    /// How long each stream took.
+    type Tally = Vec<Duration>;
 
     fn total(&self) -> usize {
         self.streams
@@ -44,32 +58,44 @@ impl Work for Bulk {
         open_all(self.target, vec![request; part.size]).await
     }
 
-    async fn drive(&self, _: Part, streams: Vec<TcpStream>) -> io::Result<(Vec<TcpStream>, ())> {
+    async fn drive(
+        &self,
+        _: Part,
+        streams: Vec<TcpStream>,
+    ) -> io::Result<(Vec<TcpStream>, Vec<Duration>)> {
         let (bytes, direction) = (self.bytes, self.direction);
-        let each = streams
-            .into_iter()
-            .map(|stream| carry(stream, bytes, direction));
-        Ok((all(each).await?, ()))
+        let started = Instant::now();
+        let each = streams.into_iter().map(|stream| async move {
+            let stream = carry(stream, bytes, direction).await?;
+            Ok((stream, started.elapsed()))
+        });
+        Ok(all(each).await?.into_iter().unzip())
     }
 
-    fn summary(&self, _: Vec<()>, elapsed: Duration) -> Value {
-        let ways = match self.direction {
-            Direction::Up | Direction::Down => 1,
-            Direction::Both => 2,
-        };
-        let bytes = self.bytes * self.streams as u64 * ways;
+    fn summary(&self, tallies: Vec<Vec<Duration>>, elapsed: Duration) -> Value {
+        let bytes = self.bytes * self.streams as u64 * self.direction.ways();
+        let seconds = tallies.iter().flatten().map(Duration::as_secs_f64);
+        let (fastest, slowest) = seconds.fold((f64::INFINITY, 0.0_f64), |(least, most), time| {
+            (least.min(time), most.max(time))
+        });
         json!({
             "work": "bulk",
             "streams": self.streams,
             "bytes": bytes,
             "seconds": elapsed.as_secs_f64(),
             "bytesPerSecond": per_second(bytes, elapsed),
+            // All streams carry the same, so 1 means that none was served better than another.
+            "evenness": fastest / slowest,
         })
     }
 }
 
 /// Moves the bytes of one stream and checks both ends' counts and both ends' ends.
-async fn carry(mut stream: TcpStream, bytes: u64, direction: Direction) -> io::Result<TcpStream> {
+pub(crate) async fn carry(
+    mut stream: TcpStream,
+    bytes: u64,
+    direction: Direction,
+) -> io::Result<TcpStream> {
     stream.write_all(b"G").await?;
     match direction {
         Direction::Up => wire::send(&stream, bytes).await?,

@@ -31,7 +31,14 @@ pub(crate) enum Extent {
 }
 
 impl Extent {
-    fn share(self, index: usize, of: usize) -> Self {
+    pub(crate) fn is_used_up(self, started: Instant, count: usize) -> bool {
+        match self {
+            Self::Time(time) => started.elapsed() >= time,
+            Self::Count(most) => count >= most,
+        }
+    }
+
+    pub(crate) fn share(self, index: usize, of: usize) -> Self {
         match self {
             Self::Time(time) => Self::Time(time),
             Self::Count(count) => Self::Count(share(count, index, of)),
@@ -88,32 +95,50 @@ impl Work for PingPong {
     }
 }
 
-/// Makes round trips until `extent` is used up; each answer has to equal its message.
+/// Makes round trips until `extent` is used up.
 pub(crate) async fn volley(
-    mut stream: TcpStream,
+    stream: TcpStream,
     size: u64,
     extent: Extent,
 ) -> io::Result<(TcpStream, Samples)> {
-    let mut message = wire::pattern(usize::try_from(size).map_err(io::Error::other)?);
-    let mut answer = vec![0; message.len()];
-    let mut samples = Samples::default();
+    let mut rally = Rally::new(stream, size)?;
     let started = Instant::now();
-    loop {
-        let finished = match extent {
-            Extent::Time(time) => started.elapsed() >= time,
-            Extent::Count(count) => samples.count() >= count,
-        };
-        if finished {
-            return Ok((stream, samples));
-        }
+    while !extent.is_used_up(started, rally.samples.count()) {
+        rally.trip().await?;
+    }
+    Ok((rally.stream, rally.samples))
+}
+
+/// Round trips on one connection; each answer has to equal its message.
+pub(crate) struct Rally {
+    pub(crate) stream: TcpStream,
+    pub(crate) samples: Samples,
+    message: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Rally {
+    pub(crate) fn new(stream: TcpStream, size: u64) -> io::Result<Self> {
+        let message = wire::pattern(usize::try_from(size).map_err(io::Error::other)?);
+        Ok(Self {
+            stream,
+            samples: Samples::default(),
+            answer: vec![0; message.len()],
+            message,
+        })
+    }
+
+    pub(crate) async fn trip(&mut self) -> io::Result<()> {
         // Otherwise a late or repeated message would pass for the right one.
-        message[0] = message[0].wrapping_add(1);
+        self.message[0] = self.message[0].wrapping_add(1);
         let sent = Instant::now();
-        stream.write_all(&message).await?;
-        stream.read_exact(&mut answer).await?;
-        samples.add(sent.elapsed());
-        if answer != message {
-            return Err(wire::wrong("an answer differs from its message"));
+        self.stream.write_all(&self.message).await?;
+        self.stream.read_exact(&mut self.answer).await?;
+        self.samples.add(sent.elapsed());
+        if self.answer == self.message {
+            Ok(())
+        } else {
+            Err(wire::wrong("an answer differs from its message"))
         }
     }
 }
