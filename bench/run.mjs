@@ -8,7 +8,7 @@ import { describeMachine } from './lib/machine.mjs';
 import { runCase } from './lib/measure.mjs';
 import { startOrigin } from './lib/load.mjs';
 import { buildsFromOutside, noOwnNetwork, runInOwnNetwork } from './lib/network.mjs';
-import { findPeers } from './lib/peers.mjs';
+import { findPeers, takesPart } from './lib/peers.mjs';
 import { probeCounters } from './lib/perf.mjs';
 import { printCase, printHead } from './lib/report.mjs';
 import { saveResults } from './lib/results.mjs';
@@ -45,10 +45,12 @@ async function main() {
   printHead(results);
 
   const present = peers.filter(({ missing }) => missing === undefined);
+  // A case has its share of the time by the number of peers that take part.
+  const turns = (work) => present.filter((peer) => takesPart(peer, work)).length;
   const origin = await startOrigin();
   for (const [index, work] of cases.entries()) {
     const left = (settings.seconds ?? Infinity) - (Date.now() - started) / 1000;
-    const seconds = left / (cases.length - index);
+    const seconds = (left * turns(work)) / cases.slice(index).reduce((sum, other) => sum + turns(other), 0);
     const measured = await runCase({
       work,
       peers: present,

@@ -11,7 +11,8 @@ const usage = `node bench/run.mjs [options]
   --rounds N       measured rounds of each case (default 5, quick 3)
   --package dir    measure the package as built in this checkout (default: the one around the benchmark)
   --baseline dir   measure another built checkout as well, to compare before and after
-  --user name      run the relays as this user, the load as the caller
+  --user name      run the peers as this user, the load as the caller; without it, a full run by root repeats some cases
+                   with the peers run by nobody
   --network which  own: a loopback with the congestion control reno, which takes root (default);
                    machine: that of the machine
   --name name      of the result file in bench/results (default: the time)
@@ -37,7 +38,7 @@ export function readArguments(args) {
     peers: values.peers?.split(','),
     rounds,
     // JSON has no Infinity, and the settings are part of the results.
-    seconds: values.quick ? 170 : undefined,
+    seconds: values.quick ? 165 : 3 * 3600,
     checkout: values.package,
     baseline: values.baseline,
     user: values.user,

@@ -13,6 +13,16 @@ const byWork = {
     ...latency(),
     ...traps('trip', 2),
   ],
+  mixed: [...cost('s', 1, 'G', 1e9, 'run'), throughput(), ...latency(), ...traps('run', 0)],
+  limited: [
+    ...cost('s', 1, 'G', 1e9, 'GiB'),
+    column('% of limit', 1, ({ ofLimit }) => 100 * ofLimit),
+    column('least/most', 2, ({ evenness }) => evenness),
+    ...traps('GiB', 0),
+  ],
+  crossover: [...cost('µs', 1e6, 'k', 1e3, 'trip'), ...latency(), ...traps('trip', 2)],
+  files: [...cost('µs', 1e6, 'k', 1e3, 'request'), throughput(), ...latency(), ...traps('request', 1)],
+  copies: [...cost('µs', 1e6, 'k', 1e3, 'file'), throughput(), ...traps('file', 1)],
 };
 
 const always = [
@@ -41,6 +51,10 @@ function cost(time, timeScale, count, countScale, unit) {
       needs: 'instructions',
     }),
   ];
+}
+
+function throughput() {
+  return column('MiB/s', 0, ({ bytesPerSecond }) => bytesPerSecond / 2 ** 20, { compared: true });
 }
 
 function latency() {

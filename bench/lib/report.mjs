@@ -24,7 +24,7 @@ export function printHead({ machine, peers, counters, settings }) {
   );
 }
 
-export function printCase({ work, title, rounds }, { peers, counters, settings }) {
+export function printCase({ work, title, absent = {}, rounds }, { peers, counters, settings }) {
   console.log(`\n${title}`);
   const columns = columnsOf(work);
   const complete = rounds.filter(({ error }) => error === undefined);
@@ -41,6 +41,7 @@ export function printCase({ work, title, rounds }, { peers, counters, settings }
         remarks.push(`${name} FAILED in round ${round + 1}: ${error}`);
     }
   }
+  for (const [name, reason] of Object.entries(absent)) remarks.push(`${name} is absent: ${reason}`);
   const heads = columns.flatMap(({ head, compared }) => (compared ? [head, '×ours'] : [head]));
   printTable([['', ...heads], ...rows]);
   const done = Math.max(...rounds.map(({ round }) => round)) + 1;
