@@ -3,6 +3,9 @@ import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
+// Where Debian has HAProxy and nginx, and where an ordinary user does not look.
+process.env.PATH += ':/usr/local/sbin:/usr/sbin:/sbin';
+
 let scratchDirectory;
 
 /** A directory for what peers have to read, removed at the end; one with a name is theirs to write to. */
