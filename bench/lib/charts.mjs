@@ -128,9 +128,11 @@ function crossover(results) {
   return {
     name: 'crossover',
     spec: {
-      ...frame('Message size against CPU microseconds per message', { results, cases }, [
-        'Lower is better. Medians.',
-      ]),
+      ...frame(
+        'Crossover of splice with read and write: CPU microseconds per round trip, by message size',
+        { results, cases },
+        ['Lower is better. Medians.'],
+      ),
       data: { values },
       width: 560,
       height: 300,

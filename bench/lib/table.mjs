@@ -26,7 +26,10 @@ export function tableOf(measured, results) {
       }
     }
   }
-  for (const [name, reason] of Object.entries(absent)) remarks.push(`${name} is absent: ${reason}`);
+  for (const reason of new Set(Object.values(absent))) {
+    const names = Object.keys(absent).filter((name) => absent[name] === reason);
+    remarks.push(`absent (${reason}): ${names.join(', ')}`);
+  }
   const heads = columns.flatMap(({ head, compared }) => (compared ? [head, '×ours'] : [head]));
   const done = Math.max(...rounds.map(({ round }) => round)) + 1;
   if (done < settings.rounds) remarks.push(`only ${done} of ${settings.rounds} rounds: out of time`);
