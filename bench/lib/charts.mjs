@@ -123,7 +123,7 @@ function crossover(results) {
     field: 'bytes',
     type: 'quantitative',
     scale: { type: 'log', base: 2 },
-    axis: { title: 'message size', values: sizes, labelExpr: sizeLabel },
+    axis: { title: 'message size', values: sizes, labelExpr: sizeLabel, labelOverlap: false },
   };
   return {
     name: 'crossover',
@@ -134,7 +134,7 @@ function crossover(results) {
         ['Lower is better. Medians.'],
       ),
       data: { values },
-      width: 560,
+      width: 640,
       height: 300,
       encoding: {
         x,
@@ -165,7 +165,8 @@ function present({ peers }, { rounds }) {
 function described(figure, { digits }) {
   if (figure === undefined) return { median: 0, least: 0, most: 0, end: 0, label: 'failed' };
   const { median, least, most, times } = figure;
-  const label = median.toFixed(digits) + (times === undefined ? '' : `  ×${times.toFixed(2)}`);
+  const label =
+    median.toFixed(median < 1000 ? digits : 0) + (times === undefined ? '' : `  ×${times.toFixed(2)}`);
   return { median, least, most, end: Math.max(most, 0), label };
 }
 
@@ -178,7 +179,7 @@ function shorten(title) {
   return title
     .replace(/^(bulk, |HTTP GET of |file to file, )/, '')
     .replace(/: 95 % small messages, (.*), 1 % slow readers; .*?(, as the user .*)?$/, '; $1$2')
-    .replace(/, \d+ requests/, '')
+    .replace(/, \d+ requests?/, '')
     .replace('as the user ', '')
     .replace('; 8 at a time', '')
     .replace(' connections', ' conns')

@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { root } from '../../scripts/lib/run.mjs';
 import { loadFiles } from './load.mjs';
-import { size as sizeText } from './units.mjs';
+import { count as countText, size as sizeText } from './units.mjs';
 
 /** On the disk of the checkout: what is in memory only cannot be cold. */
 const place = join(root, 'target/bench-files');
@@ -16,7 +16,7 @@ export function files(size, total, { cold = false } = {}) {
   return {
     work: 'files',
     name: `files-${size}-${cold ? 'cold' : 'warm'}`,
-    title: `HTTP GET of files of ${sizeText(size)}, ${cold ? 'cold' : 'warm'}, ${total} requests`,
+    title: `HTTP GET of files of ${sizeText(size)}, ${cold ? 'cold' : 'warm'}, ${countText(total, 'request')}`,
     role: 'files',
     settings: { directory: place },
     args: args(total),
