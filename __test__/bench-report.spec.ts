@@ -45,6 +45,16 @@ const results = {
     { work: 'bulk', name: 'bulk-1-up', title: 'bulk, 1 stream', per: 'GiB', rounds },
     { work: 'idle', name: 'idle-9', title: '9 idle connections', per: 'round trip', rounds },
     { work: 'novel', name: 'novel-1', title: 'work of a kind to come', per: 'file', rounds },
+    {
+      ...{
+        work: 'files',
+        name: 'files-4',
+        title: 'HTTP GET of files of 4 B, warm, 9 requests',
+        per: 'request',
+      },
+      ...{ peers: ['fdsplice', 'other'], absent: { broken: 'serves no files' } },
+      rounds: rounds.map((round) => ({ ...round, bytesPerSecond: 3 * 2 ** 20 })),
+    },
     ...[64, 65_536].map((size) => ({
       ...{ work: 'crossover', name: `crossover-${size}`, title: `${size} bytes`, per: 'message', rounds },
     })),
@@ -71,6 +81,11 @@ test('a run becomes a table that also names what failed, what is missing and wha
   );
   t.regex(table, /absent is MISSING: absent is not installed/);
   t.regex(table, /broken FAILED in round 2: lost two/);
+  const files = /### HTTP GET.*?(?=\n### )/s.exec(table)![0];
+  t.regex(files, /CPU µs\/request.*MiB\/s/);
+  t.regex(files, /\| 3 \(3–3\) \| 1\.00 \|/, 'bytes, where the unit is no amount of them');
+  t.regex(files, /absent \(serves no files\): broken/);
+  t.notRegex(files, /MISSING/, 'no word about a peer that has no part in the case');
   t.notRegex(table, /not supported \|/, 'no column of a counter that there is not');
 });
 
@@ -85,8 +100,13 @@ test('a run becomes a chart for each of its works, with every peer in it', async
   t.regex(bulk, /prefers-color-scheme:dark/);
   t.regex(await read('idle.svg'), />4\.0 {1,2}×1\.00</, 'memory, not time');
   t.regex(await read('novel.svg'), /work of a kind to come/);
-  t.regex(await read('crossover.svg'), />64 KiB</);
-  for (const name of ['bulk', 'idle', 'novel', 'crossover']) {
+  const crossover = await read('crossover.svg');
+  t.regex(crossover, />64 KiB</);
+  t.regex(crossover, />fdsplice \(adaptive\)</);
+  const files = await read('files.svg');
+  t.regex(files, />files of 4 B, warm</);
+  t.notRegex(files, /not measured/, 'a peer with no part in the work is not missing from it');
+  for (const name of ['bulk', 'idle', 'novel', 'files', 'crossover']) {
     const svg = await read(`${name}.svg`);
     t.regex(svg, /^<svg [^]*<\/svg>\n$/);
     t.true(svg.length < 60_000, `${name} takes ${svg.length} bytes`);

@@ -9,7 +9,7 @@ import { independentCases } from './lib/independent-cases.mjs';
 import { missingTools, startServers } from './lib/independent-servers.mjs';
 import { describeMachine } from './lib/machine.mjs';
 import { buildsFromOutside, noOwnNetwork, runInOwnNetwork } from './lib/network.mjs';
-import { findPeers, startPeer } from './lib/peers.mjs';
+import { findPeers, startPeer, takesPart } from './lib/peers.mjs';
 import { difference, sample } from './lib/proc.mjs';
 import { markdown, printCase, printHead } from './lib/report.mjs';
 import { saveResults } from './lib/results.mjs';
@@ -44,7 +44,11 @@ async function main() {
     counters: { instructions: unused, systemCalls: unused },
     settings: { ...settings, network: buildsFromOutside() === undefined ? 'machine' : 'own' },
     peers: peers.map(({ name, about, version, missing }) => ({ name, about, version, missing })),
-    cases: independentCases(settings).map((work) => ({ ...work, rounds: [] })),
+    cases: independentCases(settings).map((work) => ({
+      ...work,
+      peers: peers.filter((peer) => takesPart(peer, work)).map(({ name }) => name),
+      rounds: [],
+    })),
   };
   printHead(results);
   const began = performance.now();
@@ -55,11 +59,12 @@ async function main() {
     // Who comes first changes from round to round.
     for (let turn = 0; turn < present.length; turn += 1) {
       const peer = present[(turn + round) % present.length];
-      for (const { run, server, rounds } of results.cases) {
+      for (const { peers: players, rounds, ...work } of results.cases) {
+        if (!players.includes(peer.name)) continue;
         const figures =
           elapsed() > settings.minutes * 60
             ? { error: 'out of time', skipped: true }
-            : await measure(peer, servers[server], run).catch((error) => ({ error: error.message }));
+            : await measure(peer, servers[work.server], work).catch((error) => ({ error: error.message }));
         rounds.push({ round, peer: peer.name, ...figures });
         if (process.stderr.isTTY) process.stderr.write('.');
       }
@@ -80,8 +85,9 @@ async function main() {
 }
 
 /** One run of one program through one relay, after a short one that warms the relay up. */
-async function measure(peer, server, run) {
-  const relay = await startPeer(peer, server);
+async function measure(peer, server, work) {
+  const { run } = work;
+  const relay = await startPeer(peer, work, server);
   try {
     await run(relay.port, true);
     const before = sample(relay.pid);

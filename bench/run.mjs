@@ -8,7 +8,7 @@ import { describeMachine } from './lib/machine.mjs';
 import { runCase } from './lib/measure.mjs';
 import { startOrigin } from './lib/load.mjs';
 import { buildsFromOutside, noOwnNetwork, runInOwnNetwork } from './lib/network.mjs';
-import { findPeers } from './lib/peers.mjs';
+import { findPeers, takesPart } from './lib/peers.mjs';
 import { probeCounters } from './lib/perf.mjs';
 import { printCase, printHead } from './lib/report.mjs';
 import { checkSameConditions, loadResults, saveResults } from './lib/results.mjs';
@@ -60,23 +60,26 @@ function begin(settings, peers, before) {
     cases: [],
   };
   if (before) checkSameConditions(before, now);
-  return { all: before ?? now, present: peers.filter(({ missing }) => missing === undefined) };
+  return { all: before ?? now, peers };
 }
 
-async function measureAll(cases, { all, present }, file) {
+async function measureAll(cases, { all, peers }, file) {
   const { settings, counters } = all;
   const done = new Set(all.cases.map(({ name }) => name));
   const open = cases.filter(({ name }) => !done.has(name));
   for (const measured of all.cases) printCase(measured, all);
+  // A case has its share of the time by the number of peers that take part.
+  const present = peers.filter(({ missing }) => missing === undefined);
+  const turns = (work) => present.filter((peer) => takesPart(peer, work)).length;
   const origin = await startOrigin();
   // A run that goes on has used up some of its time already.
   const started = Date.now() - all.seconds * 1000;
   for (const [index, work] of open.entries()) {
     const left = settings.seconds - (Date.now() - started) / 1000;
-    const seconds = left / (open.length - index);
+    const seconds = (left * turns(work)) / open.slice(index).reduce((sum, other) => sum + turns(other), 0);
     const measured = await runCase({
       work,
-      peers: present,
+      peers,
       origin,
       counters,
       rounds: settings.rounds,

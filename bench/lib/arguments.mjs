@@ -4,17 +4,18 @@ import { workNames } from './works.mjs';
 
 const usage = `node bench/run.mjs [options]
 
-  --quick          one case of each work, small amounts; on a slow machine fewer rounds: under three minutes
+  --quick          one or two cases of each work, small amounts; on a slow machine fewer rounds: under three minutes
   --work a,b       only these works: ${workNames.join(', ')}
   --only text      only the cases whose name contains this
   --peers a,b      only these peers beside ours
   --rounds N       measured rounds of each case (default 5, quick 3)
   --package dir    measure the package as built in this checkout (default: the one around the benchmark)
   --baseline dir   measure another built checkout as well, to compare before and after
-  --user name      run the relays as this user, the load as the caller
+  --user name      run the peers as this user, the load as the caller; without it, a full run by root repeats some cases
+                   with the peers run by nobody
   --network which  own: a loopback with the congestion control reno, which takes root (default);
                    machine: that of the machine
-  --minutes N      leave out rounds that would take longer than this (default 90, quick 3)
+  --minutes N      leave out rounds that would take longer than this (default 180, quick 2.75)
   --name name      of the result file in bench/results (default: the time)
   --resume         go on with the run of that --name where it was interrupted, with its settings
 `;
@@ -29,7 +30,7 @@ export function readArguments(args) {
   const rounds = Number(values.rounds ?? (values.quick ? 3 : 5));
   if (!Number.isInteger(rounds) || rounds < 1) throw new StepError('--rounds must be a whole number above 0');
   if (!['own', 'machine'].includes(values.network)) throw new StepError('--network is own or machine');
-  const minutes = Number(values.minutes ?? (values.quick ? 170 / 60 : 90));
+  const minutes = Number(values.minutes ?? (values.quick ? 2.75 : 180));
   if (!(minutes > 0 && minutes < Infinity)) throw new StepError('--minutes must be a number above 0');
   if (values.resume && !values.name)
     throw new StepError('--resume needs the --name of the run to go on with');

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, StepError } from '../../scripts/lib/run.mjs';
 
@@ -16,6 +16,7 @@ export function buildAll({ checkout, baseline }) {
   const load = build('the load', 'cargo', ['build', '--release', '--locked', '--package', 'fdsplice-load']);
   if (load !== undefined) throw new StepError(load);
   const target = join(root, 'target/bench-peers');
+  mkdirSync(target, { recursive: true });
   return {
     rust: build(
       'the Rust peers',
@@ -23,7 +24,8 @@ export function buildAll({ checkout, baseline }) {
       ['build', '--release', '--locked', '--target-dir', target],
       'rust',
     ),
-    go: build('the Go peer', 'go', ['build', '-o', join(target, 'go-copy'), '.'], 'go'),
+    // The slash at the end: each program under its own name.
+    go: build('the Go peers', 'go', ['build', '-o', `${target}/`, './...'], 'go'),
   };
 }
 

@@ -1,6 +1,6 @@
 import { cpuColumn, memoryColumn } from './columns.mjs';
 import { machineLine } from './report.mjs';
-import { figureOf } from './table.mjs';
+import { figureOf, playersOf } from './table.mjs';
 
 const known = [
   { name: 'bulk', title: 'Bulk: CPU seconds of the relay per GiB', column: cpuColumn },
@@ -15,7 +15,23 @@ const known = [
     column: cpuColumn,
   },
   { name: 'idle', title: 'Idle: resident memory of the relay, KiB per connection', column: memoryColumn },
+  {
+    name: 'mixed',
+    title: 'Messages, bulk and slow readers together: CPU seconds of the relay per run',
+    column: cpuColumn,
+  },
+  { name: 'limited', title: 'Under a rate limit: CPU seconds of the relay per GiB', column: cpuColumn },
+  { name: 'files', title: 'Files over HTTP: CPU microseconds of the server per request', column: cpuColumn },
+  { name: 'copies', title: 'File to file: CPU microseconds per file', column: cpuColumn },
 ];
+
+/** The lines of the crossover chart, which asks what ours should choose rather than who is cheaper. */
+const engines = {
+  fdsplice: 'fdsplice (adaptive)',
+  'fdsplice-rw': 'fdsplice-rw (read and write)',
+  'bare-splice': 'bare-splice (splice)',
+  'bare-rw': 'bare-rw (read and write)',
+};
 
 /** What is drawn of a run: a chart for each of its works. */
 export function chartsOf(results) {
@@ -97,24 +113,28 @@ function crossover(results) {
   const values = cases.flatMap((measured) =>
     present(results, measured).flatMap((peer) => {
       const figure = figureOf(cpuColumn(measured), measured.rounds, peer);
-      return figure ? [{ bytes: bytesOf(measured), engine: peer, ...figure }] : [];
+      return figure ? [{ bytes: bytesOf(measured), engine: engines[peer] ?? peer, ...figure }] : [];
     }),
   );
+  const order = results.peers.map(({ name }) => engines[name] ?? name);
+  const drawn = order.filter((name) => values.some(({ engine }) => engine === name));
   const sizes = [...new Set(values.map(({ bytes }) => bytes))].sort((a, b) => a - b);
   const x = {
     field: 'bytes',
     type: 'quantitative',
     scale: { type: 'log', base: 2 },
-    axis: { title: 'message size', values: sizes, labelExpr: sizeLabel },
+    axis: { title: 'message size', values: sizes, labelExpr: sizeLabel, labelOverlap: false },
   };
   return {
     name: 'crossover',
     spec: {
-      ...frame('Message size against CPU microseconds per message', { results, cases }, [
-        'Lower is better. Medians.',
-      ]),
+      ...frame(
+        'Crossover of splice with read and write: CPU microseconds per round trip, by message size',
+        { results, cases },
+        ['Lower is better. Medians.'],
+      ),
       data: { values },
-      width: 560,
+      width: 640,
       height: 300,
       encoding: {
         x,
@@ -124,8 +144,13 @@ function crossover(results) {
           scale: { type: 'log', nice: false },
           axis: { title: cpuColumn(cases[0]).head },
         },
-        color: { field: 'engine', type: 'nominal', scale: { range: palette }, legend: { title: null } },
-        shape: { field: 'engine', type: 'nominal' },
+        color: {
+          field: 'engine',
+          type: 'nominal',
+          scale: { domain: drawn, range: palette },
+          legend: { title: null, labelLimit: 0 },
+        },
+        shape: { field: 'engine', type: 'nominal', scale: { domain: drawn } },
       },
       layer: [{ mark: { type: 'line' } }, { mark: { type: 'point', filled: true, size: 45 } }],
     },
@@ -140,18 +165,22 @@ function present({ peers }, { rounds }) {
 function described(figure, { digits }) {
   if (figure === undefined) return { median: 0, least: 0, most: 0, end: 0, label: 'failed' };
   const { median, least, most, times } = figure;
-  const label = median.toFixed(digits) + (times === undefined ? '' : `  ×${times.toFixed(2)}`);
+  const label =
+    median.toFixed(median < 1000 ? digits : 0) + (times === undefined ? '' : `  ×${times.toFixed(2)}`);
   return { median, least, most, end: Math.max(most, 0), label };
 }
 
-/** A case names its bytes in its own field or, as `pingpong-64-32` does, first among the numbers of its name. */
-function bytesOf({ name, bytes }) {
-  return bytes ?? Number(/\d+/.exec(name)?.[0]);
+/** A case has the size of its messages in its own field or, as `pingpong-64-32` does, first among the numbers of its name. */
+function bytesOf({ name, size }) {
+  return size ?? Number(/\d+/.exec(name)?.[0]);
 }
 
 function shorten(title) {
   return title
-    .replace(/^bulk, /, '')
+    .replace(/^(bulk, |HTTP GET of |file to file, )/, '')
+    .replace(/: 95 % small messages, (.*), 1 % slow readers; .*?(, as the user .*)?$/, '; $1$2')
+    .replace(/, \d+ requests?/, '')
+    .replace('as the user ', '')
     .replace('; 8 at a time', '')
     .replace(' connections', ' conns')
     .replace(', one of them making round trips of 64 B', '');
@@ -165,7 +194,8 @@ function roundsOf(cases) {
 }
 
 function frame(title, { results, cases }, more) {
-  const missing = results.peers.filter(({ missing }) => missing).map(({ name }) => name);
+  const players = new Set(cases.flatMap((measured) => playersOf(measured, results)));
+  const missing = [...players].filter(({ missing }) => missing).map(({ name }) => name);
   const absent = missing.length > 0 ? [`Not installed, so not measured: ${missing.join(', ')}.`] : [];
   return {
     $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
@@ -186,7 +216,7 @@ function frame(title, { results, cases }, more) {
 
 const accent = '#1f6feb';
 const neutral = '#8b949e';
-const palette = [accent, '#d1742f', '#3f9e5a', '#a371f7', neutral];
+const palette = [accent, '#d1742f', '#3f9e5a', '#a371f7', neutral, '#c9a227', '#d6336c'];
 const sizeLabel =
   "datum.value >= 1048576 ? datum.value / 1048576 + ' MiB' : datum.value >= 1024 ? datum.value / 1024 + ' KiB' : datum.value + ' B'";
 

@@ -1,17 +1,26 @@
 const byWork = {
-  bulk: (unit) => [...cost(unit), throughput(), ...traps(unit)],
+  bulk: (unit) => [...cost(unit), throughput(unit), ...traps(unit)],
   idle: (unit) => [
     column('KiB/conn', 1, ({ rssPerConnection }) => rssPerConnection / 1024, { compared: true }),
     column('fds/conn', 2, ({ descriptorsPerConnection }) => descriptorsPerConnection),
     ...everything(unit),
   ],
+  limited: (unit) => [
+    ...cost(unit),
+    column('% of limit', 1, ({ ofLimit }) => 100 * ofLimit),
+    column('least/most', 2, ({ evenness }) => evenness),
+    ...traps(unit),
+  ],
+  mixed: carrying,
+  files: carrying,
+  copies: (unit) => [...cost(unit), throughput(unit), ...traps(unit)],
 };
 
 // Programs of others, under which nothing is counted and not everything timed.
 for (const work of ['iperf3', 'curl', 'wrk']) {
   byWork[work] = (unit) => [
     ...cost(unit).filter(({ needs }) => needs === undefined),
-    ...(work === 'wrk' ? latency().slice(0, 2) : [throughput()]),
+    ...(work === 'wrk' ? latency().slice(0, 2) : [throughput(unit)]),
   ];
 }
 
@@ -20,6 +29,7 @@ const units = {
   GiB: { name: 'GiB', time: 's', timeScale: 1, digits: 3, count: 'G', countScale: 1e9, callDigits: 0 },
   'round trip': { name: 'trip', callDigits: 2 },
   connection: { name: 'conn' },
+  run: { time: 's', timeScale: 1, digits: 3, count: 'G', countScale: 1e9, callDigits: 0 },
 };
 
 const always = [
@@ -59,8 +69,12 @@ function unitOf(per) {
 }
 
 function everything(unit) {
-  const speed = unit.name === 'GiB' ? [throughput()] : [];
-  return [...cost(unit), ...speed, ...latency(), ...traps(unit)];
+  return unit.name === 'GiB' ? carrying(unit) : [...cost(unit), ...latency(), ...traps(unit)];
+}
+
+/** Where bytes count as well as messages. */
+function carrying(unit) {
+  return [...cost(unit), throughput(unit), ...latency(), ...traps(unit)];
 }
 
 function column(head, digits, value, { compared = false, needs } = {}) {
@@ -78,8 +92,10 @@ function cost({ name, time, timeScale, digits, count, countScale }) {
   ];
 }
 
-function throughput() {
-  return column('MiB/s', 0, ({ rate }) => rate * 1024, { compared: true });
+/** Where the unit is no amount of bytes, the work says how many there were. */
+function throughput({ name }) {
+  const mebibytes = ({ rate, bytesPerSecond }) => (name === 'GiB' ? rate * 1024 : bytesPerSecond / 2 ** 20);
+  return column('MiB/s', 0, mebibytes, { compared: true });
 }
 
 function latency() {

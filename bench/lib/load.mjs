@@ -1,5 +1,6 @@
+import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { root } from '../../scripts/lib/run.mjs';
+import { root, StepError } from '../../scripts/lib/run.mjs';
 import { Child, listeningPort } from './children.mjs';
 
 const program = join(root, 'target/release/fdsplice-load');
@@ -8,6 +9,13 @@ const program = join(root, 'target/release/fdsplice-load');
 export async function startOrigin() {
   const child = new Child('origin', program, ['origin', '--listen', '127.0.0.1:0']);
   return `127.0.0.1:${await listeningPort(child)}`;
+}
+
+/** Makes, checks or evicts files as the load knows them: `what` is one of these. */
+export function loadFiles(what, { directory, files, size }) {
+  const args = ['files', what, '--directory', directory, '--files', `${files}`, '--size', `${size}`];
+  const { error, status, stderr } = spawnSync(program, args, { encoding: 'utf8' });
+  if (error || status !== 0) throw new StepError(error?.message ?? stderr.trim());
 }
 
 /** One run of the load against a relay, split where the figures are taken. */

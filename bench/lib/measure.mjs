@@ -1,17 +1,24 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { Load } from './load.mjs';
-import { startPeer } from './peers.mjs';
+import { startPeer, takesPart } from './peers.mjs';
 import { Counting } from './perf.mjs';
-import { difference, sample } from './proc.mjs';
+import { difference, family, fetched, sample } from './proc.mjs';
 
 /** How long a relay gets to finish what the load no longer waits for: closing, garbage. */
 const settling = 50;
 
 /**
- * One case against every peer: a warm-up that is thrown away, then the rounds, in each of which every peer has its turn,
- * in an order that rotates. Rounds that would not fit into `seconds` are left out, but the first.
+ * One case against every peer that takes part: a warm-up that is thrown away, then the rounds, in each of which every peer has its turn,
+ * in an order that rotates. Rounds that would not fit into `seconds` are left out, and of the first round the peers whose turn
+ * comes later; `absent` says why a peer that could be expected has no figures. The result's `peers` are those with a part in the
+ * case, also if they are missing.
  */
-export async function runCase({ work, peers, origin, counters, rounds: wanted, seconds }) {
+export async function runCase({ work, peers: all, origin, counters, rounds: wanted, seconds }) {
+  const players = all.filter((peer) => takesPart(peer, work));
+  const peers = players.filter(({ missing }) => missing === undefined);
+  const absent = Object.fromEntries(
+    all.flatMap(({ name, without }) => (without?.[work.role] ? [[name, without[work.role]]] : [])),
+  );
   const started = performance.now();
   const elapsed = () => (performance.now() - started) / 1000;
   const rounds = [];
@@ -34,12 +41,17 @@ export async function runCase({ work, peers, origin, counters, rounds: wanted, s
     }
   };
   try {
+    work.prepare?.();
     const timed = counters.instructions.available ? 'instructions' : undefined;
     let needed = 0;
     for (let round = 0; round < wanted && (round === 0 || elapsed() + needed <= seconds); round += 1) {
       const before = elapsed();
       const first = round % peers.length;
       for (const peer of [...peers.slice(first), ...peers.slice(0, first)]) {
+        if (round === 0 && rounds.length > 0 && elapsed() > seconds) {
+          absent[peer.name] = 'out of time';
+          continue;
+        }
         const figures = await attempt(peer, `round ${round + 1} of ${wanted}`, timed);
         rounds.push({ round, peer: peer.name, ...figures });
       }
@@ -48,7 +60,8 @@ export async function runCase({ work, peers, origin, counters, rounds: wanted, s
     }
     // In a round of its own, of which nothing else is kept: the tracepoint slows every system call.
     if (counters.systemCalls.available) {
-      for (const peer of peers) {
+      for (const peer of peers.filter(({ name }) => !(name in absent))) {
+        if (elapsed() > seconds) break;
         const { systemCalls, error } = await attempt(peer, 'system calls', 'systemCalls');
         const round = rounds.find((round) => round.peer === peer.name);
         if (error === undefined) round.systemCalls = systemCalls;
@@ -58,12 +71,13 @@ export async function runCase({ work, peers, origin, counters, rounds: wanted, s
     if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
     for (const relay of relays.values()) await relay.stop();
   }
-  const { name, title, per, connections } = work;
-  return { work: work.work, name, title, per, connections, rounds };
+  const { name, title, per, connections, size } = work;
+  const named = players.map((peer) => peer.name);
+  return { work: work.work, name, title, per, connections, size, peers: named, absent, rounds };
 }
 
 async function warmRelay(peer, work, origin) {
-  const relay = await startPeer(peer, origin);
+  const relay = await startPeer(peer, work, origin);
   try {
     await runLoad(relay, work.warmUp);
   } catch (error) {
@@ -76,7 +90,7 @@ async function warmRelay(peer, work, origin) {
 
 /** One run of the load; `onReady` and `onDone` are called around the work itself. */
 async function runLoad(relay, args, { onReady, onDone } = {}) {
-  const load = new Load(relay.port, args);
+  const load = relay.load?.(args) ?? new Load(relay.port, args);
   try {
     await load.ready();
     await onReady?.();
@@ -94,7 +108,9 @@ async function runLoad(relay, args, { onReady, onDone } = {}) {
 
 /** One measurement of the relay alone, everything per unit of work. `count` says what `perf` is to count. */
 async function measure(relay, work, count) {
-  const counting = count && (await Counting.attach(relay.pid, count));
+  work.evict?.();
+  const cold = work.evict && fetched(relay.pid);
+  const counting = count && (await Counting.attach(family(relay.pid), count));
   let empty, before, after, counted;
   try {
     empty = sample(relay.pid);
@@ -110,10 +126,18 @@ async function measure(relay, work, count) {
         after = sample(relay.pid);
       },
     });
+    if (work.evict) checkCold(fetched(relay.pid) - cold, result.bytes);
     return figures({ work, result, empty, before, after, counted });
   } finally {
     await counting?.stop();
   }
+}
+
+/** What came from the page cache after all says nothing about a cold one. */
+function checkCold(fromStorage, bytes) {
+  const part = fromStorage / bytes;
+  if (part < 0.9)
+    throw new Error(`the cache was not cold: only ${(100 * part).toFixed(0)} % came from storage`);
 }
 
 function figures({ work, result, empty, before, after, counted = {} }) {
@@ -137,6 +161,7 @@ function figures({ work, result, empty, before, after, counted = {} }) {
         }),
     ...(calls === undefined ? {} : { systemCalls: calls / units }),
     rate: units / result.seconds,
+    ...work.extra?.(result),
     latency: active.microseconds,
     rss: used.rss,
     descriptors: used.descriptors,

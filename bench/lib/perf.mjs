@@ -19,17 +19,17 @@ function probe(events) {
   return available ? { available } : { available, reason: 'not supported' };
 }
 
-/** Counts events of a process, all its threads and whatever it forks, between `begin` and `end`. */
+/** Counts events of processes, all their threads and whatever they fork, between `begin` and `end`. */
 export class Counting {
   #child;
   #control;
   #acknowledged;
 
   /** Attaches, not counting yet. `what` is `instructions` or `systemCalls`. */
-  static async attach(pid, what) {
+  static async attach(pids, what) {
     const counting = new Counting();
     const events = what === 'instructions' ? instructions : systemCalls;
-    const args = ['stat', '-j', '-D', '-1', '--control', 'fd:3,4', '-e', `${events}`, '-p', `${pid}`];
+    const args = ['stat', '-j', '-D', '-1', '--control', 'fd:3,4', '-e', `${events}`, '-p', `${pids}`];
     counting.#child = new Child('perf', 'perf', args, { fds: ['pipe', 'pipe'] });
     counting.#control = counting.#child.process.stdio[3];
     counting.#acknowledged = counting.#child.process.stdio[4][Symbol.asyncIterator]();

@@ -40,6 +40,24 @@ export function difference(before, after) {
   };
 }
 
+/** How many bytes a process and its children, also those it has waited for, have had fetched from storage. */
+export function fetched(pid) {
+  let bytes = Number(/^read_bytes: (\d+)$/m.exec(read(pid, 'io'))?.[1] ?? 0);
+  for (const child of children(pid)) bytes += fetched(child);
+  return bytes;
+}
+
+/** A process and all that it has forked and that still live. */
+export function family(pid) {
+  return [pid, ...children(pid).flatMap(family)];
+}
+
+function children(pid) {
+  return list(`/proc/${pid}/task`).flatMap((thread) =>
+    read(pid, `task/${thread}/children`).split(' ').filter(Boolean),
+  );
+}
+
 function addProcess(total, pid, memory) {
   const { user, system } = readStat(pid);
   total.user += user;
@@ -50,10 +68,8 @@ function addProcess(total, pid, memory) {
     total.scheduled += Number(read(pid, `task/${thread}/schedstat`).split(' ')[0]) / 1e9;
     const switches = read(pid, `task/${thread}/status`).matchAll(/ctxt_switches:\s+(\d+)/g);
     for (const [, count] of switches) total.switches += Number(count);
-    for (const child of read(pid, `task/${thread}/children`).split(' ').filter(Boolean)) {
-      addProcess(total, child, privateMemory);
-    }
   }
+  for (const child of children(pid)) addProcess(total, child, privateMemory);
 }
 
 function residentMemory(pid) {

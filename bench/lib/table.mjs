@@ -1,14 +1,20 @@
 import { columnsOf } from './columns.mjs';
 import { pairedRatio, spread } from './statistics.mjs';
 
+/** Those with a part in a case, in the order of the tables. Results without such a list are of a time when all had. */
+export function playersOf({ peers: named }, { peers }) {
+  return named ? peers.filter(({ name }) => named.includes(name)) : peers;
+}
+
 /** One case as a table: rows of text, the first of them the heads, and what there is to remark about it. */
-export function tableOf(measured, { peers, counters, settings }) {
-  const { rounds } = measured;
+export function tableOf(measured, results) {
+  const { counters, settings } = results;
+  const { rounds, absent = {} } = measured;
   const columns = columnsOf(measured);
   const complete = rounds.filter(({ error }) => error === undefined);
   const rows = [];
   const remarks = [];
-  for (const { name, missing } of peers) {
+  for (const { name, missing } of playersOf(measured, results)) {
     const mine = complete.filter(({ peer }) => peer === name);
     if (mine.length > 0) {
       rows.push([name, ...columns.flatMap((column) => cells(column, mine, complete, counters))]);
@@ -19,6 +25,10 @@ export function tableOf(measured, { peers, counters, settings }) {
         remarks.push(`${name} ${skipped ? 'not measured' : 'FAILED'} in round ${round + 1}: ${error}`);
       }
     }
+  }
+  for (const reason of new Set(Object.values(absent))) {
+    const names = Object.keys(absent).filter((name) => absent[name] === reason);
+    remarks.push(`absent (${reason}): ${names.join(', ')}`);
   }
   const heads = columns.flatMap(({ head, compared }) => (compared ? [head, '×ours'] : [head]));
   const done = Math.max(...rounds.map(({ round }) => round)) + 1;

@@ -1,43 +1,88 @@
 import { StepError } from '../../scripts/lib/run.mjs';
-
-const MiB = 2 ** 20;
-const GiB = 2 ** 30;
+import { copies, files } from './file-works.mjs';
+import { GiB, MiB, count, size } from './units.mjs';
 
 /**
  * What is measured. Each case: the load's arguments, those of its warm-up, and in which unit (`per`) the use of a run is
- * told, as `units` counts them in the load's result.
+ * told, as `units` counts them in the load's result; `extra` takes further figures from that. `role` is what a peer has to be for
+ * it, if not a relay, and `settings` are the peer's.
  */
-export const workNames = ['bulk', 'pingpong', 'churn', 'idle'];
+export const workNames = [
+  ...['bulk', 'pingpong', 'churn', 'idle', 'mixed'],
+  ...['limited', 'crossover', 'files', 'copies'],
+];
 
-export function chooseCases({ quick, works, only }) {
+export function chooseCases({ quick, works, only, user }) {
   const cases = quick ? quickCases() : fullCases();
+  // The relays of the others run as the caller, who may be root, or as the user asked for.
+  if (!quick && !user && process.getuid() === 0) cases.push(...ordinaryCases());
   const chosen = cases.filter(({ work, name }) => works.includes(work) && (!only || name.includes(only)));
   if (chosen.length === 0) throw new StepError('no case has such a name');
   return chosen;
 }
 
 function quickCases() {
-  return [bulk(8, 'up', 512 * MiB), pingPong(64, 32, 0.5), churn(100, 300), idle(500, 0.5)];
+  return [
+    bulk(8, 'up', 512 * MiB),
+    pingPong(64, 32, 0.5),
+    churn(100, 300),
+    idle(500, 0.5),
+    mixed(100, 32 * MiB, 0.5),
+    limited(50 * MiB, 8, 0.5),
+    crossover(4096, 0.2),
+    crossover(64 * 1024, 0.2),
+    files(64 * 1024, 2000),
+    copies(MiB, 64),
+  ];
 }
 
 function fullCases() {
   return [
-    bulk(1, 'up', GiB),
-    bulk(8, 'up', GiB),
-    bulk(100, 'up', GiB),
-    bulk(400, 'up', GiB),
+    ...[1, 8, 100, 400].flatMap((streams) => ['up', 'both'].map((way) => bulk(streams, way, GiB))),
     bulk(8, 'down', GiB),
-    bulk(8, 'both', GiB),
-    ...[1, 32].flatMap((connections) => [64, 1024].map((size) => pingPong(size, connections, 1))),
-    ...[16, 64, 256].map((size) => pingPong(size * 1024, 8, 1)),
-    pingPong(64, 256, 1),
+    ...[1, 64, 1024, 16 * 1024, 64 * 1024, 256 * 1024].flatMap((size) =>
+      [1, 32, 256].map((connections) => pingPong(size, connections, 1)),
+    ),
     churn(100, 1000),
     churn(10 * 1024, 1000),
     churn(MiB, 200),
     idle(1000, 1),
-    idle(3000, 1),
     idle(4500, 1),
+    mixed(100, 128 * MiB, 1),
+    mixed(400, 32 * MiB, 1),
+    limited(50 * MiB, 8, 2),
+    ...[64, 256].map((size) => crossover(size, 0.5)),
+    ...[1, 4, 8, 16, 32, 64, 256, 1024].map((size) => crossover(size * 1024, 0.5)),
+    files(4096, 5000),
+    files(64 * 1024, 4000),
+    files(MiB, 500),
+    files(GiB, 1),
+    files(MiB, 256, { cold: true }),
+    files(GiB, 1, { cold: true }),
+    copies(4096, 1000),
+    copies(64 * 1024, 500),
+    copies(MiB, 256),
+    copies(GiB, 1),
+    copies(GiB, 1, { cold: true }),
   ];
+}
+
+/** Where it may matter to whom a relay belongs: the kernel has a quota of pipe memory for all but root. */
+function ordinaryCases() {
+  return [
+    bulk(8, 'up', GiB),
+    bulk(100, 'both', GiB),
+    bulk(400, 'up', GiB),
+    pingPong(64 * 1024, 32, 1),
+    mixed(400, 32 * MiB, 1),
+    files(MiB, 500),
+    copies(MiB, 256),
+  ].map((work) => ({
+    ...work,
+    name: `${work.name}-nobody`,
+    title: `${work.title}, as the user nobody`,
+    user: 'nobody',
+  }));
 }
 
 function bulk(streams, direction, total) {
@@ -71,6 +116,7 @@ function pingPong(bytes, connections, seconds) {
     warmUp: args(seconds / 3),
     per: 'round trip',
     units: (result) => result.count,
+    size: bytes,
   };
 }
 
@@ -108,12 +154,46 @@ function idle(connections, seconds) {
   };
 }
 
-function size(bytes) {
-  if (bytes >= MiB && bytes % MiB === 0) return `${bytes / MiB} MiB`;
-  if (bytes >= MiB) return `${(bytes / MiB).toFixed(1)} MiB`;
-  return bytes >= 1024 ? `${bytes / 1024} KiB` : `${bytes} B`;
+/** Fixed amounts, so that what each relay has used for them can be compared. */
+function mixed(connections, bytes, seconds) {
+  const args = (part, time) => [
+    ...['--work', 'mixed', '--connections', `${connections}`, '--seconds', `${time}`],
+    ...['--bytes-per-stream', `${Math.ceil(part)}`],
+  ];
+  return {
+    work: 'mixed',
+    name: `mixed-${connections}`,
+    title: `${connections} connections: 95 % small messages, 5 % bulk of ${size(bytes)}, 1 % slow readers; ${seconds} s`,
+    args: args(bytes, seconds),
+    warmUp: args(bytes / 4, seconds / 3),
+    per: 'run',
+    units: () => 1,
+    extra: (result) => ({ bytesPerSecond: result.bytes / result.seconds }),
+  };
 }
 
-function count(number, noun) {
-  return `${number} ${noun}${number === 1 ? '' : 's'}`;
+/** Up, as much as the limit lets through in so many seconds. */
+function limited(bytesPerSecond, streams, seconds) {
+  return {
+    work: 'limited',
+    name: `limited-${streams}`,
+    title: `limited to ${size(bytesPerSecond)}/s, ${count(streams, 'stream')}, ${seconds} s`,
+    role: 'limited',
+    settings: { bytesPerSecond, streams },
+    args: bulk(streams, 'up', bytesPerSecond * seconds).args,
+    warmUp: bulk(streams, 'up', (bytesPerSecond * seconds) / 8).args,
+    per: 'GiB',
+    units: ({ bytes }) => bytes / GiB,
+    extra: ({ bytes, seconds, evenness }) => ({ ofLimit: bytes / seconds / bytesPerSecond, evenness }),
+  };
+}
+
+/** Ping-pong of ours and of what it chooses from: to splice, or to read and write. */
+function crossover(bytes, seconds) {
+  return {
+    ...pingPong(bytes, 8, seconds),
+    work: 'crossover',
+    name: `crossover-${bytes}`,
+    title: `splice or read and write: messages of ${size(bytes)}, 8 connections`,
+  };
 }

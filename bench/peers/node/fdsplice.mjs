@@ -1,16 +1,16 @@
 // Ours, as the package's users write it. `--package` names another built checkout of it.
-import { resolve } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { loadOurs } from './ours.mjs';
 import { serve, settings } from './serve.mjs';
 
-const checkout = settings.package;
-const { relay } = await import(
-  checkout === undefined ? 'fdsplice' : pathToFileURL(resolve(checkout, 'dist/index.js')).href
-);
+const { RateLimiter, relay } = await loadOurs(settings.package);
+
+const options = {};
+if (settings['rate-limit']) options.rateLimit = new RateLimiter(Number(settings['rate-limit']));
+if (settings['read-write']) options.zeroCopy = false;
 
 serve(
   (client, upstream) => {
-    relay(client, upstream).catch((error) => console.error(String(error)));
+    relay(client, upstream, options).catch((error) => console.error(String(error)));
   },
   { pauseOnConnect: true },
 );

@@ -6,6 +6,8 @@ export const { values: settings } = parseArgs({
     listen: { type: 'string' },
     target: { type: 'string' },
     package: { type: 'string' },
+    'rate-limit': { type: 'string' },
+    'read-write': { type: 'boolean' },
   },
 });
 

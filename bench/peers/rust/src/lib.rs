@@ -1,5 +1,9 @@
 //! What every relay here has in common: arguments, accepting, connecting. The binaries differ in one call.
 
+pub mod bare;
+pub mod bulk;
+mod threads;
+
 use std::{io, net::SocketAddr};
 
 use clap::Parser;
@@ -9,11 +13,11 @@ use tokio::{
 };
 
 #[derive(Parser)]
-struct Addresses {
+pub struct Addresses {
     #[arg(long)]
-    listen: SocketAddr,
+    pub listen: SocketAddr,
     #[arg(long)]
-    target: SocketAddr,
+    pub target: SocketAddr,
 }
 
 /// Accepts for ever on tokio's multi-threaded runtime with its default number of workers, and gives each connection and

@@ -1,0 +1,49 @@
+/** What both uses of nginx have in common; `scratch` is a directory that it may write to, whoever it runs as. */
+function common(scratch, modules = []) {
+  return `${modules.map((file) => `load_module ${file};\n`).join('')}daemon off;
+worker_processes auto;
+pid ${scratch}/nginx.pid;
+error_log stderr crit;
+# The workers run as the one who started it, as every other peer does; it takes root to choose.
+${process.getuid() === 0 ? 'user root;' : ''}
+events {
+  worker_connections 4096;
+}
+`;
+}
+
+/** An HTTP server of a directory's files. */
+export function filesConfiguration({ listen, directory, scratch }) {
+  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
+  return `${common(scratch)}
+http {
+  access_log off;
+  sendfile on;
+  tcp_nopush on;
+  keepalive_requests 10000000;
+${temporary.map((what) => `  ${what}_temp_path ${scratch}/${what};\n`).join('')}
+  server {
+    listen ${listen} backlog=4096;
+    root ${directory};
+  }
+}
+`;
+}
+
+/** A TCP relay that limits each connection, in each direction. */
+export function limitedConfiguration({ listen, target, bytesPerSecond, scratch }) {
+  return `${common(scratch, [streamModule])}
+stream {
+  server {
+    listen ${listen} backlog=4096;
+    proxy_pass ${target};
+    proxy_timeout 10m;
+    proxy_half_close on;
+    proxy_upload_rate ${bytesPerSecond};
+    proxy_download_rate ${bytesPerSecond};
+  }
+}
+`;
+}
+
+export const streamModule = '/usr/lib/nginx/modules/ngx_stream_module.so';

@@ -1,0 +1,44 @@
+// Copies files, one after the other. Each line of input says how many, and is answered when they are there.
+import { copyFile, open } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
+import { loadOurs } from './ours.mjs';
+
+const { values: settings } = parseArgs({
+  options: {
+    from: { type: 'string' },
+    to: { type: 'string' },
+    with: { type: 'string' },
+    package: { type: 'string' },
+  },
+});
+
+const copiers = {
+  async ours() {
+    const { copy } = await loadOurs(settings.package);
+    return async (from, to) => {
+      const source = await open(from);
+      try {
+        const destination = await open(to, 'w');
+        try {
+          await copy(source, destination);
+        } finally {
+          await destination.close();
+        }
+      } finally {
+        await source.close();
+      }
+    };
+  },
+  copyFile: () => copyFile,
+};
+
+const copier = await copiers[settings.with]();
+console.log('ready');
+for await (const line of createInterface({ input: process.stdin })) {
+  for (let index = 0; index < Number(line); index += 1) {
+    await copier(join(settings.from, `${index}`), join(settings.to, `${index}`));
+  }
+  console.log('done');
+}

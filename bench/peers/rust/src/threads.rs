@@ -1,0 +1,34 @@
+//! Threads that are used again: what an ended one has used, the kernel tells only in hundredths of a second.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        mpsc::{Sender, channel},
+    },
+    thread,
+};
+
+type Job = Box<dyn FnOnce() + Send>;
+
+static IDLE: Mutex<Vec<Sender<Job>>> = Mutex::new(Vec::new());
+
+pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
+    let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let thread = idle.unwrap_or_else(start);
+    // One that is idle is waiting.
+    let _ = thread.send(Box::new(job));
+}
+
+fn start() -> Sender<Job> {
+    let (sender, jobs) = channel::<Job>();
+    let own = sender.clone();
+    thread::spawn(move || {
+        for job in jobs {
+            job();
+            IDLE.lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(own.clone());
+        }
+    });
+    sender
+}
