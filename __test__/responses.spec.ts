@@ -285,6 +285,9 @@ test('HTTPS responses never carry the file in plain', async (t) => {
     origin.on('data', (chunk: Buffer) => wire.push(chunk));
     client.pipe(origin).pipe(client);
     for (const socket of [client, origin]) socket.on('error', () => {});
+    // A pipe whose end is gone leaves what it read from open.
+    client.on('close', () => origin.destroy());
+    origin.on('close', () => client.destroy());
   });
   const request = https.get({ port: await listening(t, between), host: '127.0.0.1', agent: false, ...trust });
   const [message] = (await once(request, 'response')) as [IncomingMessage];
