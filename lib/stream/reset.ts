@@ -66,6 +66,11 @@ function exchangeClose(socket: Socket): () => void {
   };
 }
 
+/** Whether there is a TCP connection below that can be reset, dropping what its peer has not taken. */
+export function closesByReset(stream: object): boolean {
+  return stream instanceof Socket && handleBelow(stream) !== undefined;
+}
+
 function handleBelow(socket: Socket): TcpHandle | undefined {
   const { _handle: own } = internals(socket);
   const { _parent: parent } = (own ?? {}) as { _parent?: Partial<TcpHandle> };

@@ -14,7 +14,9 @@ const behaviours = [
   'progress',
   'reset',
   'send-file',
+  'sockets',
   'streams',
+  'timeouts',
 ];
 
 /** What rests on the inside of Node: how sockets and responses are taken over and given back, workers, processes. */
