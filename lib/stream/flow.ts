@@ -124,16 +124,17 @@ export class Flow {
     const { throttle, who } = this.#options;
     // Invariant: what was taken from the reader has been handed to the writer: nothing is held here.
     while (!this.#stopped && this.#timer === undefined) {
+      // Nothing left to write waits for no room.
+      if (this.#head.length === 0 && (this.#remaining === 0 || reader.isAtEnd)) {
+        this.#finish();
+        break;
+      }
       if (writer.isFull) break;
       if (this.#head.length > 0) {
         const head = this.#head;
         this.#head = Buffer.alloc(0);
         writer.write(head);
         continue;
-      }
-      if (this.#remaining === 0 || reader.isAtEnd) {
-        this.#finish();
-        break;
       }
       if (!reader.isReady) break;
       let allowed = this.#remaining;

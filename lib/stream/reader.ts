@@ -96,11 +96,12 @@ export class StreamReader implements Reader {
     if (stream.destroyed || stream.readableEnded) return Promise.resolve(rest);
     if (rest.length > 0) stream.unshift(rest);
     if (this.#flowing === true) stream.resume();
-    // In the next tick Node decides anew whether it flows, because nobody waits for 'readable' any more: what its owner
-    // says behind the copy has to come after that.
+    if (this.#flowing !== false) return Promise.resolve(Buffer.alloc(0));
+    // In the next tick Node would make it flow, because nobody waits for 'readable' any more: what its owner says behind
+    // the copy has to come after that.
     return new Promise((resolve) =>
       process.nextTick(() => {
-        if (this.#flowing === false) stream.pause();
+        stream.pause();
         resolve(Buffer.alloc(0));
       }),
     );
