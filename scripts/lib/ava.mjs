@@ -12,6 +12,7 @@ const behaviours = [
   'hand-over-random',
   'leftovers',
   'progress',
+  'random',
   'reset',
   'send-file',
   'sockets',
