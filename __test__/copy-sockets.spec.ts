@@ -140,6 +140,31 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is((a.read() as Buffer | null)?.toString(), 'again');
   });
 
+  test(`${transport}: what its owner says right behind a copy holds for a socket that was paused`, async (t) => {
+    const peer = Peer.start(t);
+    const { a, b, client, origin } = await pair(t, peer, transport);
+    a.pause();
+    b.pause();
+    const into = opened(t, join(directory(t), 'into'), 'w');
+    const aborted = copy(a, into);
+    aborted.abort();
+    await failure(t, aborted);
+    const arrived = collected(a.resume());
+    await peer.writeText(client, 'to be read');
+    await until(
+      'a flows',
+      () => arrived.bytes().toString(),
+      (text) => text === 'to be read',
+    );
+    t.is((await copy(b, into, { length: 0 })).tx, 0);
+    b.pause();
+    const kept = collected(b);
+    await peer.writeText(origin, 'to be kept');
+    await sleep(100);
+    t.true(b.isPaused());
+    t.is(kept.bytes().length, 0);
+  });
+
   test(`${transport}: what an aborted copy could not deliver is read by Node first`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);

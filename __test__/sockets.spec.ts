@@ -5,9 +5,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { relay } from 'fdsplice';
 
+import { isNative } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
 import { nothingIsLeft } from './helpers/left.js';
-import { crossing, pair } from './helpers/pair.js';
+import { crossing, type Pair, pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { unanswered } from './helpers/unanswered.js';
 import { until, within } from './helpers/wait.js';
@@ -59,6 +60,45 @@ test('a side that ended cleanly has emitted end although the other was reset lat
   );
   t.deepEqual([seen.a.order, seen.b.order], [['end', 'close'], ['close']]);
 });
+
+for (const [ending, end] of Object.entries<(made: Pair, peer: Peer) => unknown>({
+  'a reset of a': ({ client }, peer) => peer.reset(client),
+  'a reset of b': ({ origin }, peer) => peer.reset(origin),
+  'destroying a': ({ a }) => a.destroy(),
+  'destroying b': ({ b }) => b.destroy(),
+  'writing to a': ({ a }) => a.write('intruder'),
+  // Beside the core Node itself emits what the owner has destroyed a socket with.
+  ...(isNative
+    ? {}
+    : {
+        'destroying a with an error': ({ a }: Pair) => a.destroy(new Error('enough')),
+        'destroying both with errors': ({ a, b }: Pair) => [
+          a.destroy(new Error('one')),
+          b.destroy(new Error('other')),
+        ],
+      }),
+})) {
+  test(`a relay's sockets never emit 'error': ${ending}`, async (t) => {
+    const peer = Peer.start(t);
+    const made = await pair(t, peer);
+    const seen = [watch(made.a), watch(made.b)];
+    const transfer = relay(made.a, made.b);
+    await peer.writeText(made.client, 'hello');
+    t.is(await peer.readText(made.origin, 5), 'hello');
+    await end(made, peer);
+    await failure(t, transfer);
+    // Nor later, when nobody of the relay listens any more.
+    for (const socket of [made.a, made.b]) {
+      socket.write('too late');
+      socket.destroy(new Error('too late'));
+    }
+    await sleep(50);
+    t.deepEqual(
+      seen.map(({ order }) => order),
+      [['close'], ['close']],
+    );
+  });
+}
 
 for (const side of ['a', 'b'] as const) {
   test(`writing to ${side} in JavaScript fails the relay`, async (t) => {
@@ -151,6 +191,31 @@ for (const side of ['a', 'b'] as const) {
     t.like(await failure(t, transfer), { code: 'ABORT_ERR', side });
     t.like(await peer.readToEnd(conn), { bytes: 0, end: 'reset' });
     t.true(kept.destroyed);
+  });
+
+  test(`${side} is reset as any other although it was still connecting, to a name with two addresses`, async (t) => {
+    const peer = Peer.start(t);
+    const made = await pair(t, peer);
+    const { listener, port } = await peer.listen({ port: 0 });
+    // Node tries the first, where nobody listens, and goes on with another handle.
+    const addresses = [
+      { address: '::1', family: 6 },
+      { address: '127.0.0.1', family: 4 },
+    ];
+    const connecting = net.connect({
+      host: 'two.test',
+      port,
+      autoSelectFamily: true,
+      lookup: (_name, _options, found) => process.nextTick(found, null, addresses),
+    });
+    const kept = side === 'a' ? made.b : made.a;
+    const transfer = side === 'a' ? relay(connecting, kept) : relay(kept, connecting);
+    const { conn } = await peer.accept(listener);
+    await peer.writeText(conn, 'hello');
+    t.is(await peer.readText(side === 'a' ? made.origin : made.client, 5), 'hello');
+    transfer.abort();
+    t.like(await failure(t, transfer), { code: 'ABORT_ERR' });
+    t.like(await peer.readToEnd(conn), { bytes: 0, end: 'reset' });
   });
 
   test(`a client that is reset while ${side} still connects ends the relay`, async (t) => {

@@ -375,6 +375,13 @@ test('bytes that a destination did not take go back to the stream they came from
   t.is(String(source.read()), 'hello world');
 });
 
+test('a copy that has nothing to write ends although the destination takes nothing', async (t) => {
+  const stuck = new Writable({ highWaterMark: 1, write: () => {} });
+  stuck.write('waits');
+  t.true(stuck.writableNeedDrain);
+  t.like(await within(20_000, 'it ends', copy(new PassThrough(), stuck, { length: 0 })), { tx: 0 });
+});
+
 test('the position of a file stands behind what a stream took', async (t) => {
   if (!isNative) {
     t.pass('Without the core nobody can move a position back: the bytes are in the error.');

@@ -5,6 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { copy, relay, type RelayOptions, sendFile, type Transfer } from 'fdsplice';
 
 import { GiB, KiB, MiB, opened, sample } from './helpers/copy-files.js';
+import { nativeTest } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
 import { nothingIsLeft } from './helpers/left.js';
 import { pair, type Pair, type Transport } from './helpers/pair.js';
@@ -222,30 +223,38 @@ const VERBS: [name: string, start: Start][] = [
 ];
 
 for (const [name, start] of VERBS) {
+  const isDevice = name === 'copy of a device';
   for (const transport of ['tcp', 'unix'] as Transport[]) {
-    test(`${transport}, ${name}: a destination that takes nothing is silence`, async (t) => {
-      const peer = Peer.start(t);
-      const made = await pair(t, peer, transport, { origin: { rcvbuf: 16 * KiB } });
-      peer.write(made.client, GiB, 1).catch(() => {});
-      const transfer = start(t, made, { idleTimeout: 1_000 });
-      // The last byte moved behind the look before the one that saw it.
-      let [last, since, look] = [0, performance.now(), performance.now()];
-      const sampling = setInterval(() => {
-        const { total } = transfer.traffic;
-        if (total !== last) [last, since] = [total, look];
-        look = performance.now();
-      }, 5);
-      t.teardown(() => clearInterval(sampling));
-      const error = await within(30_000, 'it ends', transfer).then(
-        () => t.fail('it ended cleanly'),
-        () => timeout(t, transfer, since, 1_000),
-      );
-      t.like(error, { code: 'ERR_IDLE_TIMEOUT', side: undefined });
-      t.true(last > 0);
-    });
+    // A stream counts a chunk when all of it is accepted, and one of a file is more than a Unix socket takes.
+    const isCounted = transport === 'tcp' || ['relay', 'copy'].includes(name);
+    const define = isDevice || !isCounted ? nativeTest : test;
+    define(
+      `${transport}, ${name}: a destination that takes nothing is silence`,
+      async (t: ExecutionContext) => {
+        const peer = Peer.start(t);
+        const made = await pair(t, peer, transport, { origin: { rcvbuf: 16 * KiB } });
+        peer.write(made.client, GiB, 1).catch(() => {});
+        const transfer = start(t, made, { idleTimeout: 1_000 });
+        // The last byte moved behind the look before the one that saw it.
+        let [last, since, look] = [0, performance.now(), performance.now()];
+        const sampling = setInterval(() => {
+          const { total } = transfer.traffic;
+          if (total !== last) [last, since] = [total, look];
+          look = performance.now();
+        }, 5);
+        t.teardown(() => clearInterval(sampling));
+        const error = await within(30_000, 'it ends', transfer).then(
+          () => t.fail('it ended cleanly'),
+          () => timeout(t, transfer, since, 1_000),
+        );
+        t.like(error, { code: 'ERR_IDLE_TIMEOUT', side: undefined });
+        t.true(last > 0);
+      },
+    );
   }
 
-  test(`${name}: waiting for a limiter is no silence`, async (t) => {
+  const define = isDevice ? nativeTest : test;
+  define(`${name}: waiting for a limiter is no silence`, async (t: ExecutionContext) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     peer.write(made.client, GiB, 1).catch(() => {});

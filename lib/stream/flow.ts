@@ -1,5 +1,8 @@
 import type { Failure } from '../errors.js';
 
+/** Milliseconds that what was read before a failure gets to be accepted by the other side, and to leave this machine. */
+export const LAST_WORDS = 1000;
+
 /** What a flow takes bytes from. */
 export interface Reader {
   /** Whether it has ended and nothing of it is left to take. */
@@ -24,6 +27,8 @@ export interface Writer {
   readonly isEnded: boolean;
   /** Bytes handed over that were not accepted yet. */
   readonly pending: number;
+  /** Until when, by `performance.now()`, what it has accepted may lie in a queue of the system's that a reset drops. */
+  readonly queuedUntil?: number;
   start(wake: () => void, accepted: (bytes: number) => void, fail: (failure: Failure) => void): void;
   write(chunk: Buffer): void;
   /** Calls back when all that was written is accepted; ends the destination then, if it is to. */
@@ -119,16 +124,17 @@ export class Flow {
     const { throttle, who } = this.#options;
     // Invariant: what was taken from the reader has been handed to the writer: nothing is held here.
     while (!this.#stopped && this.#timer === undefined) {
+      // Nothing left to write waits for no room.
+      if (this.#head.length === 0 && (this.#remaining === 0 || reader.isAtEnd)) {
+        this.#finish();
+        break;
+      }
       if (writer.isFull) break;
       if (this.#head.length > 0) {
         const head = this.#head;
         this.#head = Buffer.alloc(0);
         writer.write(head);
         continue;
-      }
-      if (this.#remaining === 0 || reader.isAtEnd) {
-        this.#finish();
-        break;
       }
       if (!reader.isReady) break;
       let allowed = this.#remaining;

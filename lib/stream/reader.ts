@@ -96,9 +96,15 @@ export class StreamReader implements Reader {
     if (stream.destroyed || stream.readableEnded) return Promise.resolve(rest);
     if (rest.length > 0) stream.unshift(rest);
     if (this.#flowing === true) stream.resume();
-    // In the next tick Node would make it flow, because nobody waits for 'readable' any more.
-    else if (this.#flowing === false) process.nextTick(() => stream.pause());
-    return Promise.resolve(Buffer.alloc(0));
+    if (this.#flowing !== false) return Promise.resolve(Buffer.alloc(0));
+    // In the next tick Node would make it flow, because nobody waits for 'readable' any more: what its owner says behind
+    // the copy has to come after that.
+    return new Promise((resolve) =>
+      process.nextTick(() => {
+        stream.pause();
+        resolve(Buffer.alloc(0));
+      }),
+    );
   }
 
   #on(event: string, listener: (error: Error) => void): void {

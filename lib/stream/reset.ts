@@ -2,6 +2,23 @@ import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { internals } from '../plain-socket.js';
 
+/** Resets each connection that is still relayed. */
+const resets = new Set<() => boolean>();
+
+/** When a process or a worker exits, its descriptors would be closed cleanly: there is no other moment left. */
+const resetAll = (): void => {
+  for (const reset of resets) reset();
+};
+
+function watchExit(reset: () => boolean): void {
+  if (resets.size === 0) process.on('exit', resetAll);
+  resets.add(reset);
+}
+
+function forgetExit(reset: () => boolean): void {
+  if (resets.delete(reset) && resets.size === 0) process.off('exit', resetAll);
+}
+
 /** What Node keeps behind a TCP connection. */
 interface TcpHandle {
   close(done?: () => void): void;
@@ -15,23 +32,47 @@ interface TcpHandle {
  * Closing is left to Node, which does it in an order that TLS survives; what it calls at the end is exchanged.
  */
 export function closeByReset(stream: Duplex): () => void {
-  const handle = handleBelow(stream);
-  if (handle === undefined) return () => {};
-  const close = handle.close.bind(handle);
-  handle.close = (done) => {
-    // Nothing can be reset that is not connected yet, or is being shut down: libuv refuses, and Node then takes the
-    // handle for closed, which leaves its descriptor open for good.
-    const isEnding = stream.writableEnded && !stream.writableFinished;
-    const isOver = stream.readableEnded && stream.writableFinished;
-    const isReset = !isOver && !isEnding && !(stream as Socket).connecting && handle.reset(done) === 0;
-    if (!isReset) close(done);
+  if (!(stream instanceof Socket)) return () => {};
+  let undo = () => {};
+  const exchange = () => (undo = exchangeClose(stream));
+  // Nothing can be reset that is not connected yet, and a connection to a name has a new handle for each address.
+  if (stream.connecting) stream.once('connect', exchange);
+  else exchange();
+  return () => {
+    stream.off('connect', exchange);
+    undo();
   };
-  return () => void Reflect.deleteProperty(handle, 'close');
 }
 
-function handleBelow(stream: Duplex): TcpHandle | undefined {
-  if (!(stream instanceof Socket)) return undefined;
-  const { _handle: own } = internals(stream);
+function exchangeClose(socket: Socket): () => void {
+  const handle = handleBelow(socket);
+  if (handle === undefined) return () => {};
+  const close = handle.close.bind(handle);
+  const reset = (done?: () => void): boolean => {
+    // Nothing can be reset that is being shut down: libuv refuses, and Node then takes the handle for closed, which
+    // leaves its descriptor open for good.
+    const isEnding = socket.writableEnded && !socket.writableFinished;
+    const isOver = socket.readableEnded && socket.writableFinished;
+    return !isOver && !isEnding && handle.reset(done) === 0;
+  };
+  watchExit(reset);
+  handle.close = (done) => {
+    forgetExit(reset);
+    if (!reset(done)) close(done);
+  };
+  return () => {
+    forgetExit(reset);
+    Reflect.deleteProperty(handle, 'close');
+  };
+}
+
+/** Whether there is a TCP connection below that can be reset, dropping what its peer has not taken. */
+export function closesByReset(stream: object): boolean {
+  return stream instanceof Socket && handleBelow(stream) !== undefined;
+}
+
+function handleBelow(socket: Socket): TcpHandle | undefined {
+  const { _handle: own } = internals(socket);
   const { _parent: parent } = (own ?? {}) as { _parent?: Partial<TcpHandle> };
   // A Unix socket has no reset.
   return [own as Partial<TcpHandle> | null | undefined, parent].find(isTcp);

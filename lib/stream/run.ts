@@ -5,10 +5,7 @@ import { binding } from '../native.js';
 import { streamCounts } from '../process.js';
 import type { Ended, Running } from '../transfer.js';
 import type { Side } from '../types.js';
-import type { Flow } from './flow.js';
-
-/** Milliseconds that what was read before a failure gets to be accepted by the other side. */
-const LAST_WORDS = 1000;
+import { type Flow, LAST_WORDS } from './flow.js';
 
 export interface RunOptions {
   idleTimeout?: number | undefined;
@@ -107,8 +104,8 @@ export class StreamRun implements Running {
   #fail(failure: Failure, hear: boolean): void {
     if (this.#over) return;
     if (this.#failure !== undefined) {
-      // Nobody is left to hear it out.
-      if (!hear || failure.side !== this.#failure.side) this.#settle();
+      // The side that failed also closes. Otherwise nobody is left to hear it out, or to wait for that.
+      if (failure.side === undefined || failure.side !== this.#failure.side) this.#settle();
       return;
     }
     this.#failure = failure;
@@ -124,8 +121,13 @@ export class StreamRun implements Running {
   #settleOnceHeard(): void {
     const failed = this.#sides.findIndex((side) => side === this.#failure?.side);
     // Of a copy nothing is torn down: what the destination has taken, it keeps.
-    const flow = this.#flows.length > 1 ? this.#flows[failed] : undefined;
-    if (flow === undefined || flow.writer.pending === 0) this.#settle();
+    const writer = this.#flows.length > 1 ? this.#flows[failed]?.writer : undefined;
+    if (writer === undefined) this.#settle();
+    if (writer === undefined || writer.pending > 0) return;
+    clearTimeout(this.#lastWords);
+    const wait = (writer.queuedUntil ?? 0) - performance.now();
+    if (wait > 0) this.#lastWords = setTimeout(() => this.#settle(), Math.ceil(wait));
+    else this.#settle();
   }
 
   #settle(): void {

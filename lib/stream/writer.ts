@@ -1,11 +1,13 @@
 import type { EventEmitter } from 'node:events';
+import { performance } from 'node:perf_hooks';
 import type { Failure } from '../errors.js';
 import { replay } from '../held-calls.js';
 import { holdWrites, letWritesGo } from '../held-writes.js';
 import { Shadow } from '../shadow.js';
 import type { Side } from '../types.js';
 import { destroyed, streamFailure } from './failures.js';
-import type { Writer } from './flow.js';
+import { closesByReset } from './reset.js';
+import { LAST_WORDS, type Writer } from './flow.js';
 
 /** What all of Node's writable streams have in common, HTTP responses included. */
 export interface WritableLike extends EventEmitter {
@@ -36,6 +38,7 @@ export class StreamWriter implements Writer {
   /** What the stream would not take at all. */
   #refused: Buffer = Buffer.alloc(0);
   #pending = 0;
+  #acceptedAt = -Infinity;
   #full = false;
   #accepted: (bytes: number) => void = () => {};
   #fail: (failure: Failure) => void = () => {};
@@ -72,6 +75,11 @@ export class StreamWriter implements Writer {
 
   get pending(): number {
     return this.#pending;
+  }
+
+  /** Nothing in Node tells how much of it the peer has taken. */
+  get queuedUntil(): number {
+    return closesByReset(this.#stream) ? this.#acceptedAt + LAST_WORDS : 0;
   }
 
   start(wake: () => void, accepted: (bytes: number) => void, fail: (failure: Failure) => void): void {
@@ -123,6 +131,7 @@ export class StreamWriter implements Writer {
     const chunk = this.#chunks.shift();
     if (chunk === undefined) return;
     this.#pending -= chunk.length;
+    this.#acceptedAt = performance.now();
     this.#accepted(chunk.length);
     if (this.#pending === 0) this.#flushed?.();
   }

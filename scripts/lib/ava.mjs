@@ -12,9 +12,12 @@ const behaviours = [
   'hand-over-random',
   'leftovers',
   'progress',
+  'random',
   'reset',
   'send-file',
+  'sockets',
   'streams',
+  'timeouts',
 ];
 
 /** What rests on the inside of Node: how sockets and responses are taken over and given back, workers, processes. */
