@@ -127,8 +127,8 @@ for (const who of ['client', 'origin'] as const) {
 
   for (const before of ['open', 'half-closed']) {
     // Where the end was read before, the kernel calls a reset a broken pipe, and Node says what the kernel says.
-    const define = before === 'open' ? test.serial : nativeTest;
-    define(
+    const testIt = before === 'open' ? test.serial : nativeTest;
+    testIt(
       `a reset by the ${who}, ${before} before, is told as a reset while bytes flow to it`,
       async (t: ExecutionContext) => {
         const peer = Peer.start(t);
