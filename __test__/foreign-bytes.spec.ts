@@ -27,12 +27,12 @@ test.serial('a pipe that an aborted relay left full never reaches the next borro
       const whole = await Promise.all([meet(), meet(), meet(), meet()]);
       const transfers = broken.map(({ a, b }) => relay(a, b));
       for (const { client } of broken) peer.write(client, 64 * MiB, 1000 + round).catch(() => {});
-      await until(
-        'a pipe is on loan to each',
+      // Not to each: one that has filled its destination gives its pipe up again.
+      dirty += await until(
+        'a pipe is on loan',
         () => stats().pipes.leased,
-        (leased) => leased >= broken.length,
+        (leased) => leased > 0,
       );
-      dirty += stats().pipes.leased;
       for (const transfer of transfers) transfer.abort();
       await Promise.all(transfers.map((transfer) => failure(t, transfer)));
       await Promise.all(
