@@ -9,7 +9,6 @@ const behaviours = [
   'copy',
   'copy-sockets',
   'half-close',
-  'hand-over-random',
   'leftovers',
   'progress',
   'random',
@@ -24,7 +23,6 @@ const behaviours = [
 const insides = [
   'copy-sockets',
   'hand-over',
-  'hand-over-random',
   'leftovers',
   'numbers',
   'processes',
