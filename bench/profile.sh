@@ -57,7 +57,7 @@ port_of() {
 target/release/fdsplice-load origin --listen 127.0.0.1:0 >"$scratch/origin" &
 children+=($!)
 origin=$(port_of "$scratch/origin")
-node --perf-basic-prof bench/peers/node/fdsplice.mjs --package "$package" \
+node --perf-basic-prof --no-logfile-per-isolate --logfile="$scratch/v8.log" bench/peers/node/fdsplice.mjs --package "$package" \
   --listen 127.0.0.1:0 --target "127.0.0.1:$origin" >"$scratch/relay" &
 relay=$!
 children+=("$relay")

@@ -29,9 +29,18 @@ export async function check<T>(t: ExecutionContext, plan: Plan<T>): Promise<void
   t.log(`${runs} schedules, FDSPLICE_SEED=${seed}`);
   for (const regression of plan.regressions)
     await within(LIMIT_MS, 'a regression ends', plan.run(regression));
-  const property = fc.asyncProperty(plan.schedule, (schedule) =>
-    within(LIMIT_MS, 'the schedule ends', plan.run(schedule)),
-  );
+  let hasFailed = false;
+  const property = fc.asyncProperty(plan.schedule, async (schedule) => {
+    try {
+      await within(LIMIT_MS, 'the schedule ends', plan.run(schedule));
+    } catch (error) {
+      // At once: making it smaller may take until the whole test is cut off, and what a test logs is shown at its end.
+      if (!hasFailed)
+        console.error(`FDSPLICE_SEED=${seed}: ${inspect(schedule, { depth: 9 })}\n${inspect(error)}`);
+      hasFailed = true;
+      throw error;
+    }
+  });
   const lanes = Array.from({ length: LANES }, (_, lane) =>
     fc.check(property, {
       seed: seed + lane,
