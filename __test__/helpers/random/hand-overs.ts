@@ -259,7 +259,7 @@ class Run {
         outer.socket.pause();
         break;
       case 'half-end':
-        outer.end();
+        if (!this.#isSpent(step.who)) outer.end();
         break;
       case 'leave':
         this.#cut({ mustFail: false });
@@ -305,6 +305,12 @@ class Run {
         inner.destroy();
         break;
     }
+  }
+
+  /** Whether Node, which reads from it, would destroy it at the end of its peer: nothing is left to hand over. */
+  #isSpent(who: Who): boolean {
+    const [inner, outer, taken] = [this.#inner[who], this.#outer[who], this.#taken[who]];
+    return !this.#isHandedOver && inner.writableEnded && taken > 0 && taken === outer.issued;
   }
 
   #write(who: Who, bytes: number): void {
