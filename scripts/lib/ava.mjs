@@ -9,6 +9,7 @@ const behaviours = [
   'copy',
   'copy-sockets',
   'half-close',
+  'hand-over-random',
   'leftovers',
   'progress',
   'random',
@@ -23,6 +24,7 @@ const behaviours = [
 const insides = [
   'copy-sockets',
   'hand-over',
+  'hand-over-random',
   'leftovers',
   'numbers',
   'processes',
