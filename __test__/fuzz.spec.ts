@@ -1,17 +1,18 @@
 // Every kind of JavaScript value for every argument and option, random text for the command line's parsers: nothing but
 // the documented errors, and nothing moved or kept.
+import assert from 'node:assert/strict';
 import { closeSync, openSync } from 'node:fs';
+import { createRequire } from 'node:module';
 
 import test from 'ava';
 import fc from 'fast-check';
-import { copy, RateLimiter, relay, sendFile, TransferError } from 'fdsplice';
+import { capabilities, copy, RateLimiter, relay, sendFile, TransferError } from 'fdsplice';
 
 import { parseListenAddress, parseTargetAddress, formatAddress } from '../lib/cli/address.js';
 import { countArgument, durationArgument, rateArgument } from '../lib/cli/arguments.js';
 import { parseCopyEnd } from '../lib/cli/copy-end.js';
 import { escapeControls } from '../lib/cli/text.js';
-import { binding } from '../lib/native.js';
-import { isNative } from './helpers/engine.js';
+import { isNative, nativeTest } from './helpers/engine.js';
 import { leavesNothing } from './helpers/left.js';
 
 const RUNS = process.env['FDSPLICE_FULL'] === '1' ? 20_000 : 2000;
@@ -154,17 +155,31 @@ test('RateLimiter: any value in any argument is taken or answered by a documente
   t.false(details.failed, fc.defaultReportMessage(details));
 });
 
-test('the addon itself: any value in any argument is an error, never a crash', (t) => {
+function isRefusal(error: unknown): boolean {
+  return error instanceof Error && !(error instanceof assert.AssertionError);
+}
+
+/** What the addon offers by that name: a test of something else could not fail. */
+function called(value: unknown): (...args: unknown[]) => unknown {
+  if (typeof value === 'function') return value as (...args: unknown[]) => unknown;
+  throw new assert.AssertionError({ message: 'there is no such function' });
+}
+
+nativeTest('the addon itself: any value in any argument is an error, never a crash', async (t) => {
   const seed = seedOf();
   t.log(`FDSPLICE_SEED=${seed}`);
-  const native = binding as unknown as Record<string, (...args: unknown[]) => unknown>;
-  const names = ['openEnd', 'isSame', 'capabilities', 'stats'];
-  const classes = ['NativeEnd', 'NativeRateLimiter', 'Dispatcher'];
+  const load = createRequire(import.meta.url);
+  const native = load(`../fdsplice.${capabilities().platform}.node`) as Record<
+    string,
+    (...args: unknown[]) => unknown
+  >;
+  const names = ['openEnd', 'isSame', 'capabilities', 'stats', 'cork'];
+  const classes = ['NativeEnd', 'NativeRateLimiter', 'NativeFiles', 'Dispatcher'];
   const call = fc.property(fc.constantFrom(...names), fc.array(notOpen, { maxLength: 4 }), (name, args) => {
     try {
-      native[name]?.(...args);
+      called(native[name])(...args);
     } catch (error) {
-      return error instanceof Error;
+      return isRefusal(error);
     }
     return true;
   });
@@ -173,14 +188,14 @@ test('the addon itself: any value in any argument is an error, never a crash', (
     fc.array(notOpen, { maxLength: 3 }),
     (name, args) => {
       try {
-        const made = Reflect.construct(native[name] as unknown as new () => object, args) as Record<
+        const made = Reflect.construct(called(native[name]) as unknown as new () => object, args) as Record<
           string,
           unknown
         >;
         if (name !== 'NativeRateLimiter') return true;
         made['bytesPerSecond'] = args[1] ?? NaN;
       } catch (error) {
-        return error instanceof Error;
+        return isRefusal(error);
       }
       return true;
     },
@@ -189,6 +204,30 @@ test('the addon itself: any value in any argument is an error, never a crash', (
     const details = fc.check(property, { seed, numRuns: RUNS });
     t.false(details.failed, fc.defaultReportMessage(details));
   }
+  const made = (name: string, ...args: unknown[]) =>
+    Reflect.construct(called(native[name]), args) as Record<string, unknown>;
+  const files = made('NativeFiles');
+  const dispatcher = made('Dispatcher', () => {}, files);
+  const methods: [Record<string, unknown>, string][] = [
+    ...['open', 'unsent', 'sendNow', 'release'].map((name) => [files, name] as never),
+    ...['watch', 'relay', 'copy', 'sendFile', 'traffic', 'abort', 'forget', 'abortAll'].map(
+      (name) => [dispatcher, name] as never,
+    ),
+  ];
+  const use = fc.asyncProperty(
+    fc.constantFrom(...methods),
+    fc.array(notOpen, { maxLength: 6 }),
+    async ([object, name], args) => {
+      try {
+        await called(object[name]).call(object, ...args);
+      } catch (error) {
+        return isRefusal(error);
+      }
+      return true;
+    },
+  );
+  const details = await fc.check(use, { seed, numRuns: RUNS });
+  t.false(details.failed, fc.defaultReportMessage(details));
 });
 
 /** Text that comes close to what is meant. */

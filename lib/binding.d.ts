@@ -13,7 +13,7 @@ export declare class Dispatcher {
    * # Errors
    * When Node is shutting this environment down.
    */
-  constructor(settled: (arg0: Array<number>, arg1: Array<Failure>) => void)
+  constructor(settled: (arg0: Array<number>, arg1: Array<Failure>) => void, files: NativeFiles)
   /**
    * Tells when the connection of a socket fails that no transfer uses yet.
    *
@@ -30,12 +30,12 @@ export declare class Dispatcher {
    */
   relay(id: number, a: number | NativeEnd, b: number | NativeEnd, roleOfA?: EndRole | undefined | null, roleOfB?: EndRole | undefined | null, how?: MoveSpec | undefined | null, limit?: NativeRateLimiter | undefined | null, limitOfTx?: NativeRateLimiter | undefined | null, limitOfRx?: NativeRateLimiter | undefined | null): void
   /**
-   * Sends a file, or a part of one.
+   * Sends a file, or a part of one: by the number it was opened with, or by its descriptor.
    *
    * # Errors
    * When no worker thread can be started, or an end was used before.
    */
-  sendFile(id: number, file: NativeEnd, destination: NativeEnd, what: SendFileSpec, how: MoveSpec, limit?: NativeRateLimiter | undefined | null): void
+  sendFile(id: number, file: number | NativeEnd, destination: NativeEnd, what: SendFileSpec, how: MoveSpec, limit?: NativeRateLimiter | undefined | null): void
   /**
    * Copies from one descriptor to another.
    *
@@ -74,15 +74,53 @@ export declare class NativeEnd {
   release(): void
 }
 
+/**
+ * The files of one JavaScript thread that were opened to be sent.
+ *
+ * They have no objects of their own, which would be garbage to finalize for each of them. Nothing
+ * here borrows mutably: an opening that is under way borrows for as long as it takes.
+ */
+export declare class NativeFiles {
+  /** One per JavaScript thread. */
+  constructor()
+  /**
+   * Opens a regular file of which the bytes from `start` to `end` inclusive are to be sent, and
+   * tells how many bytes it has, and its descriptor. Where these bytes are few and `readAhead`
+   * has them read at once, it is closed again, and the descriptor is -1.
+   *
+   * It goes by the number `file` until it is given to a transfer, sent, or released.
+   */
+  open(file: number, path: string, start: number, end: number | undefined | null, readAhead: boolean): Promise<[size: number, fd: number] | Refusal>
+  /** A copy of what was read when the file was opened, and not sent since. */
+  unsent(file: number): Buffer | null
+  /**
+   * Sends what was read when the file was opened as far as the socket takes it without waiting,
+   * and tells whether that was all. If so, a transfer has ended; if not, one is to send the rest.
+   */
+  sendNow(file: number, socket: number): boolean
+  /** Closes a file that no transfer has taken. */
+  release(file: number): void
+}
+
 /** A limit on bytes per second, shared by the transfers it is given to. */
 export declare class NativeRateLimiter {
-  /** The facade has checked that the numbers are above 0. */
+  /**
+   * The facade has checked that the numbers are above 0.
+   *
+   * # Errors
+   * Where they are not, all the same: the core would panic.
+   */
   constructor(bytesPerSecond: number, burst?: number | undefined | null)
   /** A place for a transfer that JavaScript runs. */
   throttle(): NativeThrottle
   /** Bytes per second. */
   get bytesPerSecond(): number
-  /** Bytes per second, above 0. */
+  /**
+   * Bytes per second, above 0.
+   *
+   * # Errors
+   * As the constructor.
+   */
   set bytesPerSecond(bytesPerSecond: number)
 }
 
@@ -125,6 +163,12 @@ export interface CopySpec {
   /** Shut the destination down for writing when done. */
   endDestination: boolean
 }
+
+/**
+ * Keeps a TCP socket of Node's from sending what is no full packet (`TCP_CORK`, `tcp(7)`), or lets
+ * it again: headers and a small file then go out together. Nothing on another socket.
+ */
+export declare function cork(fd: number, on: boolean): void
 
 /** What a transfer may do with an end, and what was already read from it. */
 export interface EndRole {

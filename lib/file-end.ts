@@ -1,9 +1,10 @@
-import { close, constants, fstat, open, type PathLike } from 'node:fs';
+import { close, constants, fstat, fstatSync, open, type PathLike } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import type { DescriptorEndpoint, FileEndpoint, UnavailableEndpoint } from './endpoint.js';
 
 import { badPath, type Failure, invalidValue, systemFailure } from './errors.js';
 import { positionOf } from './file-status.js';
-import { binding, type NativeEnd, openEnd } from './native.js';
+import { binding, CoreFile, type NativeEnd, openEnd, openFile, type Wanted } from './native.js';
 import type { Preparable } from './prepared-end.js';
 
 /** A file that is open already. */
@@ -11,8 +12,16 @@ export type FileEndpoints = DescriptorEndpoint | FileEndpoint | UnavailableEndpo
 
 /** A regular file that is to be sent, whoever opened it. */
 export interface FileSource extends Preparable {
+  /** What the core is given. */
+  open(): NativeEnd | CoreFile | Failure;
   /** Good from when it is ready until it is released; released by whoever asked for the transfer. */
   readonly fd: number;
+  /** Bytes in the file, by what it is when it is ready. */
+  size(): number;
+  /** Whether all that is to be sent was read when the file was opened. */
+  readonly isAtHand: boolean;
+  /** A copy of it. */
+  readonly contents: Buffer | undefined;
   letGo(): void;
   /** Where the descriptor stands, if anybody can tell. */
   position(): number | undefined;
@@ -25,6 +34,8 @@ export interface FileSource extends Preparable {
 /** A file that its caller has opened. */
 export class OpenedFile implements FileSource {
   readonly isReady = true;
+  readonly isAtHand = false;
+  readonly contents = undefined;
   readonly #endpoint: FileEndpoints;
 
   constructor(endpoint: FileEndpoints) {
@@ -35,6 +46,10 @@ export class OpenedFile implements FileSource {
     const endpoint = this.#endpoint;
     if (endpoint.kind === 'unavailable') return -1;
     return endpoint.kind === 'file' ? endpoint.fd : endpoint.end.fd;
+  }
+
+  size(): number {
+    return fstatSync(this.fd).size;
   }
 
   letGo(): void {}
@@ -69,8 +84,9 @@ export class OpenedFile implements FileSource {
 export class FileEnd implements FileSource {
   readonly rewind = undefined;
   readonly #path: PathLike;
+  readonly #wanted: Wanted;
   readonly #refuse: (mistake: Error) => void;
-  #end: NativeEnd | undefined;
+  #end: NativeEnd | CoreFile | undefined;
   /** What Node opened, where there is no core to keep it. */
   #fd: number | undefined;
   #closeFd = () => {};
@@ -78,8 +94,9 @@ export class FileEnd implements FileSource {
   #closed: Promise<void> = Promise.resolve();
 
   /** `refuse` is called when the path names something else than a regular file. */
-  constructor(path: PathLike, refuse: (mistake: Error) => void) {
+  constructor(path: PathLike, wanted: Wanted, refuse: (mistake: Error) => void) {
     this.#path = path;
+    this.#wanted = wanted;
     this.#refuse = refuse;
   }
 
@@ -91,6 +108,18 @@ export class FileEnd implements FileSource {
     return this.#end?.fd ?? this.#fd ?? -1;
   }
 
+  size(): number {
+    return this.#end instanceof CoreFile ? this.#end.size : fstatSync(this.fd).size;
+  }
+
+  get isAtHand(): boolean {
+    return this.#end instanceof CoreFile && this.#end.fd < 0;
+  }
+
+  get contents(): Buffer | undefined {
+    return this.#end instanceof CoreFile ? this.#end.contents : undefined;
+  }
+
   letGo(): void {}
 
   position(): number {
@@ -98,9 +127,30 @@ export class FileEnd implements FileSource {
   }
 
   prepare(ready: () => void, fail: (failure: Failure) => void): void {
-    const failed = ({ errno = 0, syscall = '' }: NodeJS.ErrnoException) =>
-      fail(systemFailure(errno, syscall, 'source'));
-    this.#closed = new Promise((closed) => {
+    const path = pathForCore(this.#path);
+    this.#closed = path === undefined ? this.#openInNode(ready, fail) : this.#openInCore(path, ready, fail);
+    // What Node finds wrong with the path, without asking the system.
+    this.#closed.catch((mistake: unknown) => this.#refuse(badPath('file', mistake as Error)));
+  }
+
+  /** In one trip to a thread that may wait for a disk; Node's own calls take three. */
+  async #openInCore(path: string, ready: () => void, fail: (failure: Failure) => void): Promise<void> {
+    const { file, refusal } = await openFile(path, this.#wanted);
+    if (this.#released) {
+      file?.release();
+    } else if (file !== undefined) {
+      this.#end = file;
+      ready();
+    } else {
+      const { errno, syscall = '' } = refusal;
+      if (errno !== undefined) fail(systemFailure(errno, syscall, 'source'));
+      else this.#refuse(invalidValue('file', 'must name a regular file'));
+    }
+  }
+
+  #openInNode(ready: () => void, fail: (failure: Failure) => void): Promise<void> {
+    const failed = (cause: NodeJS.ErrnoException) => fail(failureOf(cause));
+    return new Promise((closed) => {
       // Without O_NONBLOCK, opening a FIFO would wait for its writer.
       open(this.#path, constants.O_RDONLY | constants.O_NONBLOCK, (error, fd) => {
         if (error !== null) {
@@ -124,8 +174,6 @@ export class FileEnd implements FileSource {
         });
       });
     });
-    // What Node finds wrong with the path, without asking the system.
-    this.#closed.catch((mistake: unknown) => this.#refuse(badPath('file', mistake as Error)));
   }
 
   #adopt(fd: number, ready: () => void, fail: (failure: Failure) => void): void {
@@ -139,7 +187,7 @@ export class FileEnd implements FileSource {
     ready();
   }
 
-  open(): NativeEnd | Failure {
+  open(): NativeEnd | CoreFile | Failure {
     return this.#end ?? { what: 'the file is not open', code: 'EBADF', side: 'source' };
   }
 
@@ -150,5 +198,27 @@ export class FileEnd implements FileSource {
     this.#closeFd();
     this.#closeFd = () => {};
     await this.#closed.catch(() => {});
+  }
+}
+
+/** What Node says of a file: that the system has refused it, or (`--permission`) Node itself. */
+function failureOf(cause: NodeJS.ErrnoException): Failure {
+  const { code = '', errno, syscall = '', message } = cause;
+  if (errno !== undefined) return systemFailure(errno, syscall, 'source');
+  return { what: message, code, side: 'source', cause };
+}
+
+/**
+ * A path that the core may open; none where Node has to, because it finds something wrong with it, or is to keep this
+ * process out of some files (`--permission`).
+ */
+function pathForCore(path: PathLike): string | undefined {
+  const { permission } = process as { permission?: unknown };
+  if (binding === undefined || permission !== undefined) return undefined;
+  try {
+    const name = path instanceof URL ? fileURLToPath(path) : path;
+    return typeof name === 'string' && !name.includes('\0') ? name : undefined;
+  } catch {
+    return undefined;
   }
 }

@@ -45,7 +45,7 @@ export class HeldCalls {
 
   /** Lets calls through again; those that are held go on waiting. */
   lift(): void {
-    this.#shadow.lift();
+    this.#shadow.retire();
   }
 
   /** Makes the calls that were held, in order, to whatever stands there now. */

@@ -1,4 +1,4 @@
-import type { Dispatcher, Failure, NativeEnd, NativeRateLimiter, Refusal } from './binding.js';
+import type { Dispatcher, Failure, NativeEnd, NativeFiles, NativeRateLimiter, Refusal } from './binding.js';
 import { unavailable } from './errors.js';
 import { keepProcessAlive, letProcessEnd } from './keep-alive.js';
 import { type Binding, loadBinding } from './loader.js';
@@ -61,6 +61,62 @@ export function openEnd(
   return opened instanceof native.NativeEnd ? { end: opened } : { end: undefined, refusal: opened };
 }
 
+/** What of a file is to be sent, as far as that is known before it is open. */
+export interface Wanted {
+  start: number | undefined;
+  /** The last byte. */
+  end: number | undefined;
+  /** Whether the bytes, where they are few, may be read when the file is opened. */
+  readAhead: boolean;
+}
+
+/** A regular file that the core has opened to send it. */
+export class CoreFile {
+  readonly #files: NativeFiles;
+  /** What it goes by in the core. */
+  readonly id: number;
+  /** Bytes in it when it was opened. */
+  readonly size: number;
+  /** Good until it is given to a transfer; -1 where its bytes are at hand. */
+  readonly fd: number;
+
+  constructor(files: NativeFiles, id: number, size: number, fd: number) {
+    this.#files = files;
+    this.id = id;
+    this.size = size;
+    this.fd = fd;
+  }
+
+  /** A copy of the bytes that are at hand. */
+  get contents(): Buffer | undefined {
+    return this.#files.unsent(this.id) ?? undefined;
+  }
+
+  /** Sends the bytes that are at hand as far as a socket takes them without waiting, and tells whether that was all. */
+  sendNow(socket: number): boolean {
+    return this.#files.sendNow(this.id, socket);
+  }
+
+  /** Closes it if no transfer has taken it. */
+  release(): void {
+    this.#files.release(this.id);
+  }
+}
+
+let files: NativeFiles | undefined;
+let lastFile = 0;
+
+/** Opens a file to send it, or tells why that cannot be. */
+export async function openFile(
+  path: string,
+  { start = 0, end, readAhead }: Wanted,
+): Promise<{ file: CoreFile; refusal?: never } | { file?: never; refusal: Refusal }> {
+  const place = (files ??= new (required().NativeFiles)());
+  const id = (lastFile = (lastFile + 1) % 2 ** 32);
+  const opened = await place.open(id, path, start, end, readAhead);
+  return Array.isArray(opened) ? { file: new CoreFile(place, id, ...opened) } : { refusal: opened };
+}
+
 export function isSame(one: NativeEnd, other: NativeEnd): boolean {
   return required().isSame(one, other);
 }
@@ -87,7 +143,9 @@ function nextId(): number {
 
 function dispatch(): Dispatcher {
   if (dispatcher !== undefined) return dispatcher;
-  const created = new (required().Dispatcher)(deliver);
+  const native = required();
+  files ??= new native.NativeFiles();
+  const created = new native.Dispatcher(deliver, files);
   dispatcher = created;
   // process.exit() ends the core's threads where they stand: what still runs is reset before.
   process.on('exit', () => created.abortAll());

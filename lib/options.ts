@@ -73,13 +73,13 @@ export function sendFileSettings(options: SendFileOptions | undefined): SendFile
   if (start !== undefined && end !== undefined && end < start) {
     throw outOfRange('options.end', `at least options.start, which is ${start}`, end);
   }
-  return {
-    ...common(known),
+  // Objects that are spread have a layout of their own each in the engine.
+  return Object.assign(common(known), {
     limit: limitOf('options.rateLimit', known.rateLimit),
     start,
     end,
     endDestination: flag('endDestination', known.endDestination, undefined),
-  };
+  });
 }
 
 let plain: RelaySettings | undefined;
@@ -93,7 +93,6 @@ export function relaySettings(options: RelayOptions | undefined): RelaySettings 
   const settings = common(known);
   const halfCloseTimeout = milliseconds('halfCloseTimeout', known.halfCloseTimeout);
   if (halfCloseTimeout !== undefined) settings.how.halfCloseTimeout = halfCloseTimeout;
-  // Objects that are spread have a layout of their own each in the engine.
   return Object.assign(settings, {
     limits: [
       each ? undefined : limitOf('options.rateLimit', rateLimit),

@@ -1,6 +1,6 @@
 import { discard, type Endpoint, requireTwo } from './endpoint.js';
 import type { NativeEnd } from './native.js';
-import type { Preparable } from './prepared-end.js';
+import type { Openable, Preparable } from './prepared-end.js';
 import type { Task } from './transfer.js';
 
 /** Checks both ends; what throws is the caller's mistake, and nothing has been taken over then. */
@@ -23,7 +23,7 @@ const GUARD_AFTER = 50;
 /** Takes both ends over and starts the task when both are ready, in the same tick if they are. */
 export function startWhenReady(
   task: Task,
-  ends: readonly [Preparable, Preparable],
+  ends: readonly [Openable, Openable],
   start: (opened: [NativeEnd, NativeEnd]) => void,
 ): void {
   prepareBoth(task, ends, () => {

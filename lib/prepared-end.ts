@@ -4,13 +4,13 @@ import type { NativeEndpoint } from './endpoint.js';
 import { type Failure, idle, nodeFailure, systemFailure } from './errors.js';
 import { HeldReads } from './held-reads.js';
 import { HeldWrites } from './held-writes.js';
-import { type NativeEnd, type NativeTransfer, openEnd, start } from './native.js';
+import { type CoreFile, type NativeEnd, type NativeTransfer, openEnd, start } from './native.js';
 import { descriptorOf, handleKind } from './plain-socket.js';
 import type { Side } from './types.js';
 
 function nothing(): void {}
 
-/** What can be made ready and given to the core. */
+/** What can be made ready. */
 export interface Preparable {
   readonly isReady: boolean;
   /**
@@ -18,14 +18,18 @@ export interface Preparable {
    * moves for `idleTimeout` ms before.
    */
   prepare(ready: () => void, fail: (failure: Failure) => void, idleTimeout?: number): void;
-  /** The core's own duplicate; or why there is none. */
-  open(): NativeEnd | Failure;
   /** Where the end is ready and the other one is not: watches that it stays so. */
   guard?(fail: (failure: Failure) => void): void;
 }
 
+/** What can be given to the core when it is ready. */
+export interface Openable extends Preparable {
+  /** The core's own duplicate; or why there is none. */
+  open(): NativeEnd | Failure;
+}
+
 /** An end that is being made ready: connected, flushed, its unread bytes at hand. */
-export class PreparedEnd implements Preparable {
+export class PreparedEnd implements Openable {
   readonly side: Side;
   readonly socket: Socket | undefined;
   /** Present on a socket that is read from. */
@@ -122,10 +126,23 @@ export class PreparedEnd implements Preparable {
   /** For a relay: of a TCP socket the number alone, which the core duplicates when it takes it. */
   lend(): NativeEnd | number | Failure {
     const { socket } = this;
-    const fd = socket === undefined || socket.destroyed ? undefined : descriptorOf(socket);
+    const fd = this.#number();
     if (socket === undefined || fd === undefined || handleKind(socket) !== 'TCP') return this.open();
     this.#watch?.abort();
     return fd;
+  }
+
+  /** The socket's own, for one call. */
+  #number(): number | undefined {
+    const { socket } = this;
+    return socket === undefined || socket.destroyed ? undefined : descriptorOf(socket);
+  }
+
+  /** Sends all that was read of a file, if the socket takes it without waiting; it counts as the socket's. */
+  sendNow(file: CoreFile, bytes: number): boolean {
+    if (!file.sendNow(this.#number() ?? -1)) return false;
+    this.account(() => ({ read: 0, written: bytes }));
+    return true;
   }
 
   open(): NativeEnd | Failure {

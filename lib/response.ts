@@ -3,9 +3,9 @@ import { Http2ServerResponse } from 'node:http2';
 import type { Failure } from './errors.js';
 import { HeldCalls } from './held-calls.js';
 import { holdWrites, letWritesGo } from './held-writes.js';
-import { binding, type NativeEnd } from './native.js';
+import { binding, type NativeEnd, type CoreFile } from './native.js';
 import { isPlainSocket } from './plain-socket.js';
-import { type Preparable, PreparedEnd } from './prepared-end.js';
+import { type Openable, PreparedEnd } from './prepared-end.js';
 import { destroyed } from './stream/failures.js';
 
 /** What answers an HTTP request, of either version. */
@@ -65,7 +65,7 @@ function credit(response: ServerResponse, bytes: number): void {
 }
 
 /** A plain response, whose headers were sent: when its turn comes, its body can go straight into the socket. */
-export class ResponseEnd implements Preparable {
+export class ResponseEnd implements Openable {
   readonly #response: ServerResponse;
   readonly #held: HeldCalls;
   #inner: PreparedEnd | undefined;
@@ -112,6 +112,13 @@ export class ResponseEnd implements Preparable {
 
   open(): NativeEnd | Failure {
     return this.#inner?.open() ?? destroyed('destination', this.#response);
+  }
+
+  /** Sends all that was read of a file as the body, if the socket takes it without waiting. */
+  sendNow(file: CoreFile, bytes: number): boolean {
+    if (this.#inner?.sendNow(file, bytes) !== true) return false;
+    this.#written = () => bytes;
+    return true;
   }
 
   /** From here on nothing but the body goes into the socket, and it counts as the socket's. */

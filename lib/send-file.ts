@@ -3,16 +3,15 @@ import { areNative, canBeEnded, discard, type Endpoint, endpoint, type NativeEnd
 import { invalidType, invalidValue } from './errors.js';
 import { FileEnd, type FileEndpoints, type FileSource, OpenedFile } from './file-end.js';
 import { isWrittenByTransfer } from './held-writes.js';
-import { start as begin } from './native.js';
 import { type SendFileSettings, sendFileSettings } from './options.js';
-import { startWhenReady } from './prepare.js';
+import { prepareBoth } from './prepare.js';
+import type { Wanted } from './native.js';
 import { PreparedEnd } from './prepared-end.js';
-import { inCore } from './rate-limiter.js';
-import { isResponse, type Response } from './response.js';
+import { hasNoBody, isResponse, type Response } from './response.js';
+import { sendNatively } from './send-native.js';
 import { sendToResponse } from './send-response.js';
-import { rangeOf } from './send-range.js';
+import { rangeOf, readerOfRange } from './send-range.js';
 import { writerOf } from './stream/ends.js';
-import { FileReader } from './stream/files.js';
 import { failureOf, isUsable, pump } from './stream/verbs.js';
 import type { Writer } from './stream/flow.js';
 import { refused, Task } from './transfer.js';
@@ -48,15 +47,15 @@ export function sendFile(
     if (source !== undefined) discard(source);
     return refused(mistake as Error);
   }
-  const start = settings.start ?? (source === undefined ? 0 : undefined);
+  if (source === undefined) settings.start ??= 0;
   const task = new Task('sendFile', settings);
   const from =
     source === undefined
-      ? new FileEnd(file as string | URL, (mistake) => task.refuse(mistake))
+      ? new FileEnd(file as string | URL, wanted(settings, target), (mistake) => task.refuse(mistake))
       : new OpenedFile(source);
-  if (isResponse(target)) sendToResponse(task, from, target, { ...settings, start });
-  else if (areForCore(source, target)) sendNatively(task, from, target, { ...settings, start });
-  else sendAsStream(task, from, target, { ...settings, start });
+  if (isResponse(target)) sendToResponse(task, from, target, settings);
+  else if (areForCore(source, target)) sendToDescriptor(task, from, target, settings);
+  else sendAsStream(task, from, target, settings);
   return task.transfer;
 }
 
@@ -70,12 +69,21 @@ function areForCore(source: Endpoint | undefined, target: Endpoint): target is N
   return areNative([source ?? target, target]);
 }
 
-function sendNatively(
+/** A limit is asked before anything is read, and what has no body needs no bytes. */
+function wanted({ start, end, limit }: SendFileSettings, target: Endpoint | Response): Wanted {
+  const takes = isResponse(target)
+    ? !hasNoBody(target)
+    : target.kind === 'socket' || target.kind === 'stream';
+  return { start, end, readAhead: takes && limit === undefined };
+}
+
+function sendToDescriptor(
   task: Task,
   from: FileSource,
   target: NativeEndpoint,
-  { start, end, endDestination = false, how, limit }: SendFileSettings,
+  settings: SendFileSettings,
 ): void {
+  const { endDestination = false } = settings;
   const to = new PreparedEnd(target);
   task.release = async ({ failure }) => {
     await from.release();
@@ -83,16 +91,9 @@ function sendNatively(
     if (endDestination && failure === undefined) to.end();
   };
   to.queue();
-  startWhenReady(task, [from, to], ([openFile, openDestination]) => {
-    const what = {
-      ...(start === undefined ? {} : { start }),
-      ...(end === undefined ? {} : { end }),
-      endDestination: endDestination && to.isNumber,
-    };
-    to.hold(() => task.traffic.tx);
-    task.run((settled) =>
-      begin((core, id) => core.sendFile(id, openFile, openDestination, what, how, inCore(limit)), settled),
-    );
+  prepareBoth(task, [from, to], () => {
+    const how = { end: endDestination && to.isNumber, isFramed: false };
+    sendNatively(task, from, to, rangeOf(from, settings), settings, how);
   });
 }
 
@@ -118,8 +119,7 @@ function sendAsStream(task: Task, from: FileSource, target: Endpoint, settings: 
       const { end } = settings;
       // One that does not say how long it is can be asked for no more than that all the same.
       if (end !== undefined) range.length ??= Math.max(0, end + 1 - (settings.start ?? from.position() ?? 0));
-      const reader = new FileReader(from, { ...range, rewind: from.rewind });
-      pump(task, reader, to, { ...settings, endDestination });
+      pump(task, readerOfRange(from, range), to, { ...settings, endDestination });
     },
     (failure) => task.fail(failure),
   );

@@ -1,12 +1,12 @@
-import type { ServerResponse } from 'node:http';
+import { ServerResponse } from 'node:http';
 import type { Endpoint } from './endpoint.js';
 import { invalidValue } from './errors.js';
 import type { FileSource } from './file-end.js';
 import { HeldCalls } from './held-calls.js';
 import { holdWrites, letWritesGo } from './held-writes.js';
-import { binding, type Outcome, start as begin } from './native.js';
+import { binding } from './native.js';
 import type { SendFileSettings } from './options.js';
-import { inCore } from './rate-limiter.js';
+import { descriptorOf, isPlainSocket } from './plain-socket.js';
 import {
   breakOffResponse,
   endResponse,
@@ -17,8 +17,8 @@ import {
   ResponseEnd,
   sendHeaders,
 } from './response.js';
-import { type Range, rangeOf } from './send-range.js';
-import { FileReader } from './stream/files.js';
+import { endAlready, sendNatively } from './send-native.js';
+import { type Range, rangeOf, readerOfRange } from './send-range.js';
 import { alreadyEnded } from './stream/failures.js';
 import { failureOf, isUsable, pump } from './stream/verbs.js';
 import { StreamWriter, type WritableLike } from './stream/writer.js';
@@ -70,7 +70,7 @@ export function sendToResponse(
       isEndDue = true;
       sendBody(task, from, response, settings, range, letGo);
     } else {
-      const reader = new FileReader(from, { ...range, rewind: from.rewind });
+      const reader = readerOfRange(from, range);
       const writer = new StreamWriter('destination', response as WritableLike);
       pump(task, reader, writer, { ...settings, endDestination });
     }
@@ -82,17 +82,30 @@ export function sendToResponse(
       if (!isUsable(target)) task.fail(failureOf(target));
       if (task.isOver) return;
       calls.lift();
+      const uncork = from.isAtHand ? corked(response) : () => {};
       try {
         send();
       } catch (mistake) {
         // Node's too: headers that contradict each other.
         if (!wasFramed && !response.headersSent) response.removeHeader('content-length');
         task.refuse(mistake as Error);
+      } finally {
+        uncork();
       }
       if (!task.isOver) calls.replay();
     },
     (failure) => task.fail(failure),
   );
+}
+
+/** Keeps headers in the system until they can go out with a body that is at hand; what is returned lets them go. */
+function corked(response: Response): () => void {
+  const { socket } = response;
+  const isPlain = response instanceof ServerResponse && isPlainSocket(socket);
+  const fd = isPlain ? descriptorOf(socket) : undefined;
+  if (fd === undefined) return () => {};
+  binding?.cork(fd, true);
+  return () => binding?.cork(fd, false);
 }
 
 /** Says how long the body is, unless that was said. Throws where the headers say something else. */
@@ -108,43 +121,23 @@ function frame(response: Response, { length }: Range): void {
 
 function sendNothing(task: Task, response: Response, end: boolean): void {
   if (!end && !response.headersSent && 'flushHeaders' in response) response.flushHeaders();
-  const engine = binding === undefined ? 'stream' : 'native';
-  task.run((settled) => {
-    setImmediate(settled, { tx: 0, rx: 0, zeroCopy: 0, aEnded: true, bEnded: false });
-    return { traffic: () => ({ tx: 0, rx: 0 }), abort: () => {} };
-  }, engine);
+  endAlready(task, 0);
 }
 
 function sendBody(
   task: Task,
   from: FileSource,
   response: ServerResponse,
-  { start, end, how, limit }: SendFileSettings,
-  { length }: Range,
+  settings: SendFileSettings,
+  range: Range,
   letGo: (() => void)[],
 ): void {
   const to = new ResponseEnd(response);
   letGo.push(() => to.giveBack());
   to.prepare(
     () => {
-      if (task.isOver) return;
-      const [file, socket] = [from.open(), to.open()];
-      for (const each of [file, socket]) if ('code' in each) task.fail(each);
-      if ('code' in file || 'code' in socket) return;
-      const what = {
-        ...(start === undefined ? {} : { start }),
-        ...(end === undefined ? {} : { end }),
-        endDestination: false,
-      };
-      to.hold(() => task.traffic.tx);
-      task.run((settled) => {
-        // The core looks at the file's size again, after the headers were sent.
-        const ended = (outcome: Outcome) => {
-          const isShort = outcome.error === undefined && outcome.tx < (length ?? 0);
-          settled(isShort ? { ...outcome, error: { reason: 'truncated', side: 'source' } } : outcome);
-        };
-        return begin((core, id) => core.sendFile(id, file, socket, what, how, inCore(limit)), ended);
-      });
+      // Its own end() ends it, and its socket lives on.
+      if (!task.isOver) sendNatively(task, from, to, range, settings, { end: false, isFramed: true });
     },
     (failure) => task.fail(failure),
     task.idleTimeout,

@@ -46,5 +46,7 @@ export class Shadow {
       if (before === undefined) this.#target[key] = ofClass[key];
       else Object.defineProperty(this.#target, key, before);
     }
+    this.#keys.length = 0;
+    this.#before.length = 0;
   }
 }

@@ -173,14 +173,17 @@ pub struct NativeRateLimiter {
 #[napi]
 impl NativeRateLimiter {
     /// The facade has checked that the numbers are above 0.
+    ///
+    /// # Errors
+    /// Where they are not, all the same: the core would panic.
     #[napi(constructor)]
-    pub fn new(bytes_per_second: f64, burst: Option<f64>) -> Self {
-        let limiter = RateLimiter::new(bytes_per_second);
+    pub fn new(bytes_per_second: f64, burst: Option<f64>) -> Result<Self> {
+        let limiter = RateLimiter::new(above_0(bytes_per_second)?);
         let limiter = match burst {
-            Some(bytes) => limiter.burst(bytes),
+            Some(bytes) => limiter.burst(above_0(bytes)?),
             None => limiter,
         };
-        Self { limiter }
+        Ok(Self { limiter })
     }
 
     /// A place for a transfer that JavaScript runs.
@@ -196,9 +199,22 @@ impl NativeRateLimiter {
     }
 
     /// Bytes per second, above 0.
+    ///
+    /// # Errors
+    /// As the constructor.
     #[napi(setter)]
-    pub fn set_bytes_per_second(&self, bytes_per_second: f64) {
-        self.limiter.set_bytes_per_second(bytes_per_second);
+    pub fn set_bytes_per_second(&self, bytes_per_second: f64) -> Result<()> {
+        self.limiter
+            .set_bytes_per_second(above_0(bytes_per_second)?);
+        Ok(())
+    }
+}
+
+fn above_0(number: f64) -> Result<f64> {
+    if number > 0.0 {
+        Ok(number)
+    } else {
+        Err(Error::from_reason(format!("{number} is not above 0")))
     }
 }
 
@@ -440,6 +456,6 @@ fn milliseconds(number: f64) -> Duration {
     clippy::cast_sign_loss,
     reason = "the facade has checked that it is a safe integer above or equal to 0"
 )]
-fn whole(number: f64) -> u64 {
+pub(crate) fn whole(number: f64) -> u64 {
     number as u64
 }

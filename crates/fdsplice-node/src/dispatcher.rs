@@ -22,6 +22,7 @@ use crate::convert::{
     CopySpec, EndRole, Failure, Limits, MoveSpec, NativeEnd, NativeRateLimiter, Outcome,
     SendFileSpec, copy_options, relay_options, send_file_options,
 };
+use crate::files::{Files, NativeFiles};
 use crate::registry::{self, Entry};
 use crate::runtime::{self, Place};
 
@@ -73,6 +74,7 @@ pub struct Dispatcher {
     settled: Arc<Settled>,
     /// Until they are forgotten, which is when JavaScript has taken note of their outcome.
     controls: HashMap<u32, Control>,
+    files: Files,
 }
 
 /// Bytes accepted so far.
@@ -96,7 +98,11 @@ impl Dispatcher {
         clippy::type_complexity,
         reason = "napi hands arguments over, and reads their types for TypeScript here"
     )]
-    pub fn new(env: Env, settled: Function<FnArgs<(Vec<f64>, Vec<Failure>)>, ()>) -> Result<Self> {
+    pub fn new(
+        env: Env,
+        settled: Function<FnArgs<(Vec<f64>, Vec<Failure>)>, ()>,
+        files: &NativeFiles,
+    ) -> Result<Self> {
         let environment = ENVIRONMENTS.fetch_add(1, Ordering::Relaxed);
         env.add_env_cleanup_hook(environment, |environment| {
             registry::abort_all(environment, GRACE);
@@ -122,6 +128,7 @@ impl Dispatcher {
             environment,
             settled: Arc::new(Settled { waiting, deliver }),
             controls: HashMap::new(),
+            files: files.files.clone(),
         })
     }
 
@@ -196,7 +203,7 @@ impl Dispatcher {
         }
     }
 
-    /// Sends a file, or a part of one.
+    /// Sends a file, or a part of one: by the number it was opened with, or by its descriptor.
     ///
     /// # Errors
     /// When no worker thread can be started, or an end was used before.
@@ -205,7 +212,7 @@ impl Dispatcher {
     pub fn send_file(
         &mut self,
         id: u32,
-        file: &mut NativeEnd,
+        file: Either<u32, ClassInstance<NativeEnd>>,
         destination: &mut NativeEnd,
         what: SendFileSpec,
         how: MoveSpec,
@@ -213,8 +220,16 @@ impl Dispatcher {
     ) -> Result<()> {
         let control = Control::new();
         let options = send_file_options(&what, &how, limit).control(control.clone());
-        let (file, destination) = (file.take_borrowed()?, destination.take_borrowed()?);
-        self.start(id, control, send_file(file, destination, options))
+        match file {
+            Either::A(file) => {
+                let (file, destination) = (self.files.take(file)?, destination.take_borrowed()?);
+                self.start(id, control, file.send(destination, options))
+            }
+            Either::B(mut file) => {
+                let (file, destination) = (file.take_borrowed()?, destination.take_borrowed()?);
+                self.start(id, control, send_file(file, destination, options))
+            }
+        }
     }
 
     /// Copies from one descriptor to another.

@@ -3,6 +3,7 @@
 
 mod convert;
 mod dispatcher;
+mod files;
 mod log;
 mod registry;
 mod runtime;

@@ -32,6 +32,10 @@ impl SendFileOptions {
         self.plan.last = Some(byte);
         self
     }
+
+    pub(crate) fn into_parts(self) -> (Plan, Bounds, Control) {
+        (self.plan, self.bounds, self.control)
+    }
 }
 
 /// Sends the part of a file that is there at the start: of a file that grows not more, of one that
@@ -55,11 +59,7 @@ pub async fn send_file(
 ) -> TrafficResult {
     let span = tracing::debug_span!("send_file", destination = ?destination.kind());
     async move {
-        let SendFileOptions {
-            mut plan,
-            bounds,
-            control,
-        } = options;
+        let (mut plan, bounds, control) = options.into_parts();
         if file.kind() != Kind::File {
             let error = TransferError::system(Errno::INVAL, "sendfile", Side::Source);
             return control.result(Some(error));
