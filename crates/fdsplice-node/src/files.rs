@@ -9,7 +9,6 @@ use fdsplice::{Endpoint, EndpointError, OpenedFile};
 use napi::Task;
 use napi::bindgen_prelude::{AsyncTask, Buffer, Either, Env, Error, Result};
 use napi_derive::napi;
-use rustix::net::sockopt;
 
 use crate::convert::{Refusal, refusal, whole};
 use crate::registry;
@@ -110,23 +109,6 @@ impl NativeFiles {
     pub fn release(&self, file: u32) {
         self.files.with(|files| files.remove(&file));
     }
-}
-
-/// Keeps a TCP socket of Node's from sending what is no full packet (`TCP_CORK`, `tcp(7)`), or lets
-/// it again: headers and a small file then go out together. Nothing on another socket.
-#[napi]
-pub(crate) fn cork(fd: i32, on: bool) {
-    if fd < 0 {
-        return;
-    }
-    #[allow(
-        unsafe_code,
-        reason = "a descriptor crosses from JavaScript as a number"
-    )]
-    // SAFETY: as in `send_now`.
-    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
-    // What has none sends two packets.
-    let _ = sockopt::set_tcp_cork(socket, on);
 }
 
 /// The opening of a file.

@@ -15,7 +15,7 @@ use fdsplice::{Endpoint, EndpointError, Role};
 use napi::bindgen_prelude::{Either, Error, Result};
 use napi_derive::napi;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 
 use crate::convert::{NativeEnd, Refusal, refusal};
 
@@ -106,6 +106,24 @@ pub fn open_end(fd: i32, role: String, is_node_tcp: bool) -> Either<NativeEnd, R
         Ok(endpoint) => Either::A(NativeEnd::new(endpoint)),
         Err(error) => Either::B(refusal(error)),
     }
+}
+
+/// Keeps a TCP socket of Node's from sending what is no full packet (`TCP_CORK`, `tcp(7)`), or lets
+/// it again: headers and a small file then go out together. Nothing on another socket.
+#[napi]
+pub fn cork(fd: i32, on: bool) {
+    if fd < 0 {
+        return;
+    }
+    #[allow(
+        unsafe_code,
+        reason = "a descriptor crosses from JavaScript as a number"
+    )]
+    // SAFETY: it is borrowed for the length of this call only; JavaScript, which could close it
+    // meanwhile, does not run. A number that is not open gives EBADF.
+    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
+    // What has none sends two packets.
+    let _ = sockopt::set_tcp_cork(socket, on);
 }
 
 /// Whether two ends are one socket or pipe, which no transfer can serve.
