@@ -17,6 +17,7 @@ const behaviours = [
   'sockets',
   'streams',
   'timeouts',
+  'upgrade-body',
 ];
 
 /** What rests on the inside of Node: how sockets and responses are taken over and given back, workers, processes. */
@@ -30,6 +31,7 @@ const insides = [
   'sockets',
   'stream-close',
   'streams',
+  'upgrade-body',
 ];
 
 /** The specs on this Node, with whatever engine it gives them. */
