@@ -6,6 +6,8 @@ import { AvaTotals } from './totals.mjs';
 /** What a behaviour is, whichever engine is behind it. */
 const behaviours = [
   'abort',
+  'access-log',
+  'before-exit',
   'copy',
   'copy-sockets',
   'half-close',
@@ -15,6 +17,7 @@ const behaviours = [
   'random',
   'reset',
   'send-file',
+  'server-close',
   'sockets',
   'streams',
   'timeouts',
@@ -23,6 +26,8 @@ const behaviours = [
 
 /** What rests on the inside of Node: how sockets and responses are taken over and given back, workers, processes. */
 const insides = [
+  'access-log',
+  'before-exit',
   'copy-sockets',
   'hand-over',
   'leftovers',
@@ -30,6 +35,7 @@ const insides = [
   'numbers',
   'processes',
   'responses',
+  'server-close',
   'sockets',
   'stream-close',
   'streams',
