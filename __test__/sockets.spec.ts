@@ -1,17 +1,19 @@
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
-import { relay } from 'fdsplice';
+import { copy, relay, type Transfer } from 'fdsplice';
 
-import { isNative } from './helpers/engine.js';
+import { sha256 } from './helpers/copy-files.js';
+import { engine, isNative } from './helpers/engine.js';
 import { failure } from './helpers/failure.js';
 import { nothingIsLeft } from './helpers/left.js';
 import { crossing, type Pair, pair } from './helpers/pair.js';
 import { Peer } from './helpers/peer.js';
 import { unanswered } from './helpers/unanswered.js';
-import { until, within } from './helpers/wait.js';
+import { deferred, until, within } from './helpers/wait.js';
 import { watch } from './helpers/watch.js';
 
 nothingIsLeft(test, 'behind all tests');
@@ -42,6 +44,91 @@ test('a clean relay shows both sockets one end and one close, no error and no da
   t.is(data, 0);
   t.true(a.destroyed && b.destroyed);
   t.true(a.readableEnded && b.readableEnded);
+});
+
+for (const transport of ['tcp', 'unix'] as const) {
+  test(`${transport}: a data listener that stays on a socket gets what came before the relay, and none of what is relayed`, async (t) => {
+    const peer = Peer.start(t);
+    const { a, b, client, origin } = await pair(t, peer, transport);
+    let heard = '';
+    for (const socket of [a, b]) socket.on('data', (chunk: Buffer) => (heard += String(chunk)));
+    await peer.writeText(client, 'before');
+    await until(
+      'Node has it',
+      () => heard,
+      (text) => text === 'before',
+    );
+    const transfer = relay(a, b);
+    const [there, back] = await Promise.all([
+      peer.read(origin, 1_000_000),
+      peer.read(client, 1_000_000),
+      peer.write(client, 1_000_000, 1),
+      peer.write(origin, 1_000_000, 2),
+    ]);
+    t.is(there.sha256, await peer.hash(1, 1_000_000));
+    t.is(back.sha256, await peer.hash(2, 1_000_000));
+    await Promise.all([peer.shutdown(client), peer.shutdown(origin)]);
+    t.like(await transfer, { tx: 1_000_000, rx: 1_000_000, engine });
+    t.is(heard, 'before');
+    t.deepEqual([a.listenerCount('data'), b.listenerCount('data')], [1, 1]);
+  });
+
+  test(`${transport}: a data listener hears nothing of a copy, and what comes behind it again`, async (t) => {
+    const peer = Peer.start(t);
+    const { a, b, client, origin } = await pair(t, peer, transport);
+    let heard = '';
+    a.on('data', (chunk: Buffer) => (heard += String(chunk)));
+    await peer.writeText(client, 'before, ');
+    await until(
+      'Node has it',
+      () => heard,
+      (text) => text === 'before, ',
+    );
+    const transfer = copy(a, b, { length: 6 });
+    // In one piece, so that the copy has to leave some of it.
+    await peer.writeText(client, 'copiedbehind');
+    t.is(await peer.readText(origin, 6), 'copied');
+    t.like(await transfer, { tx: 6, engine });
+    await until(
+      'the listener has the rest',
+      () => heard,
+      (text) => text === 'before, behind',
+    );
+    await peer.writeText(client, ', and more');
+    await until(
+      'and all that follows',
+      () => heard,
+      (text) => text === 'before, behind, and more',
+    );
+  });
+}
+
+test('a relay begun in a data listener, which stays, takes over right behind what that has heard', async (t) => {
+  const peer = Peer.start(t);
+  const { b, origin } = await pair(t, peer);
+  const server = net.createServer();
+  t.teardown(() => void server.close());
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const bytes = randomBytes(8_000_000);
+  const client = net.connect({ port: (server.address() as AddressInfo).port, allowHalfOpen: true });
+  t.teardown(() => client.destroy());
+  const [a] = (await once(server, 'connection')) as [net.Socket];
+  client.end(bytes);
+  const heard: Buffer[] = [];
+  const begun = deferred<{ transfer: Transfer }>();
+  a.on('data', (chunk: Buffer) => {
+    heard.push(chunk);
+    begun.resolve({ transfer: relay(a, b) });
+  });
+  const { transfer } = await within(30_000, 'the first bytes come', begun.promise);
+  const arrived = await peer.readToEnd(origin);
+  await peer.shutdown(origin);
+  client.resume();
+  t.is(heard.length, 1);
+  const rest = bytes.subarray(heard[0]?.length);
+  t.deepEqual(arrived, { bytes: rest.length, sha256: sha256(rest), end: 'eof' });
+  t.like(await transfer, { tx: rest.length, rx: 0, engine });
 });
 
 test('a side that ended cleanly has emitted end although the other was reset later', async (t) => {

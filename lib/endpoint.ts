@@ -15,7 +15,7 @@ import { isReadByTransfer } from './held-reads.js';
 import { isWrittenByTransfer } from './held-writes.js';
 import { binding, isSame, type NativeEnd, openEnd } from './native.js';
 import { descriptorOf, handleKind, isPlainSocket, lacks } from './plain-socket.js';
-import { isReadable, isWritable } from './stream/kinds.js';
+import { isReadable, isSessionSocket, isWritable } from './stream/kinds.js';
 import type { WritableLike } from './stream/writer.js';
 import type { Side } from './types.js';
 
@@ -79,13 +79,16 @@ export function areNative(
  */
 export function endpoint(side: Side, value: unknown, name: string = side): Endpoint {
   const isRelay = side === 'a' || side === 'b';
+  if (isSessionSocket(value)) {
+    throw invalidValue(side, 'must be one stream of an HTTP/2 session, not the socket that they all share');
+  }
   requireDirection(side, value);
   const fd = isRelay ? value : descriptorIn(value);
   if (typeof fd === 'number') {
     if (mayBeStdio(value)) checkStream(side, value, 'stream');
     return numbered(side, fd, value, name);
   }
-  if (isPlainSocket(value) && !(isRelay && handleKind(value) === 'TTY' && isStdio(value))) {
+  if (isPlainSocket(value, side) && !(isRelay && handleKind(value) === 'TTY' && isStdio(value))) {
     checkStream(side, value, 'socket');
     checkSocket(side, value);
     return binding === undefined
@@ -209,8 +212,10 @@ function descriptorIn(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || !('fd' in value)) return value;
   if (isFileHandle(value)) return value.fd;
   // Of streams, only one that Node has not begun to use: it may be ahead of the descriptor's position.
-  if (value === process.stdin && !isPlainSocket(value) && process.stdin.readableFlowing === null) return 0;
-  if (value === process.stdout && !isPlainSocket(value) && process.stdout.writableLength === 0) return 1;
+  if (value === process.stdin && !isPlainSocket(value, 'source') && process.stdin.readableFlowing === null)
+    return 0;
+  if (value === process.stdout && !isPlainSocket(value, 'destination') && process.stdout.writableLength === 0)
+    return 1;
   return value;
 }
 

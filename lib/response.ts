@@ -42,7 +42,7 @@ export function isPlain(response: Response): response is ServerResponse {
   if (response.write !== prototype.write || response.end !== prototype.end) return false;
   if (headerOf(response, 'transfer-encoding') !== undefined) return false;
   if (headerOf(response, 'content-length') === undefined) return false;
-  return isPlainSocket(response.socket ?? response.req.socket);
+  return isPlainSocket(response.socket ?? response.req.socket, 'destination');
 }
 
 /**

@@ -1,4 +1,5 @@
 import { Readable, Writable } from 'node:stream';
+import { types } from 'node:util';
 import type { WritableLike } from './writer.js';
 
 /** Whether something can be read from as a stream, or written to. */
@@ -8,6 +9,17 @@ export function isReadable(value: unknown): value is Readable {
 
 export function isWritable(value: unknown): value is WritableLike {
   return value instanceof Writable || looksLike(value, ['write', 'end', 'on']);
+}
+
+/** Whether this is what Node gives out as the socket of an HTTP/2 session: it throws where it is read or written. */
+export function isSessionSocket(value: unknown): boolean {
+  if (!types.isProxy(value)) return false;
+  try {
+    void (value as { write?: unknown }).write;
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ERR_HTTP2_NO_SOCKET_MANIPULATION';
+  }
 }
 
 function looksLike(value: unknown, methods: readonly string[]): boolean {

@@ -32,16 +32,27 @@ interface TcpHandle {
  * Closing is left to Node, which does it in an order that TLS survives; what it calls at the end is exchanged.
  */
 export function closeByReset(stream: Duplex): () => void {
-  if (!(stream instanceof Socket)) return () => {};
+  const socket = socketOf(stream);
+  if (socket === undefined) return () => {};
   let undo = () => {};
-  const exchange = () => (undo = exchangeClose(stream));
+  const exchange = () => (undo = exchangeClose(socket));
   // Nothing can be reset that is not connected yet, and a connection to a name has a new handle for each address.
-  if (stream.connecting) stream.once('connect', exchange);
+  if (socket.connecting) socket.once('connect', exchange);
   else exchange();
   return () => {
-    stream.off('connect', exchange);
+    socket.off('connect', exchange);
     undo();
   };
+}
+
+/** The socket that a stream is; or wraps, as that of an upgrade request does whose body is still to come (Node 26 on). */
+function socketOf(stream: object): Socket | undefined {
+  if (stream instanceof Socket) return stream;
+  if (stream.constructor?.name !== 'UpgradeStream') return undefined;
+  // The key it is under is none to rely on.
+  return Reflect.ownKeys(stream)
+    .map((key): unknown => Reflect.get(stream, key))
+    .find((value) => value instanceof Socket);
 }
 
 function exchangeClose(socket: Socket): () => void {
@@ -68,7 +79,8 @@ function exchangeClose(socket: Socket): () => void {
 
 /** Whether there is a TCP connection below that can be reset, dropping what its peer has not taken. */
 export function closesByReset(stream: object): boolean {
-  return stream instanceof Socket && handleBelow(stream) !== undefined;
+  const socket = socketOf(stream);
+  return socket !== undefined && handleBelow(socket) !== undefined;
 }
 
 function handleBelow(socket: Socket): TcpHandle | undefined {

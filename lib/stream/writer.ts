@@ -1,5 +1,6 @@
 import type { EventEmitter } from 'node:events';
 import { performance } from 'node:perf_hooks';
+import { types } from 'node:util';
 import type { Failure } from '../errors.js';
 import { replay } from '../held-calls.js';
 import { holdWrites, letWritesGo } from '../held-writes.js';
@@ -53,6 +54,8 @@ export class StreamWriter implements Writer {
     this.#write = stream.write.bind(stream);
     this.#end = stream.end.bind(stream);
     this.#shadow = new Shadow(stream);
+    // It would lie over what the Proxy stands for, in the way of the Proxy's own writes.
+    if (types.isProxy(stream)) return;
     for (const name of ['write', 'end'] as const) {
       const call = (name === 'write' ? this.#write : this.#end) as Call;
       this.#shadow.lay(name, (...args: unknown[]) => {

@@ -6,32 +6,42 @@ import { AvaTotals } from './totals.mjs';
 /** What a behaviour is, whichever engine is behind it. */
 const behaviours = [
   'abort',
+  'access-log',
+  'before-exit',
   'copy',
   'copy-sockets',
   'half-close',
   'hand-over-random',
   'leftovers',
+  'look-alikes',
   'progress',
   'random',
   'reset',
   'send-file',
+  'server-close',
   'sockets',
   'streams',
   'timeouts',
+  'upgrade-body',
 ];
 
 /** What rests on the inside of Node: how sockets and responses are taken over and given back, workers, processes. */
 const insides = [
+  'access-log',
+  'before-exit',
   'copy-sockets',
   'hand-over',
   'hand-over-random',
   'leftovers',
+  'look-alikes',
   'numbers',
   'processes',
   'responses',
+  'server-close',
   'sockets',
   'stream-close',
   'streams',
+  'upgrade-body',
 ];
 
 /** The specs on this Node, with whatever engine it gives them. */
