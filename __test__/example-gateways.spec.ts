@@ -2,8 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import http from 'node:http';
-import type net from 'node:net';
-import { type AddressInfo } from 'node:net';
+import net, { type AddressInfo } from 'node:net';
 
 import test, { type ExecutionContext } from 'ava';
 import { WebSocket, WebSocketServer } from 'ws';
@@ -121,6 +120,24 @@ test('websocket-gateway: a refusal is quoted, an unreachable target is 502, no u
     `http://${await nobody(t)}`,
   );
   t.is((await answer(lost.port, '/')).status, 502);
+});
+
+test('websocket-gateway: an upgrade with a body is answered by 501, whether the body came along or not', async (t) => {
+  const { target } = await echoing(t);
+  const { port } = await Example.listening(t, 'websocket-gateway/main.js', '--target', target);
+  for (const [framing, body] of [
+    ['Content-Length: 4', 'body'],
+    ['Content-Length: 4', ''],
+    ['Transfer-Encoding: chunked', ''],
+  ]) {
+    const socket = net.connect(port, '127.0.0.1');
+    socket.write(
+      `POST / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: other\r\n${framing}\r\n\r\n${body}`,
+    );
+    const [data] = (await within(20_000, 'an answer', once(socket, 'data'))) as [Buffer];
+    t.regex(data.toString(), /^HTTP\/1\.1 501 /);
+    socket.destroy();
+  }
 });
 
 test('websocket-gateway: a client that is gone ends the target, and a target that is gone the client', async (t) => {

@@ -20,6 +20,13 @@ const gateway = http.createServer((_request, response) => {
 
 gateway.on('upgrade', (request, client, head) => {
   const { method, url, headers, socket } = request;
+  // It would have to reach the target before that agrees to the upgrade. WebSockets have none.
+  if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0) {
+    client.end(
+      'HTTP/1.1 501 Upgrades with a body are not served\r\nContent-Length: 0\r\nConnection: close\r\n\r\n',
+    );
+    return;
+  }
   const forwarded = [headers['x-forwarded-for'], socket.remoteAddress].filter(Boolean).join(', ');
   const asked = http.request(settings.target, {
     method,
