@@ -40,9 +40,12 @@ function fullCases() {
   return [
     ...[1, 8, 100, 400].flatMap((streams) => ['up', 'both'].map((way) => bulk(streams, way, GiB))),
     bulk(8, 'down', GiB),
+    // So long that what a connection costs to begin with hardly counts.
+    bulk(400, 'up', 8 * GiB),
     ...[1, 64, 1024, 16 * 1024, 64 * 1024, 256 * 1024].flatMap((size) =>
       [1, 32, 256].map((connections) => pingPong(size, connections, 1)),
     ),
+    pingPong(64, 1000, 5),
     churn(100, 1000),
     churn(10 * 1024, 1000),
     churn(MiB, 200),
@@ -73,6 +76,7 @@ function ordinaryCases() {
     bulk(8, 'up', GiB),
     bulk(100, 'both', GiB),
     bulk(400, 'up', GiB),
+    bulk(400, 'up', 8 * GiB),
     pingPong(64 * 1024, 32, 1),
     mixed(400, 32 * MiB, 1),
     files(MiB, 500),
@@ -94,7 +98,7 @@ function bulk(streams, direction, total) {
   ];
   return {
     work: 'bulk',
-    name: `bulk-${streams}-${direction}`,
+    name: `bulk-${streams}-${direction}${total > GiB ? '-long' : ''}`,
     title: `bulk, ${count(streams, 'stream')}, ${direction}, ${size(each)} each${ways === 2 ? ' way' : ''}`,
     args: args(each),
     warmUp: args(each / 4),
