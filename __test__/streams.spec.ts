@@ -364,6 +364,25 @@ test('a copy leaves both streams as they were, with nothing taken beyond its len
   t.is(bytes().toString(), '> hello (later)?');
 });
 
+for (const chunk of [3, 100]) {
+  test(`no more than its length is taken from a source that answers at once, ${chunk} bytes a time`, async (t) => {
+    let next = 0;
+    const source = new Readable({
+      read() {
+        this.push(next < 300 ? Buffer.from(Array.from({ length: chunk }, () => next++ % 256)) : null);
+      },
+    });
+    const { stream: destination, bytes } = sink();
+    const transfer = copy(source, destination, { length: 10 });
+    t.teardown(() => transfer.abort());
+    t.like(await within(20_000, 'it ends', transfer), { tx: 10 });
+    t.deepEqual([...bytes()], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    const rest = await all(source);
+    t.is(rest.length, next - 10);
+    t.is(rest[0], 10);
+  });
+}
+
 test('bytes that a destination did not take go back to the stream they came from', async (t) => {
   const source = new PassThrough();
   const stuck = new Writable({ highWaterMark: 1, write: () => {} });

@@ -77,7 +77,13 @@ export class StreamReader implements Reader {
       this.#isToBeAsked = false;
       return undefined;
     }
-    return Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    const bytes = Buffer.isBuffer(chunk)
+      ? chunk
+      : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    if (bytes.length <= limit) return bytes;
+    // A source that answers at once adds to what it has before it gives all of that.
+    stream.unshift(bytes.subarray(limit));
+    return bytes.subarray(0, limit);
   }
 
   release(rest: Buffer): Promise<Buffer> {
