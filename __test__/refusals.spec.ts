@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 
 import { Relay } from './helpers/cli.js';
 import { connect, echo, exchange } from './helpers/cli-peers.js';
-import { testWithTool } from './helpers/cli-tools.js';
+import { coreTestWithTool, testWithTool } from './helpers/cli-tools.js';
 import { Peer } from './helpers/peer.js';
 import { RelayProcess } from './helpers/relay-process.js';
 import { until, within } from './helpers/wait.js';
@@ -15,7 +15,7 @@ const MiB = 1 << 20;
 const REFUSE = fileURLToPath(new URL('helpers/refuse.py', import.meta.url));
 
 for (const code of ['EMFILE', 'ENFILE', 'ENOMEM']) {
-  testWithTool(
+  coreTestWithTool(
     'python3',
     `${code} at the duplicate: the relay fails there, resets both, and leaves nothing`,
     async (t) => {
@@ -62,29 +62,33 @@ async function settledDescriptors(relay: RelayProcess, ended: number): Promise<n
 }
 
 for (const code of ['EPERM', 'ENOMEM', 'EBUSY', 'EINVAL']) {
-  testWithTool('python3', `${code} at F_SETPIPE_SZ: the pipe stays as it is, and all arrives`, async (t) => {
-    const peer = Peer.start(t);
-    const command = ['python3', REFUSE, `F_SETPIPE_SZ=${code}`, '--'];
-    const relay = await RelayProcess.start(t, peer, command, { relay: { pipeSize: MiB } });
-    const { client, origin } = await relay.connect();
-    const bytes = 32 * MiB + 1;
-    const reading = peer.readToEnd(origin);
-    const sent = await peer.write(client, bytes, 1);
-    await peer.shutdown(client);
-    t.deepEqual(await within(60_000, 'all arrives', reading), { ...sent, end: 'eof' });
-    await peer.shutdown(origin);
-    const endings = await until(
-      'the relay has ended',
-      () => relay.endings(),
-      ({ length }) => length === 1,
-    );
-    t.like(endings, [{ tx: bytes, rx: 0, code: null }]);
-    const { zeroCopy, active, pipes } = await relay.stats();
-    t.log(`${zeroCopy} of ${bytes} bytes spliced`);
-    t.true(zeroCopy > bytes / 2);
-    t.deepEqual([active, pipes.leased], [0, 0]);
-    await relay.end();
-  });
+  coreTestWithTool(
+    'python3',
+    `${code} at F_SETPIPE_SZ: the pipe stays as it is, and all arrives`,
+    async (t) => {
+      const peer = Peer.start(t);
+      const command = ['python3', REFUSE, `F_SETPIPE_SZ=${code}`, '--'];
+      const relay = await RelayProcess.start(t, peer, command, { relay: { pipeSize: MiB } });
+      const { client, origin } = await relay.connect();
+      const bytes = 32 * MiB + 1;
+      const reading = peer.readToEnd(origin);
+      const sent = await peer.write(client, bytes, 1);
+      await peer.shutdown(client);
+      t.deepEqual(await within(60_000, 'all arrives', reading), { ...sent, end: 'eof' });
+      await peer.shutdown(origin);
+      const endings = await until(
+        'the relay has ended',
+        () => relay.endings(),
+        ({ length }) => length === 1,
+      );
+      t.like(endings, [{ tx: bytes, rx: 0, code: null }]);
+      const { zeroCopy, active, pipes } = await relay.stats();
+      t.log(`${zeroCopy} of ${bytes} bytes spliced`);
+      t.true(zeroCopy > bytes / 2);
+      t.deepEqual([active, pipes.leased], [0, 0]);
+      await relay.end();
+    },
+  );
 }
 
 /** A word there and back on a connection that goes on. */
