@@ -262,13 +262,41 @@ test('a copy from process.stdin does not keep the process alive once it has ende
   const program = `
     import { openSync } from 'node:fs';
     import { copy } from 'fdsplice';
-    const { tx } = await copy(process.stdin, openSync('/dev/null', 'w'), { length: 3 });
+    const { tx } = await copy(process.stdin, openSync(process.argv[1], 'w'), { length: 3 });
     console.log(tx);
   `;
-  const child = started(t, process.execPath, nodeArguments(program), ['pipe', 'pipe', 'inherit']);
+  const out = join(directory(t), 'out');
+  const child = started(t, process.execPath, [...nodeArguments(program), out], ['pipe', 'pipe', 'inherit']);
   // Its input goes on, for others to read.
   child.stdin?.write('hello');
   const { code, stdout } = await ended(child, 10_000);
   t.is(code, 0);
   t.is(stdout.toString(), '3\n');
 });
+
+for (const [how, program] of [
+  ['a listener', `process.stdin.on('data', (chunk) => (rest += chunk));`],
+  ['a loop', `for await (const chunk of process.stdin) rest += chunk;`],
+  ['another copy', `rest = (await copy(process.stdin, process.stdout)).tx;`],
+] as const) {
+  test(`what a copy has left in process.stdin, and what comes later, is for ${how}`, async (t) => {
+    const whole = `
+      import { openSync } from 'node:fs';
+      import { copy } from 'fdsplice';
+      let rest = '';
+      await copy(process.stdin, openSync(process.argv[1], 'w'), { length: 3 });
+      console.error('copied');
+      process.on('exit', () => console.error(rest));
+      ${program}
+    `;
+    const out = join(directory(t), 'out');
+    const child = started(t, process.execPath, [...nodeArguments(whole), out], ['pipe', 'pipe', 'pipe']);
+    child.stdin?.write('hello');
+    child.stderr?.once('data', () => child.stdin?.end(' world'));
+    const { code, stdout, stderr } = await ended(child);
+    t.is(code, 0);
+    t.is(readFileSync(out, 'latin1'), 'hel');
+    t.is(stdout.toString(), how === 'another copy' ? 'lo world' : '');
+    t.is(stderr, `copied\n${how === 'another copy' ? '8' : 'lo world'}\n`);
+  });
+}

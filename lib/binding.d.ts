@@ -141,8 +141,10 @@ export declare class NativeThrottle {
    * milliseconds to wait before asking again.
    */
   piece(who: number): number
-  /** Says how many bytes of the piece were used. */
+  /** Says how many bytes of the piece were used. The rest of it is the next piece. */
   used(who: number, bytes: number): void
+  /** Leaves what is reserved and not used to others. */
+  giveBack(): void
   /** The direction has ended and asks no more. */
   leave(who: number): void
 }

@@ -1,4 +1,5 @@
 import type { Socket } from 'node:net';
+import { performance } from 'node:perf_hooks';
 import { account, type Moved } from './accounting.js';
 import type { NativeEndpoint } from './endpoint.js';
 import { type Failure, idle, nodeFailure, systemFailure } from './errors.js';
@@ -6,6 +7,7 @@ import { HeldReads } from './held-reads.js';
 import { HeldWrites } from './held-writes.js';
 import { type CoreFile, type NativeEnd, type NativeTransfer, openEnd, start } from './native.js';
 import { descriptorOf, handleKind } from './plain-socket.js';
+import { TimeLimit } from './time-limit.js';
 import type { Side } from './types.js';
 
 function nothing(): void {}
@@ -42,7 +44,7 @@ export class PreparedEnd implements Openable {
   #onConnect: (() => void) | undefined;
   #watch: NativeTransfer | undefined;
   #ready = false;
-  #idle: NodeJS.Timeout | undefined;
+  #idle: TimeLimit | undefined;
   #stopAccounting = nothing;
   #sawClose = false;
   #closed = nothing;
@@ -66,7 +68,7 @@ export class PreparedEnd implements Openable {
     const { socket, writes, side } = this;
     const done = () => {
       this.#ready = true;
-      clearTimeout(this.#idle);
+      this.#idle?.stop();
       ready();
     };
     if (socket === undefined) {
@@ -106,14 +108,14 @@ export class PreparedEnd implements Openable {
 
   /** A connect that nobody answers is idleness, and so is a peer that does not take what Node has to write before. */
   #watchIdleness(limit: number, fail: (failure: Failure) => void): void {
-    let left = this.writes?.pending;
-    const look = () => {
+    let [left, since] = [this.writes?.pending, performance.now()];
+    const movedAt = () => {
       const now = this.writes?.pending;
-      if (now === left) fail(idle());
-      else this.#idle = setTimeout(look, limit).unref();
+      if (now !== left) since = performance.now();
       left = now;
+      return since;
     };
-    this.#idle = setTimeout(look, limit).unref();
+    this.#idle = new TimeLimit(limit, movedAt, () => fail(idle()));
   }
 
   #destroyed(whileConnecting: boolean): Failure {
@@ -270,7 +272,7 @@ export class PreparedEnd implements Openable {
   }
 
   #stopListening(): void {
-    clearTimeout(this.#idle);
+    this.#idle?.stop();
     if (this.socket === undefined || this.#onClose === undefined) return;
     this.socket.off('error', nothing).off('close', this.#onClose);
     if (this.#onConnect !== undefined) this.socket.off('connect', this.#onConnect);

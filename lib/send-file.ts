@@ -107,6 +107,8 @@ function sendAsStream(task: Task, from: FileSource, target: Endpoint, settings: 
     await from.release();
   };
   task.obeySignal();
+  // Aborted before: it has let go already of what it had, and is not to take more.
+  if (task.isOver) return;
   if (isUsable(target)) writer = writerOf(target, undefined, endDestination);
   else task.fail(failureOf(target));
   if (task.isOver || writer === undefined) return;

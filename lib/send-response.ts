@@ -39,6 +39,7 @@ export function sendToResponse(
   }
   const letGo: (() => void)[] = [];
   let isEndDue = false;
+  let isFramedHere = false;
   // From the call on, as every destination; whoever writes the body takes these calls over.
   const calls = new HeldCalls(response);
   calls.lay();
@@ -49,6 +50,9 @@ export function sendToResponse(
     calls.lift();
     calls.replay();
     await from.release();
+    // Whoever answers instead has a body of another length.
+    if (failure !== undefined && isFramedHere && !response.headersSent)
+      response.removeHeader('content-length');
     const isBroken = failure !== undefined && response.headersSent && !response.writableFinished;
     if (isBroken && (endDestination || failure.code === 'ERR_SOURCE_TRUNCATED')) breakOffResponse(response);
     else if (failure === undefined && outcome !== undefined && endDestination && isEndDue) {
@@ -61,6 +65,7 @@ export function sendToResponse(
   if (task.isOver) return;
   const send = () => {
     const range = rangeOf(from, settings);
+    isFramedHere = !response.hasHeader('content-length');
     frame(response, range);
     const isForCore = isPlain(response) && sendHeaders(response);
     if (hasNoBody(response)) {
@@ -75,7 +80,6 @@ export function sendToResponse(
       pump(task, reader, writer, { ...settings, endDestination });
     }
   };
-  const wasFramed = response.hasHeader('content-length');
   from.prepare(
     () => {
       // It may have been closed while the file was being opened.
@@ -87,7 +91,7 @@ export function sendToResponse(
         send();
       } catch (mistake) {
         // Node's too: headers that contradict each other.
-        if (!wasFramed && !response.headersSent) response.removeHeader('content-length');
+        if (isFramedHere && !response.headersSent) response.removeHeader('content-length');
         task.refuse(mistake as Error);
       } finally {
         uncork();

@@ -4,8 +4,8 @@
 //   npm test -- --ava-only [ava args]         e.g. --ava-only __test__/relay.spec.ts --match '*reset*'
 //   npm test -- --stream-only [ava args]      without the native core: the specs of behaviour, or those that are named
 //   npm test -- --nodes-only [ava args]       on the other Node lines: the specs of endpoints and workers, or those
-//   npm run test:full                         also the long tests (FDSPLICE_FULL=1, cargo's ignored ones), and every
-//                                             spec without the core and on every Node line
+//   npm run test:full                         also the long tests (FDSPLICE_FULL=1, cargo's ignored ones), with the core
+//                                             and without, and every spec on every Node line
 //   npm run test:install                      the package installed from a registry of our own (--built: as released)
 //   npm run test:docs                         the programs in the documents
 //   npm run test:ci                           all of these, as CI does
@@ -44,7 +44,8 @@ function runNamed(name, args, env, full) {
   if (name === 'cargo') return runCargo(args, env, full);
   if (name === 'ava') return runAva(args, env);
   if (name === 'stream') return runWithoutCore(args, env, { all: full });
-  if (name === 'nodes') return runOnOtherNodes(args, env, { all: full });
+  // What takes long depends on this package, not on the Node below it.
+  if (name === 'nodes') return runOnOtherNodes(args, process.env, { all: full });
   return runSuite(name, args, env);
 }
 

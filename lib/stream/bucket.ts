@@ -100,7 +100,12 @@ class BucketThrottle implements Throttle {
   used(who: number, bytes: number): void {
     this.leave(who);
     if (this.#ticket === undefined) return;
-    this.#bucket.giveBack(Math.max(0, this.#ticket.piece - bytes));
+    this.#ticket.piece -= bytes;
+    if (this.#ticket.piece < 1) this.#ticket = undefined;
+  }
+
+  giveBack(): void {
+    if (this.#ticket !== undefined) this.#bucket.giveBack(this.#ticket.piece);
     this.#ticket = undefined;
   }
 

@@ -40,7 +40,13 @@ export interface Writer {
 /** One transfer's place at a limiter: pieces of bytes, or, negative, milliseconds to wait. */
 export interface Throttle {
   piece(who: number): number;
+  /**
+   * Says how many bytes of the piece were used; the rest of it is the next piece. A stream often has less at a time than
+   * a piece, a file never: if it gave the rest back and queued again each time, its share would be the smaller one.
+   */
   used(who: number, bytes: number): void;
+  /** Leaves what is reserved and not used to others. */
+  giveBack(): void;
   leave(who: number): void;
 }
 
@@ -108,7 +114,8 @@ export class Flow {
     this.#stopped = true;
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#options.throttle?.used(this.#options.who, 0);
+    this.#options.throttle?.leave(this.#options.who);
+    this.#options.throttle?.giveBack();
   }
 
   /** Lets go of both ends; resolves with what can be given back to nobody. */

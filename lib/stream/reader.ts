@@ -14,6 +14,7 @@ export class StreamReader implements Reader {
   readonly #side: Side;
   readonly #stream: Readable & { allowHalfOpen?: boolean };
   readonly #ownership: Ownership;
+  readonly #isStdin: boolean;
   readonly #shadow: Shadow;
   readonly #flowing: boolean | null;
   readonly #allowedHalfOpen: boolean | undefined;
@@ -27,12 +28,15 @@ export class StreamReader implements Reader {
     this.#side = side;
     this.#stream = stream;
     this.#ownership = ownership;
+    // Node makes its own when it is first asked for.
+    this.#isStdin = 'fd' in stream && stream === process.stdin;
     this.#flowing = stream.readableFlowing;
     this.#shadow = new Shadow(stream);
     holdReads(stream);
     const emit = stream.emit.bind(stream) as (event: string | symbol, ...args: unknown[]) => boolean;
     this.#shadow.lay('emit', (event: string | symbol, ...args: unknown[]) => {
-      if (event === 'data') return false;
+      // Node would stop reading process.stdin a tick after a 'pause', though the transfer has asked for more by then.
+      if (event === 'data' || (event === 'pause' && this.#isStdin)) return false;
       if (event !== 'error' || ownership === 'lent') return emit(event, ...args);
       // What a relay's stream reports is in the result alone; `errored` still has it.
       this.#failed(args[0] as Error);
@@ -77,7 +81,13 @@ export class StreamReader implements Reader {
       this.#isToBeAsked = false;
       return undefined;
     }
-    return Buffer.isBuffer(chunk) ? chunk : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    const bytes = Buffer.isBuffer(chunk)
+      ? chunk
+      : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+    if (bytes.length <= limit) return bytes;
+    // A source that answers at once adds to what it has before it gives all of that.
+    stream.unshift(bytes.subarray(limit));
+    return bytes.subarray(0, limit);
   }
 
   release(rest: Buffer): Promise<Buffer> {
@@ -96,12 +106,14 @@ export class StreamReader implements Reader {
     if (stream.destroyed || stream.readableEnded) return Promise.resolve(rest);
     if (rest.length > 0) stream.unshift(rest);
     if (this.#flowing === true) stream.resume();
-    if (this.#flowing !== false) return Promise.resolve(Buffer.alloc(0));
+    if (this.#flowing !== false && !this.#isStdin) return Promise.resolve(Buffer.alloc(0));
+    // Node stops reading what nobody reads, and lets the process end then, a tick after it has heard this.
+    if (this.#isStdin && this.#flowing === null) stream.emit('pause');
     // In the next tick Node would make it flow, because nobody waits for 'readable' any more: what its owner says behind
     // the copy has to come after that.
     return new Promise((resolve) =>
       process.nextTick(() => {
-        stream.pause();
+        if (this.#flowing === false) stream.pause();
         resolve(Buffer.alloc(0));
       }),
     );

@@ -3,6 +3,7 @@ import { type Failure, idle } from '../errors.js';
 import { keepProcessAlive, letProcessEnd } from '../keep-alive.js';
 import { binding } from '../native.js';
 import { streamCounts } from '../process.js';
+import { TimeLimit } from '../time-limit.js';
 import type { Ended, Running } from '../transfer.js';
 import type { Side } from '../types.js';
 import { type Flow, LAST_WORDS } from './flow.js';
@@ -22,8 +23,8 @@ export class StreamRun implements Running {
   readonly #counts = { tx: 0, rx: 0 };
   readonly #entry = binding === undefined ? streamCounts.begin() : new binding.NativeStreamEntry();
   #movedAt = performance.now();
-  #idle: NodeJS.Timeout | undefined;
-  #halfClose: NodeJS.Timeout | undefined;
+  #idle: TimeLimit | undefined;
+  #halfClose: TimeLimit | undefined;
   #lastWords: NodeJS.Timeout | undefined;
   #failure: Failure | undefined;
   #over = false;
@@ -74,30 +75,23 @@ export class StreamRun implements Running {
     const { halfCloseTimeout } = this.#options;
     if (halfCloseTimeout === undefined) return;
     const side = this.#sides[1 - index];
-    this.#halfClose = setTimeout(() => {
-      this.#fail(
-        {
-          what: 'the other direction has ended and this one did not in time',
-          code: 'ERR_HALF_CLOSE_TIMEOUT',
-          side,
-        },
-        false,
-      );
-    }, halfCloseTimeout);
+    const what = 'the other direction has ended and this one did not in time';
+    const endedAt = performance.now();
+    this.#halfClose = new TimeLimit(
+      halfCloseTimeout,
+      () => endedAt,
+      () => this.#fail({ what, code: 'ERR_HALF_CLOSE_TIMEOUT', side }, false),
+    );
   }
 
-  /** One timer a timeout, not one a message: it looks at when the last byte moved. */
   #watchIdleness(): void {
     const { idleTimeout } = this.#options;
     if (idleTimeout === undefined) return;
-    const look = () => {
-      const now = performance.now();
-      if (this.#flows.some((flow) => flow.isLimited)) this.#movedAt = now;
-      const left = this.#movedAt + idleTimeout - now;
-      if (left > 0) this.#idle = setTimeout(look, Math.ceil(left));
-      else this.#fail(idle(), false);
+    const quietSince = () => {
+      if (this.#flows.some((flow) => flow.isLimited)) this.#movedAt = performance.now();
+      return this.#movedAt;
     };
-    this.#idle = setTimeout(look, idleTimeout);
+    this.#idle = new TimeLimit(idleTimeout, quietSince, () => this.#fail(idle(), false));
   }
 
   /** With `hear`, what was read before still gets a moment to be accepted. */
@@ -133,7 +127,8 @@ export class StreamRun implements Running {
   #settle(): void {
     if (this.#over) return;
     this.#over = true;
-    for (const timer of [this.#idle, this.#halfClose, this.#lastWords]) clearTimeout(timer);
+    for (const limit of [this.#idle, this.#halfClose]) limit?.stop();
+    clearTimeout(this.#lastWords);
     for (const flow of this.#flows) flow.stop();
     this.#entry.end(this.#failure !== undefined);
     letProcessEnd();

@@ -39,7 +39,7 @@ impl NativeThrottle {
         }
     }
 
-    /// Says how many bytes of the piece were used.
+    /// Says how many bytes of the piece were used. The rest of it is the next piece.
     #[napi]
     #[allow(
         clippy::cast_possible_truncation,
@@ -47,7 +47,13 @@ impl NativeThrottle {
         reason = "a whole number of at most a MiB"
     )]
     pub fn used(&mut self, who: u32, bytes: f64) {
-        self.throttle.used(index(who), bytes as u64);
+        self.throttle.used_part(index(who), bytes as u64);
+    }
+
+    /// Leaves what is reserved and not used to others.
+    #[napi]
+    pub fn give_back(&mut self) {
+        self.throttle.give_back();
     }
 
     /// The direction has ended and asks no more.

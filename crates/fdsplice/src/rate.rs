@@ -251,12 +251,33 @@ impl Throttle {
     ///
     /// # Panics
     /// When `who` is above 1.
-    #[allow(clippy::cast_precision_loss, reason = "at most 1 MiB")]
     pub fn used(&mut self, who: usize, bytes: u64) {
-        self.last = who;
-        self.asked[who] = false;
+        self.used_part(who, bytes);
+        self.give_back();
+    }
+
+    /// The same, but the rest of the piece stays with this transfer, whose next piece it is. For a
+    /// source that gives less at a time than a piece has: who gives the rest back each time, and
+    /// then waits as long for its next piece as those who use all of theirs, has the smaller share.
+    ///
+    /// # Panics
+    /// When `who` is above 1.
+    #[allow(clippy::cast_precision_loss, reason = "at most 1 MiB")]
+    pub fn used_part(&mut self, who: usize, bytes: u64) {
+        self.leave(who);
+        let Some(ticket) = &mut self.ticket else {
+            return;
+        };
+        ticket.piece -= bytes as f64;
+        if ticket.piece < PIECE.0 {
+            self.ticket = None;
+        }
+    }
+
+    /// Leaves what is reserved and not used to whoever asks next.
+    pub fn give_back(&mut self) {
         if let Some(ticket) = self.ticket.take() {
-            self.limiter.lock().earned += (ticket.piece - bytes as f64).max(0.0);
+            self.limiter.lock().earned += ticket.piece;
         }
     }
 
@@ -272,9 +293,7 @@ impl Throttle {
 
 impl Drop for Throttle {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket.take() {
-            self.limiter.lock().earned += ticket.piece;
-        }
+        self.give_back();
     }
 }
 
@@ -323,6 +342,29 @@ mod tests {
             for share in shares {
                 let spent = share.await.expect("a share");
                 assert!(spent.abs_diff(1 << 20) < (1 << 20) / 10, "{spent}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_source_that_gives_little_at_a_time_gets_the_same_share() {
+        runtime().block_on(async {
+            let limiter = RateLimiter::new(MIB);
+            let shared = limiter.clone();
+            let little = tokio::spawn(async move {
+                let mut throttle = Throttle::new(shared);
+                let end = Instant::now() + Duration::from_secs(4);
+                let mut spent = 0;
+                while Instant::now() < end {
+                    let piece = poll_fn(|cx| throttle.poll_piece(cx, 0)).await;
+                    let part = piece.min(1000);
+                    throttle.used_part(0, part);
+                    spent += part;
+                }
+                spent
+            });
+            for spent in [spend(limiter, 4).await, little.await.expect("its share")] {
+                assert!(spent.abs_diff(2 << 20) < (2 << 20) / 50, "{spent}");
             }
         });
     }
