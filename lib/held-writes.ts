@@ -21,6 +21,31 @@ export function letWritesGo(stream: object): void {
   held.delete(stream);
 }
 
+const REFUSE = Symbol('fdsplice: refuse');
+
+type Refusing = Socket & { [REFUSE]?: () => void };
+
+// Shared by all sockets in relays: closures for each would be a good part of what an idle one takes.
+function refuseWrite(this: Refusing, ...args: unknown[]): boolean {
+  refused(this, args);
+  return false;
+}
+
+function refuseEnd(this: Refusing, ...args: unknown[]): Socket {
+  refused(this, args);
+  return this;
+}
+
+function refused(socket: Refusing, args: unknown[]): void {
+  socket[REFUSE]?.();
+  const error = Object.assign(new Error('the socket belongs to a relay'), { code: 'ERR_INVALID_STATE' });
+  const callback = args.find((arg) => typeof arg === 'function') as WriteCallback | undefined;
+  if (callback !== undefined) process.nextTick(callback, error);
+}
+
+/** What Node still has to write would never go out. */
+function ignoreCork(): void {}
+
 /** A socket that Node does not write to, because a transfer does. */
 export class HeldWrites {
   readonly #socket: Socket;
@@ -66,17 +91,22 @@ export class HeldWrites {
 
   /** Meets every `write` and `end` from JavaScript with `refuse`: they would get in between native bytes. */
   refuse(refuse: () => void): void {
-    this.#layCalls((_call, args) => {
-      refuse();
-      const error = Object.assign(new Error('the socket belongs to a relay'), { code: 'ERR_INVALID_STATE' });
-      const callback = args.find((arg) => typeof arg === 'function') as WriteCallback | undefined;
-      if (callback !== undefined) process.nextTick(callback, error);
-    });
+    (this.#socket as Refusing)[REFUSE] = refuse;
+    this.#shadow.lay('write', refuseWrite);
+    this.#shadow.lay('end', refuseEnd);
+    this.#shadow.lay('cork', ignoreCork);
   }
 
   /** Keeps `write` and `end` from JavaScript waiting, until {@link hold}. */
   queue(): void {
-    this.#layCalls((call) => this.#queued.push(call));
+    for (const name of ['write', 'end'] as const) {
+      const call = Socket.prototype[name].bind(this.#socket) as Call;
+      this.#shadow.lay(name, (...args: unknown[]) => {
+        this.#queued.push(() => call(...args));
+        return name === 'write' ? false : this.#socket;
+      });
+    }
+    this.#shadow.lay('cork', ignoreCork);
   }
 
   /** Takes writes again, and holds them where Node would hand them to the system. */
@@ -105,18 +135,6 @@ export class HeldWrites {
   release(): void {
     held.delete(this.#socket);
     this.#shadow.retire();
-  }
-
-  #layCalls(meet: (call: () => unknown, args: unknown[]) => unknown): void {
-    for (const name of ['write', 'end'] as const) {
-      const call = Socket.prototype[name].bind(this.#socket) as Call;
-      this.#shadow.lay(name, (...args: unknown[]) => {
-        meet(() => call(...args), args);
-        return name === 'write' ? false : this.#socket;
-      });
-    }
-    // What Node still has to write would never go out.
-    this.#shadow.lay('cork', () => {});
   }
 
   #replayQueued(): void {
