@@ -145,6 +145,19 @@ impl Direction {
         route: Route<'_>,
         mut limit: Option<Limit<'_>>,
     ) -> Poll<Result<(), Fault>> {
+        let polled = self.poll_steps(cx, route, &mut limit);
+        if let Some((throttle, _)) = &mut limit {
+            throttle.give_rest_back();
+        }
+        polled
+    }
+
+    fn poll_steps(
+        &mut self,
+        cx: &mut Context<'_>,
+        route: Route<'_>,
+        limit: &mut Option<Limit<'_>>,
+    ) -> Poll<Result<(), Fault>> {
         let mut quantum = QUANTUM;
         loop {
             ready!(self.poll_push(cx, route))?;
@@ -159,7 +172,7 @@ impl Direction {
                 yield_to_others(cx);
                 Poll::Pending
             } else {
-                self.poll_start(cx, route, &mut limit)
+                self.poll_start(cx, route, limit)
             };
             let Poll::Ready(start) = start else {
                 // The pipe is empty here; whoever moves bytes meanwhile may have it.
@@ -177,8 +190,8 @@ impl Direction {
                 }
                 _ => self.pull(route, Some(&mut readable), most)?,
             };
-            if let Some((throttle, who)) = &mut limit {
-                throttle.used(*who, taken as u64);
+            if let Some((throttle, who)) = limit {
+                throttle.used_part(*who, taken as u64);
             }
             quantum = quantum.saturating_sub(taken as u64);
         }

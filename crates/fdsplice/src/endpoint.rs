@@ -266,7 +266,8 @@ impl Kind {
     }
 }
 
-fn socket_kind(fd: &OwnedFd) -> Result<Kind, EndpointError> {
+pub(crate) fn socket_kind(fd: impl AsFd) -> Result<Kind, EndpointError> {
+    let fd = fd.as_fd();
     match sockopt::socket_type(fd).map_err(failed("getsockopt"))? {
         SocketType::STREAM => {}
         SocketType::DGRAM => return Err(EndpointError::Unsupported("a datagram socket")),

@@ -6,9 +6,10 @@ use std::path::Path;
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::{Errno, pread, retry_on_intr};
 use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+use tracing::Instrument;
 
 use crate::copy;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Kind, socket_kind};
 use crate::error::{EndpointError, Side, TransferError};
 use crate::plan::Plan;
 use crate::send_file::{SendFileOptions, send_file};
@@ -103,6 +104,11 @@ impl OpenedFile {
                 Err(_) => return false,
             }
         }
+        let span = tracing::debug_span!("send_file",
+            destination = ?socket_kind(&socket).unwrap_or(Kind::UnixStream));
+        span.in_scope(|| {
+            tracing::debug!(tx = *sent, zero_copy = 0, error = ?None::<TransferError>, "ended");
+        });
         true
     }
 
@@ -139,7 +145,14 @@ impl OpenedFile {
             pass_end_on: plan.pass_end_on,
             ..Plan::default()
         };
-        copy::run(nothing, destination, plan, bounds, control).await
+        let span = tracing::debug_span!("send_file", destination = ?destination.kind());
+        async move {
+            let result = copy::run(nothing, destination, plan, bounds, control).await;
+            tracing::debug!(tx = result.tx, zero_copy = result.zero_copy, error = ?result.error, "ended");
+            result
+        }
+        .instrument(span)
+        .await
     }
 }
 

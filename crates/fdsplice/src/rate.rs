@@ -165,6 +165,8 @@ struct Ticket {
 pub struct Throttle {
     limiter: RateLimiter,
     ticket: Option<Ticket>,
+    /// The ticket is what is left of a piece that was used in part: nobody waits for it.
+    is_rest: bool,
     sleep: Option<Pin<Box<Sleep>>>,
     /// Who used the last piece, and who has asked since.
     last: usize,
@@ -176,6 +178,7 @@ impl Throttle {
         Self {
             limiter,
             ticket: None,
+            is_rest: false,
             sleep: None,
             last: 1,
             asked: [false; 2],
@@ -184,7 +187,7 @@ impl Throttle {
 
     /// Whether somebody waits for the limiter: that is not idleness.
     pub(crate) fn is_waiting(&self) -> bool {
-        self.ticket.is_some()
+        self.ticket.is_some() && !self.is_rest
     }
 
     /// Ready with the bytes that `who` (0 or 1) may take from its source now.
@@ -232,6 +235,7 @@ impl Throttle {
             let ticket = self.ticket.get_or_insert_with(|| bucket.reserve());
             bucket.shrink(ticket);
             if let Some(due) = bucket.wait(ticket.place) {
+                self.is_rest = false;
                 return Err(due.clamp(Duration::from_millis(1), NAP));
             }
             *ticket
@@ -269,13 +273,23 @@ impl Throttle {
             return;
         };
         ticket.piece -= bytes as f64;
-        if ticket.piece < PIECE.0 {
+        self.is_rest = ticket.piece >= PIECE.0;
+        if !self.is_rest {
             self.ticket = None;
+        }
+    }
+
+    /// Gives back what is left of a piece that was used in part: its user has to wait for something
+    /// else than the limiter.
+    pub fn give_rest_back(&mut self) {
+        if self.is_rest {
+            self.give_back();
         }
     }
 
     /// Leaves what is reserved and not used to whoever asks next.
     pub fn give_back(&mut self) {
+        self.is_rest = false;
         if let Some(ticket) = self.ticket.take() {
             self.limiter.lock().earned += ticket.piece;
         }
