@@ -17,7 +17,6 @@
 //! cost does not decide. Pinned runtimes do without what the others need locks or luck for: pools of
 //! pipes and buffers that belong to a thread, no task that wanders away from the core its sockets'
 //! memory is warm on, and no lock shared by the workers of a machine with many cores.
-
 //!
 //! Short relays are another matter. One costs the event loop that accepts and connects about twice
 //! what it costs a worker, so one worker keeps up with the short relays of a JavaScript thread, and
