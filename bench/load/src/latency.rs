@@ -7,6 +7,12 @@ use serde::Serialize;
 #[derive(Debug, Default)]
 pub(crate) struct Samples(Vec<u64>);
 
+impl FromIterator<Samples> for Samples {
+    fn from_iter<T: IntoIterator<Item = Samples>>(parts: T) -> Self {
+        Self(parts.into_iter().flat_map(|part| part.0).collect())
+    }
+}
+
 /// In microseconds.
 #[derive(Debug, Serialize)]
 pub(crate) struct Percentiles {

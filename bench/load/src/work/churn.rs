@@ -49,18 +49,11 @@ impl Work for Churn {
         let at_once = share(self.at_once, part.index, part.of).max(1);
         let (target, size) = (self.target, self.size);
         let each = (0..at_once).map(|index| visits(target, size, share(part.size, index, at_once)));
-        let mut samples = Samples::default();
-        for others in all(each).await? {
-            samples.append(others);
-        }
-        Ok((Vec::new(), samples))
+        Ok((Vec::new(), all(each).await?.into_iter().collect()))
     }
 
     fn summary(&self, tallies: Vec<Samples>, elapsed: Duration) -> Value {
-        let mut samples = Samples::default();
-        for tally in tallies {
-            samples.append(tally);
-        }
+        let samples: Samples = tallies.into_iter().collect();
         let mut summary = latency_summary(samples, elapsed);
         summary["work"] = "churn".into();
         summary["connectionsAtOnce"] = self.at_once.into();

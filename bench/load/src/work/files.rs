@@ -73,20 +73,12 @@ impl Work for Files {
             };
             client.visits(turn.clone(), self.different, extent.share(index, count))
         });
-        let mut samples = Samples::default();
-        let mut kept = Vec::with_capacity(count);
-        for (stream, others) in all(each).await? {
-            kept.push(stream);
-            samples.append(others);
-        }
-        Ok((kept, samples))
+        let (kept, samples): (Vec<_>, Vec<_>) = all(each).await?.into_iter().unzip();
+        Ok((kept, samples.into_iter().collect()))
     }
 
     fn summary(&self, tallies: Vec<Samples>, elapsed: Duration) -> Value {
-        let mut samples = Samples::default();
-        for tally in tallies {
-            samples.append(tally);
-        }
+        let samples: Samples = tallies.into_iter().collect();
         let bytes = samples.count() as u64 * self.size;
         let mut summary = latency_summary(samples, elapsed);
         summary["work"] = "files".into();

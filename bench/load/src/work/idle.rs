@@ -56,10 +56,7 @@ impl Work for Idle {
     }
 
     fn summary(&self, tallies: Vec<Samples>, elapsed: Duration) -> Value {
-        let mut samples = Samples::default();
-        for tally in tallies {
-            samples.append(tally);
-        }
+        let samples: Samples = tallies.into_iter().collect();
         json!({
             "work": "idle",
             "connections": self.connections,
