@@ -1,10 +1,13 @@
 // The traffic of a soak: clients that come and go through a gateway in the same process, each ending in its own way.
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
-import { copy, RateLimiter, relay } from 'fdsplice';
+import { copy, RateLimiter, relay, sendFile } from 'fdsplice';
 
 const BYTES = randomBytes(4 << 20);
 const below = (number) => Math.floor(Math.random() * number);
@@ -21,6 +24,7 @@ const DEEDS = [
   ['slow reader', 2],
   ['idle timeout', 1],
   ['copy', 2],
+  ['file', 4],
 ].flatMap(([name, weight]) => Array.from({ length: weight }, () => name));
 
 export class Traffic {
@@ -30,6 +34,8 @@ export class Traffic {
   #paused = false;
   #busy = 0;
   #limiter = new RateLimiter(200 << 20);
+  #directory = mkdtempSync(join(tmpdir(), 'fdsplice-'));
+  #file = join(this.#directory, 'file');
   #echo;
   #resetter;
   #gateway;
@@ -40,6 +46,7 @@ export class Traffic {
 
   static async start(clients) {
     const traffic = new Traffic();
+    writeFileSync(traffic.#file, BYTES);
     traffic.#echo = net.createServer({ allowHalfOpen: true }, (socket) => {
       socket.on('error', () => {});
       socket.pipe(socket);
@@ -75,6 +82,7 @@ export class Traffic {
     this.#echo.close();
     this.#resetter.close();
     this.#gateway.close();
+    rmSync(this.#directory, { recursive: true });
   }
 
   async #lane() {
@@ -106,6 +114,7 @@ export class Traffic {
     });
     client.on('error', () => {});
     const a = await this.#accepted(client);
+    if (deed === 'file') return this.#sent(client, a);
     const origin = deed === 'origin resets' ? this.#resetter : this.#echo;
     const b = net.connect({ port: origin.address().port, host: '127.0.0.1', allowHalfOpen: true });
     if (deed === 'copy') return this.#copy(client, a, b);
@@ -190,6 +199,31 @@ export class Traffic {
     for (const socket of [client, a, b]) socket.destroy();
     if (tx !== bytes || !Buffer.concat(chunks).equals(part))
       throw new Error(`a copy of ${bytes} bytes gave ${tx}`);
+    return 'clean';
+  }
+
+  /** A part of a file, half of them so small that they are sent in one call; some clients leave in the middle. */
+  async #sent(client, a) {
+    const start = below(1 << 20);
+    const bytes = 1 + below(below(2) === 0 ? 64 << 10 : 3 << 20);
+    const leaves = below(3) === 0;
+    const options = { start, end: start + bytes - 1, endDestination: true, reject: false };
+    if (below(3) === 0) options.rateLimit = this.#limiter;
+    const chunks = [];
+    const end = new Promise((resolve) => client.once('end', resolve).once('close', resolve));
+    if (!leaves) client.on('data', (data) => chunks.push(data));
+    const transfer = sendFile(this.#file, a, options);
+    if (leaves) {
+      await sleep(below(5));
+      client.resetAndDestroy();
+    }
+    const { tx, error } = await transfer;
+    if (!leaves) await end;
+    for (const socket of [client, a]) socket.destroy();
+    if (leaves) return error?.code ?? 'clean';
+    if (error !== null) throw error;
+    if (tx !== bytes || !Buffer.concat(chunks).equals(BYTES.subarray(start, start + bytes)))
+      throw new Error(`a file of ${bytes} bytes gave ${tx}`);
     return 'clean';
   }
 
