@@ -225,8 +225,9 @@ for (const [family, host] of HOSTS) {
   testInNetwork(
     `${family}, three packets in a hundred lost each way: everything arrives`,
     async (t, network) => {
+      // Of TCP alone: three lost questions for the neighbour's address, and there is no connection.
       for (const where of [network.gateway, network.far]) {
-        network.nft('iifname "fds0" numgen random mod 100 < 3 drop', where);
+        network.nft('iifname "fds0" meta l4proto tcp numgen random mod 100 < 3 drop', where);
       }
       const far = network.run(t, network.far, origin(host));
       t.is(await far.line('the origin listens'), 'listening');
