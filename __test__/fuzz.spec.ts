@@ -208,12 +208,23 @@ nativeTest('the addon itself: any value in any argument is an error, never a cra
     Reflect.construct(called(native[name]), args) as Record<string, unknown>;
   const files = made('NativeFiles');
   const dispatcher = made('Dispatcher', () => {}, files);
-  const methods: [Record<string, unknown>, string][] = [
-    ...['open', 'unsent', 'sendNow', 'release'].map((name) => [files, name] as never),
-    ...['watch', 'relay', 'copy', 'sendFile', 'traffic', 'abort', 'forget', 'abortAll'].map(
-      (name) => [dispatcher, name] as never,
-    ),
-  ];
+  const nothing = openSync('/dev/null', 'r+');
+  t.teardown(() => closeSync(nothing));
+  const objects = [
+    files,
+    dispatcher,
+    made('NativeStreamEntry'),
+    called(made('NativeRateLimiter', 1e6)['throttle']).call(made('NativeRateLimiter', 1e6)),
+    called(native['openEnd'])(nothing, 'source', false),
+  ] as Record<string, unknown>[];
+  // Whatever is added to one of them is met here too.
+  const methods = objects.flatMap((object) => {
+    const { constructor, ...rest } = Object.getOwnPropertyDescriptors(Object.getPrototypeOf(object));
+    t.truthy(constructor);
+    const names = Object.entries(rest).filter(([, { value }]) => typeof value === 'function');
+    return names.map(([name]): [Record<string, unknown>, string] => [object, name]);
+  });
+  t.true(methods.length > 15, `${methods.length} methods`);
   const use = fc.asyncProperty(
     fc.constantFrom(...methods),
     fc.array(notOpen, { maxLength: 6 }),
