@@ -105,8 +105,8 @@ export function sendToResponse(
 /** Keeps headers in the system until they can go out with a body that is at hand; what is returned lets them go. */
 function corked(response: Response): () => void {
   const { socket } = response;
-  const isPlain = response instanceof ServerResponse && isPlainSocket(socket, 'destination');
-  const fd = isPlain ? descriptorOf(socket) : undefined;
+  if (!(response instanceof ServerResponse) || !isPlainSocket(socket, 'destination')) return () => {};
+  const fd = descriptorOf(socket);
   if (fd === undefined) return () => {};
   binding?.cork(fd, true);
   return () => binding?.cork(fd, false);

@@ -1,7 +1,6 @@
 //! Transfers of one JavaScript environment: started by it, their outcomes brought back to it.
 
 use std::collections::HashMap;
-use std::os::fd::BorrowedFd;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +22,7 @@ use crate::convert::{
     SendFileSpec, copy_options, relay_options, send_file_options,
 };
 use crate::files::{Files, NativeFiles};
+use crate::numbers::with_descriptor;
 use crate::registry::{self, Entry};
 use crate::runtime::{self, Place};
 
@@ -192,9 +192,7 @@ impl Dispatcher {
             Ok((a, b)) => self.start(id, control, relay(a, b, options)),
             Err(error) => {
                 for fd in numbers.into_iter().flatten() {
-                    // SAFETY: as in `open`.
-                    #[allow(unsafe_code, reason = "a descriptor crosses as a number")]
-                    Endpoint::reset_on_close(unsafe { BorrowedFd::borrow_raw(fd) });
+                    with_descriptor(fd, |fd| Endpoint::reset_on_close(fd));
                 }
                 Entry::begin(self.environment, control).end(true);
                 self.settled.push(Outcome::of_watch(id, Some(error)));
@@ -323,20 +321,12 @@ fn open(
     role: &EndRole,
     side: Side,
 ) -> Result<std::result::Result<Endpoint, TransferError>> {
-    let fd = match end {
-        Either::A(fd) if fd >= 0 => fd,
-        Either::A(_) => return Err(Error::from_reason("not a descriptor")),
+    let duplicate = match end {
+        Either::A(fd) => with_descriptor(fd, |fd| Endpoint::duplicate_nonblocking_tcp(fd))
+            .ok_or_else(|| Error::from_reason("not a descriptor"))?,
         Either::B(mut end) => return end.take(role).map(Ok),
     };
-    #[allow(
-        unsafe_code,
-        reason = "a descriptor crosses from JavaScript as a number"
-    )]
-    // SAFETY: it is borrowed for the length of this call only, in which the one thing done with it
-    // is to duplicate it; JavaScript, which could close it meanwhile, does not run. A number that
-    // is not open gives EBADF.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
-    Ok(match Endpoint::duplicate_nonblocking_tcp(fd) {
+    Ok(match duplicate {
         Ok(endpoint) => Ok(role.given_to(endpoint)),
         Err(EndpointError::System { errno, syscall }) => {
             Err(TransferError::system(errno, syscall, side))

@@ -1,7 +1,7 @@
 //! Files by path, opened on Node's threads for files.
 
 use std::collections::HashMap;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +11,7 @@ use napi::bindgen_prelude::{AsyncTask, Buffer, Either, Env, Error, Result};
 use napi_derive::napi;
 
 use crate::convert::{Refusal, refusal, whole};
+use crate::numbers::with_descriptor;
 use crate::registry;
 
 /// By the numbers that JavaScript gave them.
@@ -81,21 +82,12 @@ impl NativeFiles {
     /// and tells whether that was all. If so, a transfer has ended; if not, one is to send the rest.
     #[napi]
     pub fn send_now(&self, file: u32, socket: i32) -> bool {
-        if socket < 0 {
-            return false;
-        }
         self.files.with(|files| {
             let Some(opened) = files.get_mut(&file) else {
                 return false;
             };
             let bytes = opened.unsent().map_or(0, <[u8]>::len);
-            #[allow(
-                unsafe_code,
-                reason = "a descriptor crosses from JavaScript as a number"
-            )]
-            // SAFETY: it is borrowed for the length of this call only; JavaScript, which could close
-            // it meanwhile, does not run. A number that is not open gives EBADF.
-            let all = opened.send_now(unsafe { BorrowedFd::borrow_raw(socket) });
+            let all = with_descriptor(socket, |socket| opened.send_now(socket)) == Some(true);
             if all {
                 files.remove(&file);
                 registry::sent_at_once(bytes as u64);

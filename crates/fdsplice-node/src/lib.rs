@@ -5,11 +5,12 @@ mod convert;
 mod dispatcher;
 mod files;
 mod log;
+mod numbers;
 mod registry;
 mod runtime;
 mod streams;
 
-use std::os::fd::{BorrowedFd, IntoRawFd};
+use std::os::fd::IntoRawFd;
 
 use fdsplice::{Endpoint, EndpointError, Role};
 use napi::bindgen_prelude::{Either, Error, Result};
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 
 use crate::convert::{NativeEnd, Refusal, refusal};
+use crate::numbers::with_descriptor;
 
 /// What the running kernel offers; see the public `capabilities()`.
 #[napi(object)]
@@ -73,38 +75,26 @@ pub fn stats() -> NativeStats {
 #[napi]
 #[allow(clippy::needless_pass_by_value, reason = "napi hands arguments over")]
 pub fn open_end(fd: i32, role: String, is_node_tcp: bool) -> Either<NativeEnd, Refusal> {
-    if fd < 0 {
-        return Either::B(refusal(EndpointError::System {
-            errno: Errno::BADF,
-            syscall: "fcntl",
-        }));
-    }
-    #[allow(
-        unsafe_code,
-        reason = "a descriptor crosses from JavaScript as a number"
-    )]
-    // SAFETY: it is borrowed for the length of this call only, in which the one thing done with it
-    // is to duplicate it; JavaScript, which could close it meanwhile, does not run. A number that
-    // is not open gives EBADF.
-    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
     let role = match role.as_str() {
         "source" => Role::Source,
         "destination" => Role::Destination,
         _ => Role::Relay,
     };
-    if is_node_tcp {
-        return match Endpoint::duplicate_nonblocking_tcp(fd) {
-            Ok(endpoint) => Either::A(NativeEnd::new(endpoint)),
-            Err(error) => Either::B(refusal(error)),
-        };
-    }
-    let opened = Endpoint::duplicate(fd).and_then(|endpoint| {
+    let opened = with_descriptor(fd, |fd| {
+        if is_node_tcp {
+            return Endpoint::duplicate_nonblocking_tcp(fd);
+        }
+        let endpoint = Endpoint::duplicate(fd)?;
         endpoint.require(role)?;
         Ok(endpoint)
     });
     match opened {
-        Ok(endpoint) => Either::A(NativeEnd::new(endpoint)),
-        Err(error) => Either::B(refusal(error)),
+        Some(Ok(endpoint)) => Either::A(NativeEnd::new(endpoint)),
+        Some(Err(error)) => Either::B(refusal(error)),
+        None => Either::B(refusal(EndpointError::System {
+            errno: Errno::BADF,
+            syscall: "fcntl",
+        })),
     }
 }
 
@@ -112,18 +102,8 @@ pub fn open_end(fd: i32, role: String, is_node_tcp: bool) -> Either<NativeEnd, R
 /// it again: headers and a small file then go out together. Nothing on another socket.
 #[napi]
 pub fn cork(fd: i32, on: bool) {
-    if fd < 0 {
-        return;
-    }
-    #[allow(
-        unsafe_code,
-        reason = "a descriptor crosses from JavaScript as a number"
-    )]
-    // SAFETY: it is borrowed for the length of this call only; JavaScript, which could close it
-    // meanwhile, does not run. A number that is not open gives EBADF.
-    let socket = unsafe { BorrowedFd::borrow_raw(fd) };
     // What has none sends two packets.
-    let _ = sockopt::set_tcp_cork(socket, on);
+    let _ = with_descriptor(fd, |socket| sockopt::set_tcp_cork(socket, on));
 }
 
 /// Whether two ends are one socket or pipe, which no transfer can serve.

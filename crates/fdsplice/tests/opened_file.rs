@@ -91,13 +91,19 @@ fn crowded() -> (UnixStream, usize, UnixStream) {
     (near, room, far)
 }
 
+/// A small file of `bytes`, of which that socket took a part at once.
+fn sent_in_part(bytes: &[u8], near: &UnixStream) -> OpenedFile {
+    let (_scratch, path) = file(bytes);
+    let mut small = opened(&path, 0, None);
+    assert!(!small.send_now(near), "not all of it fits");
+    small
+}
+
 #[test]
 fn a_socket_that_is_almost_full_takes_a_part_at_once_and_the_rest_when_there_is_room() {
     let bytes = data(SMALL);
-    let (_scratch, path) = file(bytes);
     let (near, before, mut far) = crowded();
-    let mut small = opened(&path, 0, None);
-    assert!(!small.send_now(&near), "not all of it fits");
+    let small = sent_in_part(bytes, &near);
     let left = small.unsent().expect("bytes").len();
     let control = Control::new();
     let options = SendFileOptions::new()
@@ -120,10 +126,8 @@ fn a_socket_that_is_almost_full_takes_a_part_at_once_and_the_rest_when_there_is_
 #[test]
 fn an_abort_of_the_rest_counts_what_was_sent_at_once() {
     let bytes = data(SMALL);
-    let (_scratch, path) = file(bytes);
     let (near, before, mut far) = crowded();
-    let mut small = opened(&path, 0, None);
-    assert!(!small.send_now(&near));
+    let small = sent_in_part(bytes, &near);
     let sent = SMALL - small.unsent().expect("bytes").len();
     let options = SendFileOptions::new().idle_timeout(Duration::from_millis(50));
     let result = runtime().block_on(small.send(duplicate(near.as_fd()), options));
