@@ -1,9 +1,9 @@
-export { capabilities, stats } from './lib/process.js';
-export { copy } from './lib/copy.js';
-export { TransferError } from './lib/errors.js';
-export { RateLimiter } from './lib/rate-limiter.js';
-export { relay } from './lib/relay.js';
-export { sendFile } from './lib/send-file.js';
+export { capabilities, stats } from './lib/core/stats.js';
+export { copy } from './lib/verbs/copy.js';
+export { TransferError } from './lib/contract/errors.js';
+export { RateLimiter } from './lib/contract/rate-limiter.js';
+export { relay } from './lib/verbs/relay.js';
+export { sendFile } from './lib/verbs/send-file.js';
 export type {
   Capabilities,
   CommonOptions,
@@ -18,4 +18,4 @@ export type {
   Traffic,
   TrafficResult,
   Transfer,
-} from './lib/types.js';
+} from './lib/contract/types.js';

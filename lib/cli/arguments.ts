@@ -2,7 +2,7 @@ import bytes from 'bytes-iec';
 import { InvalidArgumentError } from 'commander';
 import ms, { type StringValue } from 'ms';
 import { type Address, parseListenAddress, parseTargetAddress } from './address.js';
-import { type CopyEnd, parseCopyEnd } from './copy-end.js';
+import { type CopyEnd, parseCopyEnd } from './endpoint-spec.js';
 
 // A longer timer fires after 1 ms instead.
 const TIMER_MAX = 2 ** 31 - 1;

@@ -1,9 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { copy, sendFile, type TrafficResult, type Transfer } from '../../index.js';
-import { CopyEnds, type EndsSettings, OpenError } from './copy-ends.js';
+import { CopyEnds, type EndsSettings, OpenError } from './endpoints.js';
 import { type CopyOutcome, CopyReport } from './copy-report.js';
 import { delivered } from './deliver.js';
-import type { OpenEnd } from './open-end.js';
+import type { OpenEnd } from './open.js';
 import type { ReportOptions } from './report.js';
 import { StopSignals } from './stop-signals.js';
 import { codeOf, describeError } from './text.js';

@@ -11,7 +11,7 @@ import {
   targetArgument,
 } from './arguments.js';
 import { copyCommand, type CopySettings } from './copy-command.js';
-import type { CopyEnd } from './copy-end.js';
+import type { CopyEnd } from './endpoint-spec.js';
 import { relayCommand, type RelaySettings } from './relay-command.js';
 import type { ReportOptions } from './report.js';
 import { escapeControls } from './text.js';

@@ -1,9 +1,9 @@
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { CopySpec } from '../binding.js';
-import { type Failure, systemFailure } from '../errors.js';
-import { type NativeEnd, type NativeTransfer, openEnd, type Outcome, required, start } from '../native.js';
-import type { Side } from '../types.js';
+import { type Failure, systemFailure } from '../contract/errors.js';
+import { type NativeEnd, type NativeTransfer, openEnd, type Outcome, required, start } from '../core/core.js';
+import type { Side } from '../contract/types.js';
 import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';
 import { StreamWriter, type WritableLike } from './writer.js';

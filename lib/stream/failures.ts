@@ -1,5 +1,5 @@
-import { aborted, type Failure, nodeFailure } from '../errors.js';
-import type { Side } from '../types.js';
+import { aborted, type Failure, nodeFailure } from '../contract/errors.js';
+import type { Side } from '../contract/types.js';
 
 interface Destroyable {
   errored?: Error | null | undefined;

@@ -1,7 +1,7 @@
 import { fstat, read, write } from 'node:fs';
 import { promisify } from 'node:util';
-import { type Failure, systemFailure } from '../errors.js';
-import type { Side } from '../types.js';
+import { type Failure, systemFailure } from '../contract/errors.js';
+import type { Side } from '../contract/types.js';
 import type { Reader, Writer } from './flow.js';
 
 /** Bytes one call moves at the most: what an abort may have to wait for. */

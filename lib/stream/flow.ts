@@ -1,4 +1,4 @@
-import type { Failure } from '../errors.js';
+import type { Failure } from '../contract/errors.js';
 
 /** Milliseconds that what was read before a failure gets to be accepted by the other side, and to leave this machine. */
 export const LAST_WORDS = 1000;

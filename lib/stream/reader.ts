@@ -1,8 +1,8 @@
 import type { Duplex, Readable } from 'node:stream';
-import type { Failure } from '../errors.js';
-import { holdReads, letReadsGo } from '../held-reads.js';
-import { Shadow } from '../shadow.js';
-import type { Side } from '../types.js';
+import type { Failure } from '../contract/errors.js';
+import { holdReads, letReadsGo } from '../node/held-reads.js';
+import { Shadow } from '../node/overlay.js';
+import type { Side } from '../contract/types.js';
 import { destroyed, streamFailure } from './failures.js';
 import type { Reader } from './flow.js';
 

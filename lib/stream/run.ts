@@ -1,11 +1,11 @@
 import { performance } from 'node:perf_hooks';
-import { type Failure, idle } from '../errors.js';
-import { keepProcessAlive, letProcessEnd } from '../keep-alive.js';
-import { binding } from '../native.js';
-import { streamCounts } from '../process.js';
-import { TimeLimit } from '../time-limit.js';
-import type { Ended, Running } from '../transfer.js';
-import type { Side } from '../types.js';
+import { type Failure, idle } from '../contract/errors.js';
+import { keepProcessAlive, letProcessEnd } from '../core/keep-alive.js';
+import { binding } from '../core/core.js';
+import { streamCounts } from '../core/stats.js';
+import { TimeLimit } from '../transfer/time-limit.js';
+import type { Ended, Running } from '../transfer/transfer.js';
+import type { Side } from '../contract/types.js';
 import { type Flow, LAST_WORDS } from './flow.js';
 
 export interface RunOptions {

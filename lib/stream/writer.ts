@@ -1,13 +1,13 @@
 import type { EventEmitter } from 'node:events';
 import { performance } from 'node:perf_hooks';
 import { types } from 'node:util';
-import type { Failure } from '../errors.js';
-import { replay } from '../held-calls.js';
-import { holdWrites, letWritesGo } from '../held-writes.js';
-import { Shadow } from '../shadow.js';
-import type { Side } from '../types.js';
+import type { Failure } from '../contract/errors.js';
+import { replay } from '../node/held-calls.js';
+import { holdWrites, letWritesGo } from '../node/held-writes.js';
+import { Shadow } from '../node/overlay.js';
+import type { Side } from '../contract/types.js';
 import { destroyed, streamFailure } from './failures.js';
-import { closesByReset } from './reset.js';
+import { closesByReset } from '../node/close-by-reset.js';
 import { LAST_WORDS, type Writer } from './flow.js';
 
 /** What all of Node's writable streams have in common, HTTP responses included. */

@@ -67,7 +67,7 @@ export async function runOnOtherNodes(args, env, { all }) {
   return results;
 }
 
-const specs = (names) => names.map((name) => `__test__/${name}.spec.ts`);
+const specs = (names) => names.map((name) => `__test__/**/${name}.spec.ts`);
 
 async function runIn(name, binary, args, env) {
   // The specs start this peer for what Node itself cannot do to a socket.

@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fdsplice::{Endpoint, EndpointError, OpenedFile};
+use fdsplice::{Endpoint, EndpointError, PreopenedFile};
 use napi::Task;
 use napi::bindgen_prelude::{AsyncTask, Buffer, Either, Env, Error, Result};
 use napi_derive::napi;
@@ -16,14 +16,14 @@ use crate::registry;
 
 /// By the numbers that JavaScript gave them.
 #[derive(Clone, Default)]
-pub(crate) struct Files(Arc<Mutex<HashMap<u32, OpenedFile>>>);
+pub(crate) struct Files(Arc<Mutex<HashMap<u32, PreopenedFile>>>);
 
 impl Files {
-    fn with<T>(&self, work: impl FnOnce(&mut HashMap<u32, OpenedFile>) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<u32, PreopenedFile>) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    pub(crate) fn take(&self, file: u32) -> Result<OpenedFile> {
+    pub(crate) fn take(&self, file: u32) -> Result<PreopenedFile> {
         self.with(|files| files.remove(&file))
             .ok_or_else(|| Error::from_reason("this file was already given to a transfer"))
     }
@@ -114,11 +114,11 @@ pub struct Opening {
 }
 
 impl Task for Opening {
-    type Output = std::result::Result<OpenedFile, EndpointError>;
+    type Output = std::result::Result<PreopenedFile, EndpointError>;
     type JsValue = Either<Vec<f64>, Refusal>;
 
     fn compute(&mut self) -> Result<Self::Output> {
-        Ok(OpenedFile::open(
+        Ok(PreopenedFile::open(
             &self.path,
             self.start,
             self.last,

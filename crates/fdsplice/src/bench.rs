@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 use std::task::Poll;
 
 use crate::direction::Direction;
-use crate::endpoint::Endpoint;
+use crate::direction::plan::{Plan, Route};
+use crate::fd::Endpoint;
+use crate::fd::RegisteredFd;
 use crate::pipe::Lease;
-use crate::plan::{Plan, Route};
-use crate::stream::Stream;
 use crate::traffic::Control;
 
 /// Takes a pipe from the pool of this thread, or makes one, and gives it back.
@@ -31,8 +31,8 @@ pub fn lease_of(capacity: usize) {
 /// One direction between two sockets.
 #[derive(Debug)]
 pub struct Joint {
-    source: Stream,
-    destination: Stream,
+    source: RegisteredFd,
+    destination: RegisteredFd,
     direction: Direction,
     control: Control,
 }
@@ -45,7 +45,7 @@ impl Joint {
     pub fn new(source: OwnedFd, destination: OwnedFd) -> Self {
         let register = |fd: OwnedFd| {
             let endpoint = Endpoint::try_from(fd).expect("a socket");
-            Stream::register(endpoint).expect("a registration")
+            RegisteredFd::register(endpoint).expect("a registration")
         };
         let (source, destination) = (register(source), register(destination));
         Self {

@@ -3,37 +3,22 @@
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use tokio::io::Interest;
 use tracing::Instrument;
 
-use crate::deadline::IdleTimer;
 use crate::direction::Direction;
-use crate::endpoint::{Endpoint, Role};
+use crate::direction::plan::{Plan, Route};
 use crate::error::{Reason, Side, TransferError};
-use crate::file_copy::{self, Handle, Stop};
+use crate::fault::{End, Fault};
+use crate::fd::{Endpoint, Role};
+use crate::file::copy::{self as file_copy, Stop};
+use crate::file::end::CopyEnd;
+use crate::limits::one_way::Bounds;
+use crate::limits::rate::Throttle;
 use crate::options::one_way_options;
-use crate::plan::{End, Fault, Plan, Route};
-use crate::rate::{RateLimiter, Throttle};
 use crate::traffic::{Control, TrafficResult};
-
-/// What a copy must keep to.
-#[derive(Debug, Default)]
-pub(crate) struct Bounds {
-    pub(crate) limiter: Option<RateLimiter>,
-    pub(crate) idle_timeout: Option<Duration>,
-}
-
-impl Bounds {
-    pub(crate) fn start(self) -> (Option<Throttle>, Option<IdleTimer>) {
-        (
-            self.limiter.map(Throttle::new),
-            self.idle_timeout.map(IdleTimer::new),
-        )
-    }
-}
 
 /// Options of [`copy`].
 #[derive(Debug, Default)]
@@ -51,7 +36,7 @@ impl CopyOptions {
 
     one_way_options!();
 
-    /// At most this many bytes of the source; what follows stays readable there. Default: until
+    /// FdAt most this many bytes of the source; what follows stays readable there. Default: until
     /// the end of input.
     #[must_use]
     pub fn length(mut self, bytes: u64) -> Self {
@@ -118,7 +103,7 @@ pub(crate) async fn run(
 ) -> TrafficResult {
     let (outcome, undelivered, a_ended) = match open(source, destination) {
         Err(error) => (Err(error), plan.head, false),
-        Ok((Handle::Watched(source), Handle::Watched(destination))) => {
+        Ok((CopyEnd::Watched(source), CopyEnd::Watched(destination))) => {
             let mut direction = Direction::new(plan, &source, &destination);
             let route = Route {
                 source: &source,
@@ -149,7 +134,7 @@ pub(crate) async fn run(
     }
 }
 
-fn open(source: Endpoint, destination: Endpoint) -> Result<(Handle, Handle), TransferError> {
+fn open(source: Endpoint, destination: Endpoint) -> Result<(CopyEnd, CopyEnd), TransferError> {
     if source.is_itself(&destination) {
         let error = TransferError::system(Errno::INVAL, "splice", Side::Destination);
         return Err(error);
@@ -162,7 +147,7 @@ fn open(source: Endpoint, destination: Endpoint) -> Result<(Handle, Handle), Tra
         if end.require(role).is_err() {
             return Err(TransferError::system(Errno::BADF, call, side));
         }
-        Handle::new(end).map_err(|errno| TransferError::system(errno, "epoll_ctl", side))
+        CopyEnd::new(end).map_err(|errno| TransferError::system(errno, "epoll_ctl", side))
     });
     Ok((source?, destination?))
 }

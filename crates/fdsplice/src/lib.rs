@@ -15,33 +15,26 @@
 #[cfg(feature = "bench")]
 #[doc(hidden)]
 pub mod bench;
-mod bounds;
-mod cadence;
 mod copy;
-mod deadline;
 mod direction;
-mod endpoint;
 mod engine;
 mod error;
-mod file_copy;
-mod file_job;
-mod opened_file;
+mod fault;
+mod fd;
+mod file;
+mod limits;
 mod options;
 mod pipe;
-mod places;
-mod plan;
-mod rate;
 mod relay;
 mod send_file;
-mod stream;
 mod traffic;
 
 pub use copy::{CopyOptions, copy};
-pub use endpoint::{Endpoint, Kind, Role};
 pub use error::{EndpointError, Reason, Side, TransferError};
-pub use opened_file::OpenedFile;
+pub use fd::{Endpoint, Kind, Role};
+pub use file::read_ahead::PreopenedFile;
+pub use limits::rate::{RateLimiter, Throttle};
 pub use pipe::{PipeStats, pipe_max_size, pipe_stats};
-pub use rate::{RateLimiter, Throttle};
 pub use relay::{RelayOptions, relay, watch};
 pub use send_file::{SendFileOptions, send_file};
 pub use traffic::{Control, Traffic, TrafficResult};

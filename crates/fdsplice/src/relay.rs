@@ -11,13 +11,14 @@ use tokio::io::Interest;
 use tokio::time::timeout;
 use tracing::Instrument;
 
-use crate::bounds::{Limits, RelayBounds, RelayRules};
 use crate::direction::Direction;
-use crate::endpoint::{Endpoint, Role};
+use crate::direction::plan::{Plan, Route};
 use crate::error::{Reason, Side, TransferError};
-use crate::plan::{End, Fault, Plan, Route};
-use crate::rate::RateLimiter;
-use crate::stream::Stream;
+use crate::fault::{End, Fault};
+use crate::fd::RegisteredFd;
+use crate::fd::{Endpoint, Role};
+use crate::limits::rate::RateLimiter;
+use crate::limits::relay::{Limits, RelayBounds, RelayRules};
 use crate::traffic::{Control, TrafficResult};
 
 /// How long bytes that came before a failure may take to reach the other side.
@@ -162,7 +163,7 @@ pub async fn relay(a: Endpoint, b: Endpoint, options: RelayOptions) -> TrafficRe
 /// # Panics
 /// Outside a tokio runtime that has I/O enabled.
 pub async fn watch(socket: Endpoint, side: Side, control: Control) -> Option<TransferError> {
-    let stream = match Stream::register(socket) {
+    let stream = match RegisteredFd::register(socket) {
         Ok(stream) => stream,
         Err((_, errno)) => return Some(TransferError::system(errno, "epoll_ctl", side)),
     };
@@ -186,20 +187,20 @@ fn require_sockets(a: &Endpoint, b: &Endpoint) -> Result<(), TransferError> {
     Ok(())
 }
 
-fn register(a: Endpoint, b: Endpoint) -> Result<(Stream, Stream), TransferError> {
+fn register(a: Endpoint, b: Endpoint) -> Result<(RegisteredFd, RegisteredFd), TransferError> {
     let failed = |errno, side, ends: &[&Endpoint]| {
         for end in ends {
             end.prepare_reset();
         }
         TransferError::system(errno, "epoll_ctl", side)
     };
-    let a = Stream::register(a).map_err(|(a, errno)| failed(errno, Side::A, &[&a, &b]))?;
-    let b =
-        Stream::register(b).map_err(|(b, errno)| failed(errno, Side::B, &[a.endpoint(), &b]))?;
+    let a = RegisteredFd::register(a).map_err(|(a, errno)| failed(errno, Side::A, &[&a, &b]))?;
+    let b = RegisteredFd::register(b)
+        .map_err(|(b, errno)| failed(errno, Side::B, &[a.endpoint(), &b]))?;
     Ok((a, b))
 }
 
-async fn run(a: Stream, b: Stream, mut options: RelayOptions) -> TrafficResult {
+async fn run(a: RegisteredFd, b: RegisteredFd, mut options: RelayOptions) -> TrafficResult {
     let head_from_a = std::mem::take(&mut options.head_from_a);
     let head_from_b = std::mem::take(&mut options.head_from_b);
     // Bytes that have nowhere to go are a failure, not an end: they meet the EPIPE.
@@ -324,7 +325,7 @@ async fn exchange(
         if tx.is_ended() && rx.is_ended() {
             return Poll::Ready(Ok(()));
         }
-        match bounds.poll_exceeded(cx, control.traffic().total(), tx, rx) {
+        match bounds.poll_exceeded(cx, control.traffic().total(), tx.is_ended(), rx.is_ended()) {
             Some((reason, side)) => Poll::Ready(Err(Stop::Other(reason, side))),
             None => Poll::Pending,
         }

@@ -3,11 +3,12 @@
 use rustix::io::Errno;
 use tracing::Instrument;
 
-use crate::copy::{self, Bounds};
-use crate::endpoint::{Endpoint, Kind};
+use crate::copy;
+use crate::direction::plan::Plan;
 use crate::error::{Side, TransferError};
+use crate::fd::{Endpoint, Kind};
+use crate::limits::one_way::Bounds;
 use crate::options::one_way_options;
-use crate::plan::Plan;
 use crate::traffic::{Control, TrafficResult};
 
 /// Options of [`send_file`].

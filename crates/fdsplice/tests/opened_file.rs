@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use copy_support::{Scratch, data, duplicate, runtime};
-use fdsplice::{Control, EndpointError, OpenedFile, Reason, SendFileOptions};
+use fdsplice::{Control, EndpointError, PreopenedFile, Reason, SendFileOptions};
 use rustix::io::Errno;
 
 const SMALL: usize = 64 * 1024;
@@ -23,8 +23,8 @@ fn file(bytes: &[u8]) -> (Scratch, PathBuf) {
     (scratch, path)
 }
 
-fn opened(path: &Path, start: u64, last: Option<u64>) -> OpenedFile {
-    OpenedFile::open(path, start, last, true).expect("an open file")
+fn opened(path: &Path, start: u64, last: Option<u64>) -> PreopenedFile {
+    PreopenedFile::open(path, start, last, true).expect("an open file")
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_part_of_at_most_64_kib_is_read_and_a_larger_one_left_open() {
         assert_eq!(part.unsent(), Some(wanted), "from {start} to {last:?}");
         assert!(part.endpoint().is_none(), "it is closed");
     }
-    let kept = OpenedFile::open(&path, 1, None, false).expect("an open file");
+    let kept = PreopenedFile::open(&path, 1, None, false).expect("an open file");
     assert!(kept.unsent().is_none() && kept.endpoint().is_some());
 }
 
@@ -63,13 +63,13 @@ fn a_file_of_the_kernel_that_does_not_say_its_size_is_left_open() {
 #[test]
 fn what_is_no_regular_file_is_refused() {
     for path in ["/", "/dev/null"] {
-        let error = OpenedFile::open(Path::new(path), 0, None, true).expect_err("a refusal");
+        let error = PreopenedFile::open(Path::new(path), 0, None, true).expect_err("a refusal");
         assert!(
             matches!(error, EndpointError::Unsupported("not a regular file")),
             "{path}: {error}"
         );
     }
-    let missing = OpenedFile::open(Path::new("/nowhere"), 0, None, true).expect_err("a refusal");
+    let missing = PreopenedFile::open(Path::new("/nowhere"), 0, None, true).expect_err("a refusal");
     let EndpointError::System { errno, syscall } = missing else {
         panic!("{missing}");
     };
@@ -92,7 +92,7 @@ fn crowded() -> (UnixStream, usize, UnixStream) {
 }
 
 /// A small file of `bytes`, of which that socket took a part at once.
-fn sent_in_part(bytes: &[u8], near: &UnixStream) -> OpenedFile {
+fn sent_in_part(bytes: &[u8], near: &UnixStream) -> PreopenedFile {
     let (_scratch, path) = file(bytes);
     let mut small = opened(&path, 0, None);
     assert!(!small.send_now(near), "not all of it fits");

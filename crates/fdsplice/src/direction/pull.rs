@@ -5,11 +5,12 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 
 use super::{Direction, Phase, Pipes};
-use crate::engine::splice::At;
+use crate::direction::plan::Route;
+use crate::engine::splice::FdAt;
 use crate::engine::{read_write, readiness, splice};
+use crate::fault::Fault;
+use crate::fd::Ready;
 use crate::pipe::Lease;
-use crate::plan::{Fault, Route};
-use crate::stream::Ready;
 
 /// Reads through the buffer before a refused lease is asked for again.
 const LEASE_PAUSE: u32 = 64;
@@ -25,7 +26,7 @@ impl Direction {
         if self.wants_pipe()
             && let Some(lease) = &mut self.lease
         {
-            match splice::fill(At(route.source.as_fd(), None), lease, most) {
+            match splice::fill(FdAt(route.source.as_fd(), None), lease, most) {
                 Err(Errno::AGAIN) if !route.source.urgent() => {
                     if let Some(ready) = ready {
                         ready.clear_ready();
@@ -54,7 +55,7 @@ impl Direction {
         most: usize,
     ) -> Result<usize, Fault> {
         let (source, destination) = (route.source.as_fd(), route.destination.as_fd());
-        match splice::direct(At(source, None), At(destination, None), most) {
+        match splice::direct(FdAt(source, None), FdAt(destination, None), most) {
             Ok(0) => self.pull_through_buffer(route, Some(readable), most),
             Ok(passed) => {
                 self.taken(passed);

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs;
 use rustix::io::{Errno, retry_on_intr};
 
-/// At most `most` bytes; both positions advance by what was copied. 0: the source ends here.
+/// FdAt most `most` bytes; both positions advance by what was copied. 0: the source ends here.
 pub(crate) fn copy_file_range(
     source: BorrowedFd<'_>,
     from: &mut u64,

@@ -1,9 +1,8 @@
 //! The ways to move bytes: a few functions on descriptors each. They know nothing of limits,
-//! timers or abort; [`direction`](crate::direction) and [`file_copy`](crate::file_copy) decide
+//! timers or abort; [`direction`](crate::direction) and [`file_copy`](crate::file::copy) decide
 //! when, an engine does it.
 
 pub(crate) mod copy_file_range;
-pub(crate) mod holes;
 pub(crate) mod read_write;
 pub(crate) mod sendfile;
 pub(crate) mod splice;
@@ -13,7 +12,7 @@ use std::os::fd::BorrowedFd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use crate::endpoint::{Endpoint, Kind};
+use crate::fd::{Endpoint, Kind};
 
 /// Whether a source can be read from and a destination written to at this moment. Where one call serves both ends, this tells which of them its `EAGAIN` was about.
 pub(crate) fn readiness(

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use rustix::io::{Errno, pread, pwrite, read, retry_on_intr, write};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::endpoint::{Endpoint, Kind};
+use crate::fd::{Endpoint, Kind};
 
 /// Bytes one call can take.
 pub(crate) const BUFFER: usize = 64 * 1024;

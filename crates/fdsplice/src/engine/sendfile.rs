@@ -24,7 +24,7 @@ use std::os::fd::BorrowedFd;
 use rustix::fs;
 use rustix::io::{Errno, retry_on_intr};
 
-/// At most `most` bytes from `position` on, which advances by what was sent. 0: the file ends
+/// FdAt most `most` bytes from `position` on, which advances by what was sent. 0: the file ends
 /// here, or has become shorter.
 pub(crate) fn sendfile(
     source: BorrowedFd<'_>,

@@ -14,7 +14,7 @@ use crate::pipe::Lease;
 const MOST: usize = 1 << 30;
 
 /// A descriptor, and the file position to use instead of its own.
-pub(crate) struct At<'a>(pub(crate) BorrowedFd<'a>, pub(crate) Option<&'a mut u64>);
+pub(crate) struct FdAt<'a>(pub(crate) BorrowedFd<'a>, pub(crate) Option<&'a mut u64>);
 
 /// Source → leased pipe, at most `most` bytes.
 ///
@@ -23,23 +23,23 @@ pub(crate) struct At<'a>(pub(crate) BorrowedFd<'a>, pub(crate) Option<&'a mut u6
 /// that it has nothing, or, of a socket, that an out-of-band byte is next, which splice never
 /// passes and only `recv(2)` can tell apart. 0 is as ambiguous for a socket: end of input, or the
 /// call after a reset.
-pub(crate) fn fill(source: At<'_>, lease: &mut Lease, most: usize) -> Result<usize, Errno> {
+pub(crate) fn fill(source: FdAt<'_>, lease: &mut Lease, most: usize) -> Result<usize, Errno> {
     debug_assert_eq!(lease.held(), 0, "only an empty pipe is filled");
-    let filled = direct(source, At(lease.writer(), None), most)?;
+    let filled = direct(source, FdAt(lease.writer(), None), most)?;
     lease.filled(filled);
     Ok(filled)
 }
 
 /// Leased pipe → destination. The pipe holds something, so `EAGAIN` can only mean the destination.
-pub(crate) fn drain(lease: &mut Lease, destination: At<'_>) -> Result<usize, Errno> {
-    let drained = direct(At(lease.reader(), None), destination, lease.held())?;
+pub(crate) fn drain(lease: &mut Lease, destination: FdAt<'_>) -> Result<usize, Errno> {
+    let drained = direct(FdAt(lease.reader(), None), destination, lease.held())?;
     lease.drained(drained);
     Ok(drained)
 }
 
 /// Source → destination, one of them a pipe. `EAGAIN` may mean either end.
-pub(crate) fn direct(source: At<'_>, destination: At<'_>, most: usize) -> Result<usize, Errno> {
-    let (At(from, mut from_position), At(to, mut to_position)) = (source, destination);
+pub(crate) fn direct(source: FdAt<'_>, destination: FdAt<'_>, most: usize) -> Result<usize, Errno> {
+    let (FdAt(from, mut from_position), FdAt(to, mut to_position)) = (source, destination);
     retry_on_intr(|| {
         splice(
             from.as_fd(),

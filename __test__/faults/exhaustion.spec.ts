@@ -1,0 +1,226 @@
+// Limits of the system that are used up: descriptors, and the quota of pipes.
+import { once } from 'node:events';
+import net from 'node:net';
+
+import test, { type ExecutionContext } from 'ava';
+
+import { coreTestWithTool, testWithTool } from '../helpers/cli-tools.js';
+import { ended, nodeArguments, started } from '../helpers/copy-child.js';
+import { Peer } from '../helpers/peer.js';
+import { AS_NOBODY, holdPipes } from '../helpers/quota.js';
+import { RelayProcess } from '../helpers/relay-process.js';
+import { until, within } from '../helpers/wait.js';
+
+const MiB = 1 << 20;
+const FULL = process.env['FDSPLICE_FULL'] === '1';
+
+testWithTool(
+  'prlimit',
+  'with the quota of pipe pages used up by another process, bulk arrives all the same',
+  async (t) => {
+    await holdPipes(t, 1100);
+    const peer = Peer.start(t);
+    const relay = await RelayProcess.start(t, peer, AS_NOBODY);
+    const bytes = 8 * MiB + 1;
+    const pairs = [];
+    for (let index = 0; index < 24; index += 1) pairs.push(await relay.connect());
+    await Promise.all(
+      pairs.map(async ({ client, origin }, index) => {
+        const reading = peer.readToEnd(origin);
+        const back = peer.readToEnd(client);
+        const sent = await Promise.all([
+          peer.write(client, bytes, index).then((digest) => peer.shutdown(client).then(() => digest)),
+          peer.write(origin, MiB, index).then((digest) => peer.shutdown(origin).then(() => digest)),
+        ]);
+        t.deepEqual(
+          [await reading, await back],
+          sent.map((digest) => ({ ...digest, end: 'eof' })),
+        );
+      }),
+    );
+    const stats = await until(
+      'all have ended',
+      () => relay.stats(),
+      ({ active }) => active === 0,
+    );
+    // A pipe with room for two pages costs more than a buffer does.
+    t.like(stats, { tx: 24 * bytes, rx: 24 * MiB, failed: 0, zeroCopy: 0, pipes: { leased: 0, created: 0 } });
+    t.log(`${stats.zeroCopy} of ${stats.total} bytes spliced, ${stats.pipes.created} pipes made`);
+    await relay.end();
+  },
+);
+
+/** A program that has sockets a and b, then no descriptor left but `spare`, and calls what is tested. */
+const WITHOUT_DESCRIPTORS = `
+  import { once } from 'node:events';
+  import { closeSync, openSync, readdirSync } from 'node:fs';
+  import net from 'node:net';
+  import { copy, relay, sendFile, stats } from 'fdsplice';
+  const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const meet = async () => {
+    const outer = net.connect({ port: server.address().port, host: '127.0.0.1', allowHalfOpen: true });
+    const [[inner]] = await Promise.all([once(server, 'connection'), once(outer, 'connect')]);
+    return [outer.on('error', () => {}), inner];
+  };
+  const nothing = openSync('/dev/null', 'r+');
+  await copy(nothing, nothing);
+  await new Promise((resolve) => setTimeout(resolve, 50));
+  const taken = [];
+  const takeAll = (spare) => {
+    try { for (;;) taken.push(openSync('/dev/null')); } catch (error) { if (error.code !== 'EMFILE') throw error; }
+    for (const fd of taken.splice(0, spare)) closeSync(fd);
+  };
+  const freeAll = () => { for (const fd of taken.splice(0)) closeSync(fd); };
+  const say = (...what) => console.log(JSON.stringify(what));
+`;
+
+coreTestWithTool(
+  'prlimit',
+  'without a descriptor for a duplicate a transfer fails at that end, and the next one works',
+  async (t) => {
+    const body = `${WITHOUT_DESCRIPTORS}
+    for (const spare of [0, 1]) {
+      const [client, a] = await meet();
+      const [origin, b] = await meet();
+      takeAll(spare);
+      const { error, total } = await relay(a, b, { reject: false });
+      const left = stats();
+      freeAll();
+      say('relay', spare, error.code, error.syscall, error.side, total, a.destroyed && b.destroyed, left.active);
+      client.destroy(); origin.destroy();
+    }
+    // Node's handle of a Unix socket stands for several kinds: finding out which takes a duplicate, too.
+    const pipes = net.createServer({ pauseOnConnect: true }).listen('\\0fdsplice-' + process.pid);
+    const unix = async () => {
+      const outer = net.connect('\\0fdsplice-' + process.pid).on('error', () => {});
+      return (await once(pipes, 'connection'))[0].on('close', () => outer.destroy());
+    };
+    const [one, other] = [await unix(), await unix()];
+    takeAll(0);
+    const failed = await relay(one, other, { reject: false });
+    freeAll();
+    say('unix', failed.error.code, failed.error.syscall, failed.error.side, one.destroyed && other.destroyed);
+    pipes.close();
+    const [client, a] = await meet();
+    const [origin, b] = await meet();
+    for (const spare of [0, 1]) {
+      takeAll(spare);
+      const { error, total } = await copy(a, b, { reject: false, length: 5 });
+      freeAll();
+      say('copy', spare, error.code, error.syscall, error.side, total, a.destroyed || b.destroyed);
+    }
+    takeAll(0);
+    const mistake = await relay(a._handle.fd, b._handle.fd).catch((error) => error);
+    const file = await sendFile('/proc/self/exe', b, { reject: false });
+    freeAll();
+    say('numbers', mistake.code, file.error.code, file.error.side);
+    const open = readdirSync('/proc/self/fd').length;
+    client.end('hello'); origin.end();
+    const { tx } = await relay(a, b);
+    say('afterwards', tx);
+    origin.destroy(); client.destroy();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    say('open', open - readdirSync('/proc/self/fd').length);
+    process.exit(0);
+  `;
+    const child = started(
+      t,
+      'prlimit',
+      ['--nofile=96', process.execPath, ...nodeArguments(body)],
+      ['ignore', 'pipe', 'pipe'],
+    );
+    const { code, stdout, stderr } = await ended(child, 30_000);
+    t.deepEqual([code, stderr], [0, '']);
+    const lines = stdout
+      .toString()
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line) as unknown);
+    t.deepEqual(lines, [
+      ['relay', 0, 'EMFILE', 'fcntl', 'a', 0, true, 0],
+      ['relay', 1, 'EMFILE', 'fcntl', 'b', 0, true, 0],
+      ['unix', 'EMFILE', 'fcntl', 'a', true],
+      ['copy', 0, 'EMFILE', 'fcntl', 'source', 0, false],
+      ['copy', 1, 'EMFILE', 'fcntl', 'destination', 0, false],
+      ['numbers', 'EMFILE', 'EMFILE', 'source'],
+      ['afterwards', 5],
+      // Both ends of both connections.
+      ['open', 4],
+    ]);
+  },
+);
+
+/** Relays until the process has no descriptor left; then every one of them still works. */
+async function upToTheLimit(t: ExecutionContext, limit: number): Promise<void> {
+  const origins: net.Socket[] = [];
+  const server = net.createServer((socket) => {
+    origins.push(socket.on('error', () => undefined));
+    socket.on('data', (data) => socket.write(data));
+  });
+  server.listen({ port: 0, host: '127.0.0.1', backlog: 1024 });
+  await once(server, 'listening');
+  const clients: net.Socket[] = [];
+  t.teardown(() => {
+    server.close();
+    for (const socket of [...clients, ...origins]) socket.destroy();
+  });
+  const peer = Peer.start(t);
+  const { port } = server.address() as net.AddressInfo;
+  const relay = await RelayProcess.start(t, peer, ['prlimit', `--nofile=${limit}`], { origin: port });
+  const base = relay.descriptors();
+
+  /** One message there and back, or how it ended instead. */
+  const exchange = async (client: net.Socket, text: string): Promise<string> => {
+    const answer = Promise.race([
+      new Promise<string>((resolve) => client.once('data', (data) => resolve(String(data)))),
+      new Promise<string>((resolve) => client.once('close', () => resolve('closed'))),
+    ]);
+    if (client.destroyed) return 'closed';
+    client.write(text);
+    return within(30_000, 'an answer or an end', answer);
+  };
+  const join = async (): Promise<string> => {
+    const client = net.connect({ port: relay.port, host: '127.0.0.1' }).on('error', () => undefined);
+    const answer = await exchange(client, 'hello');
+    if (answer === 'hello') clients.push(client);
+    return answer;
+  };
+
+  while ((await join()) === 'hello') if (clients.length > limit) throw new Error('there is no limit');
+  const expected = Math.floor((limit - base) / 4);
+  t.log(`${clients.length} relays within ${limit} descriptors, ${base} of them there before`);
+  // Threads of the core open a few once.
+  t.true(clients.length >= expected - 8 && clients.length <= expected, `${clients.length} of ${expected}`);
+  for (let more = 0; more < 10; more += 1) t.is(await join(), 'closed');
+  t.is((await relay.stats()).active, clients.length);
+  for (const [index, client] of clients.entries())
+    t.is(await exchange(client, `still ${index}`), `still ${index}`);
+  clients.pop()?.destroy();
+  const again = await until('there is room for one again', join, (answer) => answer === 'hello');
+  t.is(again, 'hello');
+  for (const client of clients) client.destroy();
+  await until(
+    'all descriptors are free',
+    () => relay.descriptors(),
+    (open) => open <= base + 16,
+  );
+  const { active, pipes } = await relay.stats();
+  t.deepEqual([active, pipes.leased], [0, 0]);
+  await relay.end();
+}
+
+coreTestWithTool(
+  'prlimit',
+  'as many idle relays as 1,024 descriptors allow, all alive, and one more is turned away',
+  (t) => upToTheLimit(t, 1024),
+);
+
+if (FULL) {
+  coreTestWithTool('prlimit', 'as many idle relays as 16,384 descriptors allow', (t) => {
+    t.timeout(280_000);
+    return upToTheLimit(t, 16_384);
+  });
+} else {
+  test.skip('as many idle relays as 16,384 descriptors allow (npm run test:full)', () => undefined);
+}

@@ -1,0 +1,124 @@
+// Calls that move less than they were asked to, at any time, as the kernel may always do: every byte arrives once.
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+import type { ExecutionContext } from 'ava';
+
+import { testWithTool } from '../helpers/cli-tools.js';
+import { ended, nodeArguments, started } from '../helpers/copy-child.js';
+import { sha256 } from '../helpers/copy-files.js';
+import { isNative } from '../helpers/engine.js';
+import { Peer } from '../helpers/peer.js';
+import { RelayProcess } from '../helpers/relay-process.js';
+import { until } from '../helpers/wait.js';
+
+const MiB = 1 << 20;
+const SHORTEN = fileURLToPath(new URL('helpers/shorten.py', import.meta.url));
+/** Not recv: that one which gets less than it asked for has emptied the socket is promised (epoll(7)), and relied on. */
+const CALLS = 'splice,sendto,read,write,pread64,pwrite64,copy_file_range,sendfile';
+
+/** Of Node's streams the same holds for read: libuv takes a socket that has hung up for ended behind a short one. */
+const RELAY_CALLS = isNative ? CALLS : CALLS.replace(',read,', ',');
+
+/** Runs what follows with short counts, and tells how many there were. */
+function shortening(
+  t: ExecutionContext,
+  directory: string,
+  calls: string,
+): { command: string[]; count: () => Promise<number> } {
+  const seed = Number(process.env['FDSPLICE_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+  t.log(`FDSPLICE_SEED=${seed}`);
+  const report = join(directory, 'report');
+  writeFileSync(report, '');
+  return {
+    command: ['python3', SHORTEN, String(seed), calls, report],
+    count: async () => Number(await until('the report', () => readFileSync(report, 'utf8'), Boolean)),
+  };
+}
+
+function scratch(t: ExecutionContext): string {
+  const directory = mkdtempSync(join(tmpdir(), 'fdsplice-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  return directory;
+}
+
+for (const zeroCopy of [true, false]) {
+  testWithTool(
+    'python3',
+    `a relay both ways, every call of which may fall short, zeroCopy: ${zeroCopy}`,
+    async (t) => {
+      const { command, count } = shortening(t, scratch(t), RELAY_CALLS);
+      const peer = Peer.start(t);
+      const relay = await RelayProcess.start(t, peer, command, { relay: { zeroCopy } });
+      const { client, origin } = await relay.connect();
+      const bytes = 16 * MiB + 3;
+      const readings = [peer.readToEnd(origin), peer.readToEnd(client)];
+      const sent = await Promise.all(
+        [client, origin].map(async (conn, index) => {
+          const digest = await peer.write(conn, bytes, index + 1, { chunk: { min: 1, max: 256 << 10 } });
+          await peer.shutdown(conn);
+          return { ...digest, end: 'eof' };
+        }),
+      );
+      t.deepEqual(await Promise.all(readings), sent);
+      const endings = await until(
+        'the relay has ended',
+        () => relay.endings(),
+        ({ length }) => length === 1,
+      );
+      t.like(endings, [{ tx: bytes, rx: bytes, code: null }]);
+      t.like(await relay.stats(), { active: 0, pipes: { leased: 0 } });
+      await relay.end();
+      const shortened = await count();
+      t.log(`${shortened} calls fell short`);
+      t.true(shortened > 20);
+    },
+  );
+
+  testWithTool(
+    'python3',
+    `copies of files to a file and to a socket, every call of which may fall short, zeroCopy: ${zeroCopy}`,
+    async (t) => {
+      const directory = scratch(t);
+      const { command, count } = shortening(t, directory, CALLS);
+      const bytes = Buffer.alloc(3 * MiB + 1);
+      for (let at = 0; at < bytes.length; at += 1) bytes.writeUInt8((at * 2654435761) % 251, at);
+      writeFileSync(join(directory, 'from'), bytes);
+      const body = `
+        import { createHash } from 'node:crypto';
+        import { once } from 'node:events';
+        import { openSync } from 'node:fs';
+        import net from 'node:net';
+        import { copy, sendFile, stats } from 'fdsplice';
+        const [from, to] = process.argv.slice(1);
+        console.log('begins');
+        const zeroCopy = ${zeroCopy};
+        const { tx } = await copy(openSync(from), openSync(to, 'w'), { zeroCopy });
+        const server = net.createServer().listen(0, '127.0.0.1');
+        await once(server, 'listening');
+        const client = net.connect(server.address().port, '127.0.0.1');
+        const hash = createHash('sha256');
+        client.on('data', (data) => hash.update(data));
+        const [socket] = await once(server, 'connection');
+        const sent = await sendFile(from, socket, { zeroCopy, endDestination: true });
+        await once(client, 'close');
+        const told = [tx, sent.tx, hash.digest('hex'), stats().active, stats().pipes.leased];
+        // What it writes may fall short, too.
+        process.stdout.write(JSON.stringify(told), () => process.exit(0));
+      `;
+      const [program = '', ...args] = [...command, process.execPath, ...nodeArguments(body)];
+      const paths = [join(directory, 'from'), join(directory, 'to')];
+      const child = started(t, program, [...args, ...paths], ['ignore', 'pipe', 'pipe']);
+      const { code, stdout, stderr } = await ended(child);
+      t.is(code, 0, stderr);
+      const told = JSON.parse(stdout.toString().split('\n')[1] ?? '') as unknown;
+      t.deepEqual(told, [bytes.length, bytes.length, sha256(bytes), 0, 0]);
+      t.is(sha256(readFileSync(join(directory, 'to'))), sha256(bytes));
+      const shortened = await count();
+      t.log(`${shortened} calls fell short`);
+      t.true(shortened > 5);
+    },
+  );
+}

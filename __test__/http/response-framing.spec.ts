@@ -1,0 +1,233 @@
+// What must never happen to a connection that goes on: bytes in a place where the client expects none.
+import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
+import http, { type RequestListener } from 'node:http';
+import net, { type AddressInfo } from 'node:net';
+
+import test, { type ExecutionContext } from 'ava';
+import { copy, sendFile, type TrafficResult, type TransferError } from 'fdsplice';
+
+import { opened, sample } from '../helpers/copy-files.js';
+import { engine } from '../helpers/engine.js';
+import { deferred, within } from '../helpers/wait.js';
+
+async function listening(t: ExecutionContext, handler: RequestListener, options = {}): Promise<number> {
+  const server = http.createServer(options, handler).listen(0, '127.0.0.1');
+  t.teardown(() => {
+    server.close();
+    server.closeAllConnections();
+  });
+  await once(server, 'listening');
+  return (server.address() as AddressInfo).port;
+}
+
+/** Everything that comes back on one connection for requests that are written as they stand. */
+async function exchanged(port: number, ...requests: string[]): Promise<string> {
+  const socket = net.connect(port, '127.0.0.1');
+  const last = requests.length - 1;
+  for (const [index, line] of requests.entries()) {
+    const close = index === last ? 'Connection: close\r\n' : '';
+    socket.write(`${line} HTTP/1.1\r\nHost: x\r\n${close}\r\n`);
+  }
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk)).on('error', () => {});
+  await within(20_000, 'the connection ends', once(socket, 'close'));
+  return Buffer.concat(chunks).toString('latin1');
+}
+
+for (const [what, method, status] of [
+  ['HEAD', 'HEAD', 200],
+  ['204', 'GET', 204],
+  ['304', 'GET', 304],
+] as const) {
+  test(`what is copied into a response to ${what} stays out of its connection`, async (t) => {
+    const { path } = sample(t, 5000);
+    const results: TrafficResult[] = [];
+    const port = await listening(t, (_request, response) => {
+      response.statusCode = status;
+      response.setHeader('Content-Length', 5000);
+      void copy(opened(t, path), response, { endDestination: true }).then((result) => results.push(result));
+    });
+    const said = await exchanged(port, `${method} /`, `${method} /`);
+    t.is(said.match(/^HTTP\/1\.1 /gm)?.length, 2);
+    t.is(said.split('\r\n\r\n').join('').length, said.length - 8, 'two heads and no body');
+    t.true(said.endsWith('\r\n\r\n'));
+    t.is(results.length, 2);
+  });
+}
+
+for (const verb of ['sendFile', 'copy'] as const) {
+  for (const moment of ['ended', 'finished'] as const) {
+    test(`${verb} into a response that has ${moment} adds nothing to it`, async (t) => {
+      const { path } = sample(t, 5);
+      const outcome = deferred<TrafficResult>();
+      const port = await listening(t, (_request, response) => {
+        response.setHeader('Content-Length', 5);
+        response.end('hello');
+        const send = () => {
+          const transfer =
+            verb === 'copy'
+              ? copy(opened(t, path), response, { reject: false })
+              : sendFile(path, response, { reject: false });
+          void transfer.then((result) => outcome.resolve(result));
+        };
+        if (moment === 'ended') send();
+        else response.once('close', send);
+      });
+      t.regex(await exchanged(port, 'GET /'), /\r\n\r\nhello$/);
+      const { tx } = await within(20_000, 'the transfer settles', outcome.promise);
+      t.is(tx, 0);
+    });
+  }
+}
+
+test('a length that is taken back while the headers are written leaves the body framed', async (t) => {
+  const { path, bytes } = sample(t, 5000);
+  const outcome = deferred<TrafficResult>();
+  const port = await listening(t, (_request, response) => {
+    // As what listens for the headers (on-headers) does.
+    const writeHead = response.writeHead.bind(response);
+    Object.assign(response, {
+      writeHead: (status: number) => {
+        response.removeHeader('Content-Length');
+        return writeHead(status);
+      },
+    });
+    void sendFile(path, response).then((result) => outcome.resolve(result));
+  });
+  const [message] = (await once(http.get({ port, agent: false }), 'response')) as [http.IncomingMessage];
+  const chunks: Buffer[] = [];
+  for await (const chunk of message) chunks.push(chunk as Buffer);
+  t.is(message.headers['transfer-encoding'], 'chunked');
+  t.true(Buffer.concat(chunks).equals(bytes));
+  t.like(await outcome.promise, { tx: 5000, engine: 'stream' });
+});
+
+for (const verb of ['sendFile', 'copy'] as const) {
+  test(`a response that a transfer is writing to is refused to ${verb}`, async (t) => {
+    const { path, bytes } = sample(t, 3_000_000);
+    const refused = deferred<NodeJS.ErrnoException>();
+    const port = await listening(t, (_request, response) => {
+      response.setHeader('Content-Length', bytes.length);
+      const first = sendFile(path, response);
+      const second = verb === 'copy' ? copy(opened(t, path), response) : sendFile(path, response);
+      second.then(
+        () => refused.resolve(new Error('not refused')),
+        (error: NodeJS.ErrnoException) => refused.resolve(error),
+      );
+      void first.catch(() => {});
+    });
+    const said = await exchanged(port, 'GET /');
+    t.is(said.length - said.indexOf('\r\n\r\n') - 4, bytes.length);
+    const error = await refused.promise;
+    t.is(error.code, 'ERR_INVALID_ARG_VALUE', error.message);
+    t.regex(error.message, /destination/);
+  });
+}
+
+for (const told of [4000, 6000]) {
+  test(`a strict response of ${told} bytes does not take 5,000 for them`, async (t) => {
+    const { path } = sample(t, 5000);
+    const outcome = deferred<TransferError | null>();
+    const port = await listening(t, (_request, response) => {
+      response.strictContentLength = true;
+      response.setHeader('Content-Length', told);
+      void copy(opened(t, path), response, { endDestination: true, reject: false }).then(({ error }) => {
+        outcome.resolve(error);
+        response.destroy();
+      });
+    });
+    await exchanged(port, 'GET /');
+    const error = await within(20_000, 'the copy settles', outcome.promise);
+    t.is(error?.code, 'ERR_HTTP_CONTENT_LENGTH_MISMATCH', String(error));
+    t.is(error?.side, 'destination');
+  });
+}
+
+test('a strict response takes several copies that have its length together', async (t) => {
+  const { path, bytes } = sample(t, 5000);
+  const engines: string[] = [];
+  const port = await listening(t, (_request, response) => {
+    response.strictContentLength = true;
+    response.setHeader('Content-Length', 5004);
+    void (async () => {
+      response.write('ab');
+      const file = openSync(path, 'r');
+      for (const options of [{ length: 2000 }, { head: Buffer.from('cd') }]) {
+        engines.push((await copy(file, response, options)).engine);
+      }
+      closeSync(file);
+      t.true(response.strictContentLength);
+      response.end();
+    })();
+  });
+  const said = await exchanged(port, 'GET /');
+  const body = Buffer.from(said.slice(said.indexOf('\r\n\r\n') + 4), 'latin1');
+  const expected = [Buffer.from('ab'), bytes.subarray(0, 2000), Buffer.from('cd'), bytes.subarray(2000)];
+  t.true(body.equals(Buffer.concat(expected)));
+  t.deepEqual(engines, [engine, engine]);
+});
+
+test('a stream that throws when it is written to fails the copy and not the process', async (t) => {
+  const { path } = sample(t, 5000);
+  const outcome = deferred<TransferError | null>();
+  const handler: RequestListener = (_request, response) => {
+    void copy(opened(t, path), response, { reject: false }).then(({ error }) => {
+      outcome.resolve(error);
+      response.end();
+    });
+  };
+  const port = await listening(t, handler, { rejectNonStandardBodyWrites: true });
+  t.regex(await exchanged(port, 'HEAD /'), /^HTTP\/1\.1 200 OK\r\n/);
+  const error = await outcome.promise;
+  t.like(error, { code: 'ERR_HTTP_BODY_NOT_ALLOWED', side: 'destination' });
+  t.is(error?.traffic.tx, 0);
+});
+
+test('a write that was held and turns out to be none breaks the stream and not the process', async (t) => {
+  const { path } = sample(t, 5000);
+  const closed = deferred<Error | null>();
+  const outcome = deferred<TrafficResult>();
+  const port = await listening(t, (_request, response) => {
+    response.setHeader('Content-Length', 5000);
+    response.on('close', () => closed.resolve(response.errored));
+    void sendFile(opened(t, path), response, { endDestination: false }).then(outcome.resolve);
+    (response as { write(chunk: unknown): void }).write(5);
+  });
+  await exchanged(port, 'GET /');
+  t.is((await within(20_000, 'the transfer settles', outcome.promise)).tx, 5000);
+  const error: NodeJS.ErrnoException | null = await within(20_000, 'it is closed', closed.promise);
+  t.is(error?.code, 'ERR_INVALID_ARG_TYPE');
+});
+
+for (const [what, headers] of [
+  ['of the length of both', { 'Content-Length': 5 + 6 }],
+  ['in chunks', { 'Transfer-Encoding': 'chunked' }],
+] as const) {
+  test(`what is written behind a copy into a response ${what} follows it`, async (t) => {
+    const { path, bytes } = sample(t, 5);
+    const port = await listening(t, (_request, response) => {
+      response.writeHead(200, headers);
+      void copy(opened(t, path), response);
+      response.write('behin');
+      response.end('d');
+    });
+    const [message] = (await once(http.get({ port, agent: false }), 'response')) as [http.IncomingMessage];
+    const chunks: Buffer[] = [];
+    for await (const chunk of message) chunks.push(chunk as Buffer);
+    t.deepEqual(Buffer.concat(chunks), Buffer.concat([bytes, Buffer.from('behind')]));
+  });
+}
+
+test('what is written behind sendFile of a path follows the file, though it has to be opened first', async (t) => {
+  const { path, bytes } = sample(t, 5000);
+  const port = await listening(t, (_request, response) => {
+    response.setHeader('Transfer-Encoding', 'chunked');
+    void sendFile(path, response, { endDestination: false });
+    response.end('behind');
+  });
+  const [message] = (await once(http.get({ port, agent: false }), 'response')) as [http.IncomingMessage];
+  const chunks: Buffer[] = [];
+  for await (const chunk of message) chunks.push(chunk as Buffer);
+  t.deepEqual(Buffer.concat(chunks), Buffer.concat([bytes, Buffer.from('behind')]));
+});

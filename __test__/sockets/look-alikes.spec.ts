@@ -1,0 +1,345 @@
+// What looks like a socket and is none, or has ways of its own: its bytes go through its methods, on streams, and the
+// descriptor that can be found in it is left alone.
+import { once } from 'node:events';
+import http from 'node:http';
+import http2 from 'node:http2';
+import net, { type AddressInfo } from 'node:net';
+import { Duplex, Readable } from 'node:stream';
+
+import test, { type ExecutionContext } from 'ava';
+import { copy, relay, sendFile } from 'fdsplice';
+
+import { sample } from '../helpers/copy-files.js';
+import { engine } from '../helpers/engine.js';
+import { nothingIsLeft } from '../helpers/left.js';
+import { type Pair, pair } from '../helpers/pair.js';
+import { type Conn, Peer } from '../helpers/peer.js';
+import { deferred, within } from '../helpers/wait.js';
+
+nothingIsLeft(test, 'behind all tests');
+
+const upper = (chunk: unknown) => Buffer.from(String(chunk).toUpperCase());
+
+type Write = (chunk: unknown, ...rest: unknown[]) => boolean;
+
+/** The other end of a socket that this makes. */
+async function connected(t: ExecutionContext, peer: Peer, socket: net.Socket): Promise<Conn> {
+  const { listener, port } = await peer.listen({ port: 0 });
+  socket.connect({ port, host: '127.0.0.1' });
+  t.teardown(() => socket.destroy());
+  const [{ conn }] = await Promise.all([peer.accept(listener), once(socket, 'connect')]);
+  // Node lays its own over that of the class of a socket that connects; not of one that was accepted.
+  Reflect.deleteProperty(socket, 'write');
+  return conn;
+}
+
+/** Text each way through a relay, up to both ends. */
+async function exchange(
+  t: ExecutionContext,
+  peer: Peer,
+  { client, origin }: Pick<Pair, 'client' | 'origin'>,
+  { toOrigin = 'to origin', toClient = 'to client' } = {},
+): Promise<void> {
+  await peer.writeText(client, 'to origin');
+  await peer.writeText(origin, 'to client');
+  t.is(await within(30_000, 'it comes to the origin', peer.readText(origin, 9)), toOrigin);
+  t.is(await within(30_000, 'it comes to the client', peer.readText(client, 9)), toClient);
+  await Promise.all([peer.shutdown(client), peer.shutdown(origin)]);
+}
+
+/** Stands for a socket: what is written to it goes out in capitals, as what is read from it comes. */
+const proxied = (socket: net.Socket) =>
+  new Proxy(socket, {
+    get(target, key, receiver) {
+      if (key === 'write') return (chunk: unknown, ...rest: []) => target.write(upper(chunk), ...rest);
+      if (key === 'read') {
+        return (size?: number) => {
+          const chunk = target.read(size) as Buffer | null;
+          return chunk === null ? null : upper(chunk);
+        };
+      }
+      return Reflect.get(target, key, receiver) as unknown;
+    },
+  });
+
+/** The same by an object that inherits from a socket. */
+const derived = (socket: net.Socket) =>
+  Object.create(socket, {
+    write: {
+      value: (chunk: unknown, ...rest: []) => socket.write(upper(chunk), ...rest),
+      writable: true,
+      configurable: true,
+    },
+  }) as net.Socket;
+
+test('a Proxy around a socket is relayed through its own traps, on streams', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const transfer = relay(a, proxied(b));
+  await exchange(t, peer, { client, origin }, { toOrigin: 'TO ORIGIN', toClient: 'TO CLIENT' });
+  t.like(await within(30_000, 'the relay ends', transfer), { tx: 9, rx: 9, engine: 'stream', error: null });
+  t.true(b.destroyed);
+});
+
+test('a Proxy that changes nothing is relayed and copied as what it stands for, on streams', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const copying = copy(new Proxy(a, {}), new Proxy(b, {}), { length: 5 });
+  await peer.writeText(client, 'first');
+  t.like(await within(30_000, 'it is copied', copying), { tx: 5, engine: 'stream' });
+  t.is(await peer.readText(origin, 5), 'first');
+  const transfer = relay(new Proxy(a, {}), new Proxy(b, {}));
+  await exchange(t, peer, { client, origin });
+  t.like(await within(30_000, 'the relay ends', transfer), { tx: 9, rx: 9, engine: 'stream' });
+});
+
+test('a relay of a Proxy that is aborted resets both connections', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const transfer = relay(proxied(a), b, { reject: false });
+  await peer.writeText(client, 'hello');
+  t.is(await peer.readText(origin, 5), 'HELLO');
+  transfer.abort();
+  t.is((await within(30_000, 'the client sees it', peer.readToEnd(client))).end, 'reset');
+  t.is((await within(30_000, 'the origin sees it', peer.readToEnd(origin))).end, 'reset');
+  t.is((await transfer).error?.code, 'ABORT_ERR');
+});
+
+test('an object made from a socket is written to by its own write, on streams', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer, 'tcp', { server: { allowHalfOpen: true } });
+  const copying = copy(a, derived(b));
+  await peer.writeText(client, 'hello');
+  await peer.shutdown(client);
+  t.like(await within(30_000, 'it is copied', copying), { tx: 5, engine: 'stream' });
+  t.is(await peer.readText(origin, 5), 'HELLO');
+});
+
+class OwnWrite extends net.Socket {
+  override write(chunk: unknown, ...rest: unknown[]): boolean {
+    return (super.write as Write)(upper(chunk), ...rest);
+  }
+}
+
+class OwnInnerWrite extends net.Socket {
+  override _write(chunk: unknown, _encoding: BufferEncoding, callback: () => void): void {
+    super._write(upper(chunk), 'buffer' as BufferEncoding, callback);
+  }
+
+  override _writev(chunks: { chunk: unknown }[], callback: () => void): void {
+    const all = Buffer.concat(chunks.map(({ chunk }) => upper(chunk)));
+    super._write(all, 'buffer' as BufferEncoding, callback);
+  }
+}
+
+class OwnRead extends net.Socket {
+  override read(size?: number): unknown {
+    const chunk: unknown = super.read(size);
+    return chunk === null ? null : upper(chunk);
+  }
+}
+
+class OwnPush extends net.Socket {
+  override push(chunk: unknown): boolean {
+    return super.push(chunk === null ? null : upper(chunk));
+  }
+}
+
+for (const [what, Class, own] of [
+  ['write', OwnWrite, 'writes'],
+  ['_write', OwnInnerWrite, 'writes'],
+  ['read', OwnRead, 'reads'],
+  ['push', OwnPush, 'reads'],
+] as const) {
+  test(`a socket whose class overrides ${what} is relayed through it, on streams`, async (t) => {
+    const peer = Peer.start(t);
+    const { a, client } = await pair(t, peer);
+    const b = new Class();
+    const origin = await connected(t, peer, b);
+    const transfer = relay(a, b);
+    const expected = own === 'writes' ? { toOrigin: 'TO ORIGIN' } : { toClient: 'TO CLIENT' };
+    await exchange(t, peer, { client, origin }, expected);
+    t.like(await within(30_000, 'the relay ends', transfer), { tx: 9, rx: 9, engine: 'stream' });
+  });
+
+  test(`a copy by way of the ${what} that a class overrides is on streams, one the other way is not`, async (t) => {
+    const peer = Peer.start(t);
+    const { a, client } = await pair(t, peer);
+    const b = new Class({ allowHalfOpen: true });
+    const origin = await connected(t, peer, b);
+    const there = copy(a, b, { length: 9 });
+    const back = copy(b, a, { length: 9 });
+    await peer.writeText(client, 'to origin');
+    await peer.writeText(origin, 'to client');
+    t.is(await peer.readText(origin, 9), own === 'writes' ? 'TO ORIGIN' : 'to origin');
+    t.is(await peer.readText(client, 9), own === 'reads' ? 'TO CLIENT' : 'to client');
+    t.like(await there, { tx: 9, engine: own === 'writes' ? 'stream' : engine });
+    t.like(await back, { tx: 9, engine: own === 'reads' ? 'stream' : engine });
+  });
+}
+
+/** Somebody else's connection, of which a mock has the number. */
+async function foreign(t: ExecutionContext, peer: Peer) {
+  const { a, b, client, origin } = await pair(t, peer);
+  const { fd } = (a as unknown as { _handle: { fd: number } })._handle;
+  const isUntouched = async () => {
+    t.false(a.destroyed);
+    // Nothing was read there that was meant for its owner, and nothing came out.
+    await peer.writeText(client, 'mine');
+    const [chunk] = (await within(30_000, 'its owner has it', once(a, 'data'))) as [Buffer];
+    t.is(String(chunk), 'mine');
+    a.write('yours');
+    t.is(await peer.readText(client, 5), 'yours');
+    t.deepEqual(await peer.counts(client), { sent: 4, received: 5 });
+  };
+  t.teardown(() => b.destroy());
+  return { fd, isUntouched, origin };
+}
+
+/** Echoes in capitals; nothing of it is a socket. */
+const inner = {
+  read(this: Duplex) {},
+  write(this: Duplex, chunk: unknown, _encoding: BufferEncoding, callback: () => void) {
+    this.push(upper(chunk));
+    callback();
+  },
+  final(this: Duplex, callback: () => void) {
+    this.push(null);
+    callback();
+  },
+};
+
+class MockSocket extends net.Socket {
+  override _read(): void {}
+
+  override _write(chunk: unknown, encoding: BufferEncoding, callback: () => void): void {
+    inner.write.call(this, chunk, encoding, callback);
+  }
+
+  override _final(callback: () => void): void {
+    inner.final.call(this, callback);
+  }
+
+  override connecting = false;
+}
+
+/** Called as Node's own, which is what tells them apart by name. */
+class TCP {
+  readonly fd: number;
+  reading = false;
+
+  constructor(fd: number) {
+    this.fd = fd;
+  }
+
+  close(done?: () => void): void {
+    if (done !== undefined) setImmediate(done);
+  }
+
+  readStart(): number {
+    return 0;
+  }
+
+  readStop(): number {
+    return 0;
+  }
+}
+
+const withHandle = (stream: Duplex, handle: unknown): Duplex => Object.assign(stream, { _handle: handle });
+
+for (const [what, mock] of [
+  ['a Duplex with a descriptor in its _handle', (fd: number) => withHandle(new Duplex(inner), { fd })],
+  ['a Duplex with a handle called TCP', (fd: number) => withHandle(new Duplex(inner), new TCP(fd))],
+  ['a net.Socket without any handle', () => new MockSocket()],
+  ['a net.Socket with a handle called TCP', (fd: number) => withHandle(new MockSocket(), new TCP(fd))],
+  [
+    'an object with the prototype of net.Socket',
+    (fd: number) => {
+      const stream = withHandle(new Duplex(inner), new TCP(fd));
+      // All that a Duplex does, by an object that `instanceof` takes for a socket.
+      const prototype = Object.create(net.Socket.prototype, {
+        ...Object.getOwnPropertyDescriptors(Readable.prototype),
+        ...Object.getOwnPropertyDescriptors(Duplex.prototype),
+      }) as object;
+      return Object.setPrototypeOf(stream, prototype) as Duplex;
+    },
+  ],
+] as const) {
+  test(`a mock, ${what}, is relayed on streams, and no descriptor of others is touched`, async (t) => {
+    const peer = Peer.start(t);
+    const { fd, isUntouched } = await foreign(t, peer);
+    const { a, client } = await pair(t, peer);
+    const stream = mock(fd);
+    const transfer = relay(a, stream);
+    await peer.writeText(client, 'hello');
+    t.is(await within(30_000, 'the echo', peer.readText(client, 5)), 'HELLO');
+    await peer.shutdown(client);
+    t.like(await within(30_000, 'the relay ends', transfer), { tx: 5, rx: 5, engine: 'stream', error: null });
+    t.true(stream.destroyed);
+    await isUntouched();
+  });
+}
+
+test('a socket whose handle is none of Node, though it has a number, fails the relay and not the process', async (t) => {
+  const peer = Peer.start(t);
+  const { fd, isUntouched } = await foreign(t, peer);
+  const { a, client } = await pair(t, peer);
+  const transfer = relay(a, withHandle(new net.Socket(), new TCP(fd)), { reject: false });
+  await peer.writeText(client, 'hello');
+  t.like(await within(30_000, 'the relay ends', transfer), { tx: 0, rx: 0, engine: 'stream' });
+  t.is((await transfer).error?.side, 'b');
+  t.not((await within(30_000, 'the client sees it', peer.readToEnd(client))).end, 'eof');
+  await isUntouched();
+});
+
+test('the socket of an HTTP/2 session is refused by a rejection, and the session goes on', async (t) => {
+  const server = http2.createServer();
+  const sessions = deferred<http2.ServerHttp2Session>();
+  server.once('session', sessions.resolve);
+  const compat = deferred<net.Socket>();
+  server.on('request', (request: http2.Http2ServerRequest, response: http2.Http2ServerResponse) => {
+    compat.resolve(request.socket);
+    response.end('answer');
+  });
+  server.listen(0, '127.0.0.1');
+  t.teardown(() => void server.close());
+  await once(server, 'listening');
+  const client = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  t.teardown(() => client.destroy());
+  const answer = async () => {
+    const chunks: Buffer[] = [];
+    const stream = client.request();
+    stream.on('data', (chunk: Buffer) => chunks.push(chunk));
+    await within(30_000, 'an answer', once(stream, 'close'));
+    return String(Buffer.concat(chunks));
+  };
+  const first = answer();
+  const { path } = sample(t, 10);
+  const refused = { instanceOf: TypeError, code: 'ERR_INVALID_ARG_VALUE', message: /HTTP\/2 session/ };
+  for (const socket of [(await sessions.promise).socket, client.socket, await compat.promise]) {
+    const other = new Duplex(inner);
+    await t.throwsAsync(relay(socket, other, { reject: false }), refused);
+    await t.throwsAsync(copy(socket, other, { reject: false }), refused);
+    await t.throwsAsync(copy(other, socket, { reject: false }), refused);
+    await t.throwsAsync(sendFile(path, socket, { reject: false }), refused);
+    t.false(other.destroyed);
+  }
+  t.is(await first, 'answer');
+  t.is(await answer(), 'answer');
+});
+
+test('a file is sent through the write of whatever an HTTP server was given as a connection', async (t) => {
+  const peer = Peer.start(t);
+  const { path, bytes } = sample(t, 30);
+  const outcome = deferred<unknown>();
+  const server = http.createServer((_request, response) => {
+    outcome.resolve(sendFile(path, response));
+  });
+  const socket = new OwnInnerWrite();
+  const client = await connected(t, peer, socket);
+  server.emit('connection', socket);
+  await peer.writeText(client, 'GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');
+  const answer = await within(30_000, 'the answer', peer.readToEnd(client));
+  t.true(answer.bytes > bytes.length);
+  t.like(await outcome.promise, { tx: 30, engine: 'stream', error: null });
+});

@@ -1,0 +1,212 @@
+import { getEventListeners } from 'node:events';
+
+import test from 'ava';
+import { relay } from 'fdsplice';
+
+import { failure } from '../helpers/failure.js';
+import { nothingIsLeft } from '../helpers/left.js';
+import { pair } from '../helpers/pair.js';
+import { Peer } from '../helpers/peer.js';
+import { steady, until, within } from '../helpers/wait.js';
+import { watch } from '../helpers/watch.js';
+
+nothingIsLeft(test, 'behind all tests');
+
+const MiB = 1 << 20;
+const GiB = 1 << 30;
+
+test('a signal that is already aborted ends the relay before one byte moves', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const seen = [watch(a), watch(b)];
+  await peer.writeText(client, 'early');
+  const reason = new Error('too late');
+  const error = await failure(t, relay(a, b, { signal: AbortSignal.abort(reason) }));
+  t.like(error, { name: 'AbortError', code: 'ABORT_ERR', traffic: { tx: 0, rx: 0, total: 0 } });
+  t.is(error.cause, reason);
+  t.is(error.errno, undefined);
+  t.is(error.syscall, undefined);
+  t.like(await peer.readToEnd(client), { bytes: 0, end: 'reset' });
+  t.like(await peer.readToEnd(origin), { bytes: 0, end: 'reset' });
+  await until('both are closed', () => seen.every(({ close }) => close === 1), Boolean);
+  t.deepEqual(
+    seen.map(({ error, end }) => ({ error, end })),
+    Array(2).fill({ error: 0, end: 0 }),
+  );
+});
+
+test('a signal stops a relay while bytes move, and the counts are kept', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const controller = new AbortController();
+  const transfer = relay(a, b, { signal: controller.signal });
+  const endings = Promise.all([peer.readToEnd(client), peer.readToEnd(origin)]);
+  const writing = [client, origin].map((conn) =>
+    peer.write(conn, GiB, 1, { pauseMs: 1 }).catch((error: NodeJS.ErrnoException) => error.code),
+  );
+  await until(
+    'bytes move both ways',
+    () => transfer.traffic,
+    ({ tx, rx }) => tx > MiB && rx > MiB,
+  );
+  const reason = { any: 'value' };
+  controller.abort(reason);
+  const error = await failure(t, transfer);
+  t.like(error, { name: 'AbortError', code: 'ABORT_ERR' });
+  t.is(error.cause, reason);
+  t.is(error.side, undefined);
+  t.deepEqual(transfer.traffic, error.traffic);
+  t.true(error.traffic.tx > MiB && error.traffic.rx > MiB);
+  const [atClient, atOrigin] = await endings;
+  // The kernel tells each peer of its reset once: its reader or its writer.
+  const [clientWrites, originWrites] = await Promise.all(writing);
+  t.true(atClient.end === 'reset' || clientWrites === 'ECONNRESET');
+  t.true(atOrigin.end === 'reset' || originWrites === 'ECONNRESET');
+  // What the kernel had accepted can be lost by the reset, but nothing can arrive that was not accepted.
+  t.true(atOrigin.bytes <= error.traffic.tx && atOrigin.bytes > 0);
+  t.true(atClient.bytes <= error.traffic.rx && atClient.bytes > 0);
+});
+
+for (const who of ['client', 'origin'] as const) {
+  const other = who === 'client' ? 'origin' : 'client';
+
+  test(`abort() does not wait for a ${other} that takes nothing`, async (t) => {
+    const peer = Peer.start(t);
+    const made = await pair(t, peer);
+    const transfer = relay(made.a, made.b);
+    peer.write(made[who], GiB, 1).catch(() => {});
+    await steady('the writer blocks', () => peer.counts(made[who]).then(({ sent }) => sent));
+    const { total } = transfer.traffic;
+    t.true(total > 0);
+
+    const start = performance.now();
+    transfer.abort();
+    const error = await failure(t, transfer);
+    t.log(`ended ${Math.round(performance.now() - start)} ms after the abort`);
+    t.like(error, { name: 'AbortError', code: 'ABORT_ERR' });
+    t.is(error.traffic.total, total);
+    const ending = await peer.readToEnd(made[other]);
+    t.is(ending.end, 'reset');
+    t.true(ending.bytes <= total);
+  });
+}
+
+test('abort() gives its reason as the cause', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b } = await pair(t, peer);
+  const transfer = relay(a, b);
+  const reason = new Error('maintenance');
+  transfer.abort(reason);
+  transfer.abort(new Error('a second reason'));
+  t.is((await failure(t, transfer)).cause, reason);
+});
+
+test('abort() without a reason has the same cause as a signal without one', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b } = await pair(t, peer);
+  const transfer = relay(a, b);
+  transfer.abort();
+  const { cause } = await failure(t, transfer);
+  t.true(cause instanceof DOMException);
+  t.like(cause, { name: 'AbortError' });
+});
+
+test('what does not apply to a failure is absent from its error', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b } = await pair(t, peer);
+  const transfer = relay(a, b);
+  transfer.abort();
+  const error = await failure(t, transfer);
+  for (const key of ['errno', 'syscall', 'side', 'undelivered']) t.false(key in error, key);
+  for (const key of ['code', 'traffic', 'cause']) t.true(key in error, key);
+});
+
+test('an abort after the end changes nothing', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const controller = new AbortController();
+  const transfer = relay(a, b, { signal: controller.signal });
+  await peer.writeText(client, 'hello');
+  await peer.shutdown(client);
+  await peer.shutdown(origin);
+  const endings = [await peer.readToEnd(client), await peer.readToEnd(origin)];
+  t.deepEqual(
+    endings.map(({ bytes, end }) => [bytes, end]),
+    [
+      [0, 'eof'],
+      [5, 'eof'],
+    ],
+  );
+  const result = await transfer;
+  controller.abort();
+  transfer.abort();
+  t.is(await transfer, result);
+  t.like(result, { tx: 5, rx: 0, error: null });
+});
+
+test('with reject: false an abort is a result', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b } = await pair(t, peer);
+  const transfer = relay(a, b, { reject: false });
+  transfer.abort('a reason');
+  const { error, ...counts } = await within(5000, 'the relay ends', transfer);
+  t.like(error, { code: 'ABORT_ERR', cause: 'a reason' });
+  t.like(counts, { tx: 0, rx: 0, total: 0, zeroCopy: 0 });
+});
+
+test('Unix sockets have no reset: an abort is an end of input there, and only the result tells', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer, 'unix');
+  const transfer = relay(a, b);
+  await peer.writeText(client, 'hello');
+  t.is(await peer.readText(origin, 5), 'hello');
+  transfer.abort();
+  t.like(await failure(t, transfer), { code: 'ABORT_ERR', traffic: { tx: 5, rx: 0, total: 5 } });
+  t.like(await peer.readToEnd(client), { bytes: 0, end: 'eof' });
+  t.like(await peer.readToEnd(origin), { bytes: 0, end: 'eof' });
+});
+
+test('a signal is let go when the relay ends', async (t) => {
+  const peer = Peer.start(t);
+  const controller = new AbortController();
+  const { a, b, client, origin } = await pair(t, peer);
+  const transfer = relay(a, b, { signal: controller.signal });
+  await peer.shutdown(client);
+  await peer.shutdown(origin);
+  await transfer;
+  t.is(getEventListeners(controller.signal, 'abort').length, 0);
+});
+
+test('disposing of a running relay aborts it, waits for it and handles its rejection', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const transfer = relay(a, b);
+  await peer.writeText(client, 'hello');
+  await peer.readText(origin, 5);
+  // The rejection of `transfer` is looked at below only: were it unhandled meanwhile, the test run would fail.
+  await within(5000, 'everything is released', transfer[Symbol.asyncDispose]());
+  t.true(a.destroyed && b.destroyed);
+  t.like(await peer.readToEnd(client), { end: 'reset' });
+  t.like(await peer.readToEnd(origin), { end: 'reset' });
+  t.like(await failure(t, transfer), { code: 'ABORT_ERR', traffic: { tx: 5, rx: 0, total: 5 } });
+});
+
+test('disposing of a finished relay does nothing', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const transfer = relay(a, b);
+  await peer.shutdown(client);
+  await peer.shutdown(origin);
+  const result = await transfer;
+  await transfer[Symbol.asyncDispose]();
+  t.is(await transfer, result);
+});
+
+test('disposing of a failed relay does not reject', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client } = await pair(t, peer);
+  const transfer = relay(a, b);
+  await peer.reset(client);
+  await within(5000, 'everything is released', transfer[Symbol.asyncDispose]());
+  t.pass();
+});

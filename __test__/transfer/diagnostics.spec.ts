@@ -1,0 +1,260 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { channel, tracingChannel } from 'node:diagnostics_channel';
+
+import test, { type ExecutionContext } from 'ava';
+import { copy, relay, sendFile, TransferError, type TrafficResult } from 'fdsplice';
+
+import { engine } from '../helpers/engine.js';
+import { directory, opened, sample, sink } from '../helpers/copy-files.js';
+import { failure } from '../helpers/failure.js';
+import { pair } from '../helpers/pair.js';
+import { Peer } from '../helpers/peer.js';
+import { until } from '../helpers/wait.js';
+
+interface Message {
+  kind: string;
+  result?: TrafficResult;
+  error?: Error;
+}
+
+interface Event {
+  name: string;
+  message: Message;
+  /** What the message said when it came. */
+  then: Message;
+}
+
+const NAMES = ['start', 'end', 'asyncStart', 'asyncEnd', 'error'] as const;
+const transfers = tracingChannel<Message, Message>('fdsplice');
+
+/** All that is told until the test ends. The channel is the process's: these tests come one by one. */
+function listen(t: ExecutionContext): Event[] {
+  const events: Event[] = [];
+  const note = (name: string) => (message: Message) =>
+    void events.push({ name, message, then: { ...message } });
+  const subscribers = {
+    start: note('start'),
+    end: note('end'),
+    asyncStart: note('asyncStart'),
+    asyncEnd: note('asyncEnd'),
+    error: note('error'),
+  };
+  transfers.subscribe(subscribers);
+  t.teardown(() => void transfers.unsubscribe(subscribers));
+  return events;
+}
+
+const names = (events: Event[]) => events.map(({ name }) => name);
+
+test.serial('a relay that ends well is told at its start and its end', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const events = listen(t);
+  const transfer = relay(a, b);
+  t.deepEqual(names(events), ['start']);
+  t.deepEqual(events[0]?.then, { kind: 'relay' });
+  await peer.writeText(client, 'hello');
+  await Promise.all([peer.shutdown(client), peer.shutdown(origin)]);
+  let before = -1;
+  void transfer.then(() => (before = events.length));
+  const result = await transfer;
+  t.is(before, 2);
+  t.deepEqual(names(events), ['start', 'asyncEnd']);
+  t.is(events[1]?.message, events[0]?.message);
+  t.deepEqual(events[1]?.then, { kind: 'relay', result });
+  t.like(result, { tx: 5, rx: 0, error: null });
+});
+
+test.serial('each verb has its kind', async (t) => {
+  const { path } = sample(t, 1000);
+  const into = sink(t);
+  const peer = Peer.start(t);
+  const { b } = await pair(t, peer);
+  const events = listen(t);
+  const results = [await copy(opened(t, path), into), await sendFile(path, b)];
+  t.deepEqual(
+    events.map(({ name, then }) => [name, then.kind]),
+    [
+      ['start', 'copy'],
+      ['asyncEnd', 'copy'],
+      ['start', 'sendFile'],
+      ['asyncEnd', 'sendFile'],
+    ],
+  );
+  t.is(events[1]?.message.result?.tx, 1000);
+  t.deepEqual(events[3]?.then.result, results[1]);
+});
+
+for (const reject of [true, false]) {
+  test.serial(`a failure is told with its error and its counts, reject: ${reject}`, async (t) => {
+    const peer = Peer.start(t);
+    const { a, b, client, origin } = await pair(t, peer);
+    const events = listen(t);
+    const transfer = relay(a, b, { reject });
+    await peer.writeText(client, 'hello');
+    await peer.readText(origin, 5);
+    await peer.reset(origin);
+    const error = reject ? await failure(t, transfer) : (await transfer).error;
+    t.deepEqual(names(events), ['start', 'error', 'asyncEnd']);
+    for (const { message, then } of events.slice(1)) {
+      t.is<unknown, unknown>(message, events[0]?.message);
+      t.is<unknown, unknown>(then.error, error);
+      t.like(then.result, { tx: 5, rx: 0, total: 5, engine });
+      t.is(then.result?.error, error);
+    }
+    t.like(error, { code: 'ECONNRESET', side: 'b' });
+  });
+}
+
+for (const when of ['before the start', 'while it runs'] as const) {
+  test.serial(`an abort ${when} is told as an error`, async (t) => {
+    const peer = Peer.start(t);
+    const { a, b } = await pair(t, peer);
+    const events = listen(t);
+    const controller = new AbortController();
+    if (when === 'before the start') controller.abort('a reason');
+    const transfer = relay(a, b, { signal: controller.signal });
+    controller.abort('a reason');
+    const error = await failure(t, transfer);
+    t.deepEqual(names(events), ['start', 'error', 'asyncEnd']);
+    t.is(events[1]?.then.error, error);
+    t.like(error, { code: 'ABORT_ERR', cause: 'a reason' });
+  });
+}
+
+test.serial('a file that is missing is told as an error', async (t) => {
+  const events = listen(t);
+  const error = await failure(t, sendFile('/nowhere/at/all', sink(t)));
+  t.deepEqual(names(events), ['start', 'error', 'asyncEnd']);
+  t.is(events[2]?.then.error, error);
+  t.like(error, { code: 'ENOENT', side: 'source' });
+});
+
+test.serial('a mistake that is found after the start is told as an error, without a result', async (t) => {
+  const events = listen(t);
+  const transfer = sendFile(directory(t), sink(t), { reject: false });
+  const error = await t.throwsAsync(transfer, { instanceOf: TypeError });
+  t.false(error instanceof TransferError);
+  t.deepEqual(names(events), ['start', 'error', 'asyncEnd']);
+  t.is(events[1]?.then.error, error);
+  t.false('result' in (events[2]?.then ?? {}));
+});
+
+test.serial('every start has its end, whatever came before it', async (t) => {
+  const events = listen(t);
+  const attempts = [
+    relay(0, 0),
+    copy(-1, 1),
+    sendFile('.', -1),
+    relay(0, 1, { idleTimeout: -1 }),
+    sendFile('.', sink(t), { start: 2, end: 1 }),
+  ];
+  for (const attempt of attempts) await t.throwsAsync(attempt);
+  const count = (name: string) => events.filter((event) => event.name === name).length;
+  t.is(count('start'), count('asyncEnd'));
+  t.is(count('start'), count('error'));
+});
+
+test.serial('each is told in the async context of its transfer, whoever else runs or ends it', async (t) => {
+  const peer = Peer.start(t);
+  const storage = new AsyncLocalStorage<number>();
+  const seen = new Map<Message, (number | undefined)[]>();
+  const note = (message: Message) =>
+    void seen.set(message, [...(seen.get(message) ?? []), storage.getStore()]);
+  const subscribers = { start: note, asyncEnd: note, error: note };
+  transfers.subscribe(subscribers as Parameters<typeof transfers.subscribe>[0]);
+  t.teardown(() => void transfers.unsubscribe(subscribers as Parameters<typeof transfers.subscribe>[0]));
+  const { path } = sample(t, 10);
+  const running = [1, 2, 3].map((id) =>
+    storage.run(id, async () => {
+      const { a, b, client, origin } = await pair(t, peer);
+      await Promise.allSettled([sendFile(path, b), sendFile('/nowhere/at/all', a)]);
+      const transfer = relay(a, b, { reject: false });
+      await storage.run(-1, () => (id === 1 ? peer.shutdown(client) : peer.reset(client)));
+      if (id === 1) await storage.run(-1, () => peer.shutdown(origin));
+      await transfer;
+    }),
+  );
+  await Promise.all(running);
+  t.is(seen.size, 9);
+  for (const stores of seen.values()) t.is(new Set(stores).size, 1, stores.join());
+  // Which of them ends first is nobody's promise.
+  t.deepEqual([...new Set([...seen.values()].flat())].sort(), [1, 2, 3]);
+});
+
+test.serial('many at once are told apart by their messages', async (t) => {
+  const { path } = sample(t, 10);
+  const into = sink(t);
+  const events = listen(t);
+  const lengths = Array.from({ length: 50 }, (_, index) => index % 11);
+  const fd = opened(t, path);
+  await Promise.all(lengths.map((length) => copy(fd, into, { start: 0, length })));
+  const messages = new Map<Message, string[]>();
+  for (const { name, message } of events) messages.set(message, [...(messages.get(message) ?? []), name]);
+  t.is(messages.size, lengths.length);
+  for (const order of messages.values()) t.deepEqual(order, ['start', 'asyncEnd']);
+  const sent = [...messages.keys()].map(({ result }) => result?.tx);
+  t.deepEqual(sent.sort(), lengths.sort());
+});
+
+for (const only of ['start', 'asyncEnd', 'error'] as const) {
+  test.serial(`who subscribes to ${only} alone is told of it`, async (t) => {
+    const seen: Message[] = [];
+    const note = (message: unknown) => void seen.push(message as Message);
+    const one = channel(`tracing:fdsplice:${only}`);
+    one.subscribe(note);
+    t.teardown(() => void one.unsubscribe(note));
+    await failure(t, sendFile('/nowhere/at/all', sink(t)));
+    t.is(seen.length, 1);
+    t.is(seen[0]?.kind, 'sendFile');
+  });
+}
+
+test.serial('nothing is published when nobody has subscribed', async (t) => {
+  const { path } = sample(t, 10);
+  const into = sink(t);
+  const published: string[] = [];
+  for (const name of NAMES) {
+    const one = channel(`tracing:fdsplice:${name}`);
+    t.false(one.hasSubscribers);
+    one.publish = () => void published.push(name);
+    t.teardown(() => Reflect.deleteProperty(one, 'publish'));
+  }
+  await copy(opened(t, path), into);
+  await failure(t, sendFile('/nowhere/at/all', into));
+  t.deepEqual(published, []);
+
+  // That it would have been seen, had there been something to see.
+  const note = () => {};
+  transfers.start.subscribe(note);
+  t.teardown(() => void transfers.start.unsubscribe(note));
+  await copy(opened(t, path), into);
+  t.true(published.includes('start'));
+});
+
+test.serial('who has unsubscribed is told nothing more', async (t) => {
+  const { path } = sample(t, 10);
+  const into = sink(t);
+  let told = 0;
+  const subscriber = () => void (told += 1);
+  transfers.start.subscribe(subscriber);
+  await copy(opened(t, path), into);
+  t.is(told, 1);
+  transfers.start.unsubscribe(subscriber);
+  await copy(opened(t, path), into);
+  t.is(told, 1);
+});
+
+test.serial('who subscribes while a transfer runs does not disturb it', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const transfer = relay(a, b);
+  const events = listen(t);
+  await peer.writeText(client, 'hello');
+  await peer.readText(origin, 5);
+  await Promise.all([peer.shutdown(client), peer.shutdown(origin)]);
+  t.like(await transfer, { tx: 5, error: null });
+  await until('both are closed', () => a.closed && b.closed, Boolean);
+  // Either it is told of the end, or of nothing, but of no start.
+  t.false(names(events).includes('start'));
+});

@@ -1,0 +1,9 @@
+//! Descriptors: what one is and which part it can play in a transfer, and its registration with
+//! the reactor.
+
+mod endpoint;
+mod registered;
+
+pub(crate) use endpoint::socket_kind;
+pub use endpoint::{Endpoint, Kind, Role};
+pub(crate) use registered::{Ready, RegisteredFd};

@@ -1,0 +1,176 @@
+//! An endpoint registered with the reactor of the current tokio runtime.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{Shutdown, getpeername, shutdown, sockopt};
+use tokio::io::Interest;
+use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+
+use crate::fd::{Endpoint, Kind};
+
+pub(crate) type Ready<'a> = AsyncFdReadyGuard<'a, Endpoint>;
+
+#[derive(Debug)]
+pub(crate) struct RegisteredFd {
+    io: AsyncFd<Endpoint>,
+    /// An out-of-band byte was announced: from then on a short read no longer proves that the
+    /// socket is empty, because reads stop in front of that byte.
+    urgent: AtomicBool,
+}
+
+impl RegisteredFd {
+    /// A failure gives the endpoint back.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime with I/O enabled.
+    pub(crate) fn register(endpoint: Endpoint) -> Result<Self, (Endpoint, Errno)> {
+        let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
+        #[allow(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
+        // SAFETY: an endpoint owns its descriptor and never changes it, so it names the same open
+        // file until the registration is dropped together with it.
+        let registered = unsafe { AsyncFd::register_with_interest(endpoint, interest) };
+        match registered {
+            Ok(io) => Ok(Self {
+                io,
+                urgent: AtomicBool::new(false),
+            }),
+            Err(failure) => {
+                let (endpoint, error) = failure.into_parts();
+                Err((endpoint, Errno::from_io_error(&error).unwrap_or(Errno::IO)))
+            }
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        self.io.get_ref()
+    }
+
+    pub(crate) fn is_pipe(&self) -> bool {
+        self.endpoint().kind() == Kind::Pipe
+    }
+
+    pub(crate) fn urgent(&self) -> bool {
+        self.urgent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<Result<Ready<'_>, Errno>> {
+        self.io.poll_read_ready(cx).map_err(|_| Errno::CANCELED)
+    }
+
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Result<Ready<'_>, Errno>> {
+        self.io.poll_write_ready(cx).map_err(|_| Errno::CANCELED)
+    }
+
+    /// Sends FIN: the peer sees the end of input, and can still send. A pipe ends when its last
+    /// writer closes it.
+    pub(crate) fn end(&self) -> Result<(), Errno> {
+        if !self.endpoint().is_socket() {
+            return Ok(());
+        }
+        shutdown(self, Shutdown::Write).map_err(|errno| match errno {
+            // The connection is gone; the reason, where it still stands, says more.
+            Errno::NOTCONN => self.take_error().unwrap_or(errno),
+            _ => errno,
+        })
+    }
+
+    /// Watches for what reads and writes may not meet, or not in time: an error while nobody reads
+    /// or writes (with [`Interest::ERROR`]; resolves with it) and an out-of-band byte (with
+    /// [`Interest::PRIORITY`]; taken note of).
+    pub(crate) async fn watch(&self, mut interest: Interest) -> Errno {
+        loop {
+            let Ok(mut guard) = self.io.ready(interest).await else {
+                return Errno::CANCELED;
+            };
+            let ready = guard.ready();
+            if ready.is_priority() {
+                self.urgent.store(true, Ordering::Relaxed);
+            }
+            if ready.is_error() {
+                guard.clear_ready_matching(tokio::io::Ready::ERROR);
+                if !self.endpoint().is_socket() {
+                    // What a pipe says when it has no reader any more.
+                    return Errno::PIPE;
+                }
+                // None: the read or write that met the error first reports it.
+                if let Some(errno) = self.take_error() {
+                    return self.explain(errno);
+                }
+            }
+            // "Priority" also covers the end of input, which stays ready for ever, and one
+            // out-of-band byte changes how the socket is read for good: look no further.
+            match interest.remove(Interest::PRIORITY) {
+                Some(rest) => interest = rest,
+                None => return std::future::pending().await,
+            }
+        }
+    }
+
+    /// What a failed write means. A TCP socket that has lost its connection says why once, to
+    /// whoever asks first, and from then on only `EPIPE`; the same where a reset came after the
+    /// peer's FIN. If it still is connected, somebody has shut it down for writing.
+    pub(crate) fn explain(&self, errno: Errno) -> Errno {
+        if errno == Errno::PIPE && self.is_lost() {
+            return Errno::CONNRESET;
+        }
+        errno
+    }
+
+    /// Whether this is a TCP socket that has lost its connection.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.endpoint().kind() == Kind::Tcp && getpeername(self) == Err(Errno::NOTCONN)
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        sockopt::socket_error(self).ok()?.err()
+    }
+
+    /// Resolves when the peer's kernel has acknowledged all that was sent.
+    pub(crate) async fn acknowledged(&self) {
+        // No event tells that a send queue has become empty, so this looks, ever less often; the
+        // caller bounds the time.
+        let mut pause = Duration::from_micros(200);
+        while self.unacknowledged().is_ok_and(|bytes| bytes > 0) {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+    }
+
+    fn unacknowledged(&self) -> Result<i32, Errno> {
+        send_queue::bytes(self.as_fd())
+    }
+}
+
+impl AsFd for RegisteredFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.endpoint().as_fd()
+    }
+}
+
+#[allow(unsafe_code, reason = "rustix has no safe call for SIOCOUTQ")]
+mod send_queue {
+    use std::ffi::c_int;
+    use std::os::fd::BorrowedFd;
+
+    use rustix::io::Errno;
+    use rustix::ioctl::{Getter, Opcode, ioctl};
+
+    /// `SIOCOUTQ` (`tcp(7)`): bytes sent or queued that the peer has not acknowledged. It shares
+    /// its number with `TIOCOUTQ` on every architecture; those with other numbers are not built.
+    #[cfg(any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "arm",
+        target_arch = "riscv64"
+    ))]
+    const SIOCOUTQ: Opcode = 0x5411;
+
+    pub(super) fn bytes(socket: BorrowedFd<'_>) -> Result<c_int, Errno> {
+        // SAFETY: SIOCOUTQ stores one int at the address it is given.
+        unsafe { ioctl(socket, Getter::<SIOCOUTQ, c_int>::new()) }
+    }
+}

@@ -1,0 +1,118 @@
+import { existsSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+import type * as binding from '../binding.js';
+
+export type Binding = typeof binding;
+
+/** What package.json says of this package and of those with its native builds. */
+interface Manifest {
+  version: string;
+  engines: { node: string };
+  optionalDependencies: Record<string, string>;
+}
+
+const load = createRequire(import.meta.url);
+
+/** Operating system, CPU and C library, as the platform packages are named. */
+export const platform = [process.platform, cpu(), ...(process.platform === 'linux' ? [abi()] : [])].join('-');
+
+/** A message that needs no more explaining. */
+class Unavailable extends Error {}
+
+/** The binding for this platform, or one sentence on why there is none. Never throws. */
+export function loadBinding(): { binding: Binding; reason?: never } | { binding?: never; reason: string } {
+  if (process.env['FDSPLICE_ENGINE'] === 'stream') {
+    return { reason: 'FDSPLICE_ENGINE=stream asks for the stream engine' };
+  }
+  try {
+    return { binding: find() };
+  } catch (error) {
+    return { reason: `no native core for ${platform}: ${explain(error)}` };
+  }
+}
+
+function find(): Binding {
+  const { version, engines, optionalDependencies } = load('../../../package.json') as Manifest;
+  // The core takes sockets over by what these versions have inside, which is checked on them alone.
+  if (!isSupportedNode()) throw new Unavailable(`Node ${process.versions.node} is not in ${engines.node}`);
+  // A checkout has the binary it built at its root, an installation has a package for its platform.
+  const built = new URL(`../../../fdsplice.${platform}.node`, import.meta.url);
+  if (existsSync(built)) return load(fileURLToPath(built)) as Binding;
+
+  const name = `@fdsplice/${platform}`;
+  const names = Object.keys(optionalDependencies);
+  if (!names.includes(name)) throw new Unavailable('none is built for it');
+  const found = installed(name);
+  if (found === undefined) throw new Unavailable(whyMissing(name, names));
+  if (found !== version) throw new Unavailable(`${name} is version ${found}, fdsplice is ${version}`);
+  return load(name) as Binding;
+}
+
+function isSupportedNode(): boolean {
+  const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+  if (major === 20) return minor >= 19;
+  if (major === 22) return minor >= 13;
+  return major >= 24;
+}
+
+/** The version of a platform package, if it is there. */
+function installed(name: string): string | undefined {
+  try {
+    return (load(`${name}/package.json`) as Manifest).version;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND') return undefined;
+    throw error;
+  }
+}
+
+function whyMissing(name: string, names: string[]): string {
+  const others = names.filter((other) => installed(other) !== undefined);
+  if (others.length > 0) {
+    return `only ${others.join(' and ')} is installed: node_modules comes from another kind of machine, so install here again`;
+  }
+  return (
+    `the package ${name} is not installed: optional packages were left out (npm --omit=optional, pnpm --no-optional), ` +
+    'or by a lock file that was made without it'
+  );
+}
+
+function explain(error: unknown): string {
+  if (error instanceof Unavailable) return error.message;
+  const { code, message } = error as NodeJS.ErrnoException;
+  if (code === 'ERR_DLOPEN_DISABLED') {
+    return 'Node is not to load addons (--permission without --allow-addons, or --no-addons)';
+  }
+  // The C library's message comes first, and Node's has more lines at times (where it was required from).
+  const [first = ''] = String(message).split('\n');
+  return /GLIBC_[\d.]+' not found/.test(first) ? `the C library of this system is too old: ${first}` : first;
+}
+
+/** The ARMv7 build has instructions that an ARMv6 does not know, and Node calls both of them `arm`. */
+function cpu(): string {
+  if (process.arch !== 'arm') return process.arch;
+  const { variables } = process.config as { variables?: { arm_version?: string } };
+  return Number(variables?.arm_version) < 7 ? 'armv6' : 'arm';
+}
+
+function abi(): string {
+  const suffix = process.arch === 'arm' ? 'eabihf' : '';
+  return `${isGlibc() ? 'gnu' : 'musl'}${suffix}`;
+}
+
+function isGlibc(): boolean {
+  const { report } = process as { report?: NodeJS.ProcessReport & { excludeNetwork?: boolean } };
+  if (report === undefined) return true;
+  // Without it, the report looks up the name of every address of the machine.
+  const { excludeNetwork = false } = report;
+  report.excludeNetwork = true;
+  try {
+    const { header } = report.getReport() as { header?: { glibcVersionRuntime?: string } };
+    return header?.glibcVersionRuntime !== undefined;
+  } catch {
+    // Switched off or exchanged by somebody: loading the addon tells.
+    return true;
+  } finally {
+    report.excludeNetwork = excludeNetwork;
+  }
+}

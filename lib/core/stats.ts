@@ -1,0 +1,58 @@
+import { release } from 'node:os';
+import { platform } from './loader.js';
+import { binding, reason } from './core.js';
+import type { Capabilities, Stats } from '../contract/types.js';
+
+/** What this platform offers. Never throws. */
+export function capabilities(): Capabilities {
+  const native = binding !== undefined;
+  return {
+    native,
+    ...(reason === undefined ? {} : { reason }),
+    platform,
+    kernel: release(),
+    splice: native,
+    sendfile: native,
+    copyFileRange: native,
+    pipeMaxSize: binding?.capabilities().pipeMaxSize ?? 0,
+  };
+}
+
+/** The counts of this thread's transfers, where there is no core to count those of the whole process. */
+export const streamCounts = {
+  active: 0,
+  completed: 0,
+  failed: 0,
+  tx: 0,
+  rx: 0,
+  begin() {
+    this.active += 1;
+    return {
+      moved: (tx: number, rx: number) => {
+        this.tx += tx;
+        this.rx += rx;
+      },
+      end: (failed: boolean) => {
+        this.active -= 1;
+        if (failed) this.failed += 1;
+        else this.completed += 1;
+      },
+    };
+  },
+};
+
+/** Counts of the whole process, all threads together, live; without the core, of this thread. */
+export function stats(): Stats {
+  const { active, completed, failed, tx, rx, zeroCopy, pipes } =
+    binding === undefined ? ofStreams() : ofCore(binding);
+  return { active, completed, failed, tx, rx, total: tx + rx, zeroCopy, pipes };
+}
+
+function ofStreams() {
+  return { ...streamCounts, zeroCopy: 0, pipes: { leased: 0, idle: 0, created: 0 } };
+}
+
+function ofCore(core: NonNullable<typeof binding>) {
+  const { pipesLeased: leased, pipesIdle: idle, pipesCreated: created, ...counts } = core.stats();
+  return { ...counts, pipes: { leased, idle, created } };
+}

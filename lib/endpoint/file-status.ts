@@ -1,0 +1,57 @@
+import { constants, fstatSync, readFileSync } from 'node:fs';
+import { badDescriptor } from '../contract/errors.js';
+
+export interface FileStatus {
+  isFile: boolean;
+  appends: boolean;
+  reads: boolean;
+  writes: boolean;
+}
+
+/** What a descriptor is, as far as Node can tell without the core. */
+export function inspectFile(name: string, fd: number): FileStatus {
+  let isFile;
+  try {
+    isFile = fstatSync(fd).isFile();
+  } catch (error) {
+    const { errno = 0, syscall = 'fstat' } = error as NodeJS.ErrnoException;
+    throw badDescriptor(name, fd, errno, syscall);
+  }
+  const flags = flagsOf(fd);
+  // Where the system tells nobody, the first call does.
+  if (flags === undefined) return { isFile, appends: false, reads: true, writes: true };
+  const mode = flags & (constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR);
+  return {
+    isFile,
+    appends: (flags & constants.O_APPEND) !== 0,
+    reads: mode !== constants.O_WRONLY,
+    writes: mode !== constants.O_RDONLY,
+  };
+}
+
+/** How it was opened. */
+function flagsOf(fd: number): number | undefined {
+  const octal = infoOf(fd, /^flags:\s*([0-7]+)/m);
+  return octal === undefined ? undefined : Number.parseInt(octal, 8);
+}
+
+/** Where it stands, in bytes. */
+export function positionOf(fd: number): number | undefined {
+  const position = infoOf(fd, /^pos:\s*(\d+)/m);
+  return position === undefined ? undefined : Number(position);
+}
+
+/** Only Linux tells, in `/proc/self/fdinfo` (`proc_pid_fdinfo(5)`). */
+function infoOf(fd: number, wanted: RegExp): string | undefined {
+  try {
+    return wanted.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether two descriptors are of the same file: what is written to one would come out of the other, without end. */
+export function isOneFile(one: number, other: number): boolean {
+  const [first, second] = [fstatSync(one, { bigint: true }), fstatSync(other, { bigint: true })];
+  return first.dev === second.dev && first.ino === second.ino;
+}

@@ -1,0 +1,149 @@
+import { ServerResponse } from 'node:http';
+import type { Endpoint } from '../endpoint/endpoint.js';
+import { invalidValue } from '../contract/errors.js';
+import type { FileSource } from '../file/file-source.js';
+import { HeldCalls } from '../node/held-calls.js';
+import { holdWrites, letWritesGo } from '../node/held-writes.js';
+import { binding } from '../core/core.js';
+import type { SendFileSettings } from '../contract/options.js';
+import { descriptorOf, isPlainSocket } from '../node/plain-socket.js';
+import {
+  breakOffResponse,
+  endResponse,
+  hasNoBody,
+  headerOf,
+  isPlain,
+  type Response,
+  ResponseEnd,
+  sendHeaders,
+} from './response.js';
+import { endAlready, sendNatively } from '../native/send-file.js';
+import { type Range, rangeOf, readerOfRange } from '../file/range.js';
+import { alreadyEnded } from '../stream/failures.js';
+import { failureOf, isUsable, pump } from '../stream/start.js';
+import { StreamWriter, type WritableLike } from '../stream/writer.js';
+import type { Task } from '../transfer/transfer.js';
+
+/** Sends a file as the body of a response. */
+export function sendToResponse(
+  task: Task,
+  from: FileSource,
+  response: Response,
+  settings: SendFileSettings,
+): void {
+  const { endDestination = true } = settings;
+  if (response.writableEnded && !response.destroyed) {
+    task.release = () => from.release();
+    task.fail(alreadyEnded('destination'));
+    return;
+  }
+  const letGo: (() => void)[] = [];
+  let isEndDue = false;
+  let isFramedHere = false;
+  // From the call on, as every destination; whoever writes the body takes these calls over.
+  const calls = new HeldCalls(response);
+  calls.lay();
+  holdWrites(response);
+  task.release = async ({ failure, outcome }) => {
+    for (const each of letGo) each();
+    letWritesGo(response);
+    calls.lift();
+    calls.replay();
+    await from.release();
+    // Whoever answers instead has a body of another length.
+    if (failure !== undefined && isFramedHere && !response.headersSent)
+      response.removeHeader('content-length');
+    const isBroken = failure !== undefined && response.headersSent && !response.writableFinished;
+    if (isBroken && (endDestination || failure.code === 'ERR_SOURCE_TRUNCATED')) breakOffResponse(response);
+    else if (failure === undefined && outcome !== undefined && endDestination && isEndDue) {
+      await endResponse(response);
+    }
+  };
+  const target: Endpoint = { kind: 'stream', side: 'destination', stream: response as WritableLike };
+  task.obeySignal();
+  if (!isUsable(target)) task.fail(failureOf(target));
+  if (task.isOver) return;
+  const send = () => {
+    const range = rangeOf(from, settings);
+    isFramedHere = !response.hasHeader('content-length');
+    frame(response, range);
+    const isForCore = isPlain(response) && sendHeaders(response);
+    if (hasNoBody(response)) {
+      isEndDue = true;
+      sendNothing(task, response, endDestination);
+    } else if (isForCore) {
+      isEndDue = true;
+      sendBody(task, from, response, settings, range, letGo);
+    } else {
+      const reader = readerOfRange(from, range);
+      const writer = new StreamWriter('destination', response as WritableLike);
+      pump(task, reader, writer, { ...settings, endDestination });
+    }
+  };
+  from.prepare(
+    () => {
+      // It may have been closed while the file was being opened.
+      if (!isUsable(target)) task.fail(failureOf(target));
+      if (task.isOver) return;
+      calls.lift();
+      const uncork = from.isAtHand ? corked(response) : () => {};
+      try {
+        send();
+      } catch (mistake) {
+        // Node's too: headers that contradict each other.
+        if (isFramedHere && !response.headersSent) response.removeHeader('content-length');
+        task.refuse(mistake as Error);
+      } finally {
+        uncork();
+      }
+      if (!task.isOver) calls.replay();
+    },
+    (failure) => task.fail(failure),
+  );
+}
+
+/** Keeps headers in the system until they can go out with a body that is at hand; what is returned lets them go. */
+function corked(response: Response): () => void {
+  const { socket } = response;
+  if (!(response instanceof ServerResponse) || !isPlainSocket(socket, 'destination')) return () => {};
+  const fd = descriptorOf(socket);
+  if (fd === undefined) return () => {};
+  binding?.cork(fd, true);
+  return () => binding?.cork(fd, false);
+}
+
+/** Says how long the body is, unless that was said. Throws where the headers say something else. */
+function frame(response: Response, { length }: Range): void {
+  const told = headerOf(response, 'content-length');
+  if (length === undefined || response.statusCode === 204 || response.statusCode === 304) return;
+  if (told !== undefined && Number(told) !== length) {
+    throw invalidValue('destination', `has a Content-Length of ${told}, but ${length} bytes are to be sent`);
+  }
+  if (told !== undefined || response.headersSent) return;
+  if (headerOf(response, 'transfer-encoding') === undefined) response.setHeader('Content-Length', length);
+}
+
+function sendNothing(task: Task, response: Response, end: boolean): void {
+  if (!end && !response.headersSent && 'flushHeaders' in response) response.flushHeaders();
+  endAlready(task, 0);
+}
+
+function sendBody(
+  task: Task,
+  from: FileSource,
+  response: ServerResponse,
+  settings: SendFileSettings,
+  range: Range,
+  letGo: (() => void)[],
+): void {
+  const to = new ResponseEnd(response);
+  letGo.push(() => to.giveBack());
+  to.prepare(
+    () => {
+      // Its own end() ends it, and its socket lives on.
+      if (!task.isOver) sendNatively(task, from, to, range, settings, { end: false, isFramed: true });
+    },
+    (failure) => task.fail(failure),
+    task.idleTimeout,
+  );
+}
