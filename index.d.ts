@@ -5,6 +5,21 @@ import { ServerResponse } from 'node:http';
 import { Http2ServerResponse } from 'node:http2';
 import { Writable, Duplex, Readable } from 'node:stream';
 
+/** The end of a transfer that a failure or a mistake belongs to: of a copy or sendFile, or of a relay. */
+type Side = 'source' | 'destination' | 'a' | 'b';
+/**
+ * Bytes accepted by this machine's kernel for the destinations of a transfer. Bytes that were only read, or that are
+ * still in a pipe, are not counted. Accepted does not mean received by the peer.
+ */
+interface Traffic {
+    /** Bytes accepted by the destination; for a relay, by `b`, coming from `a`. */
+    tx: number;
+    /** Bytes accepted by `a`, coming from `b`. Always 0 for a copy. */
+    rx: number;
+    /** `tx + rx`. */
+    total: number;
+}
+
 interface Details {
     code: string;
     traffic: Traffic;
@@ -14,24 +29,25 @@ interface Details {
     cause?: unknown;
     undelivered?: Buffer | undefined;
 }
-/** A transfer that ended before its end. What does not apply to it is absent, not `undefined`. */
+/** A transfer that failed or was aborted. A property that does not apply is absent, not `undefined`. */
 declare class TransferError extends Error {
-    /** The system's code (`ECONNRESET`, …) or one of ours (`ABORT_ERR`, `ERR_STREAM_DESTROYED`, …). */
+    /** The system's code (`ECONNRESET`, …) or one of this package (`ABORT_ERR`, `ERR_STREAM_DESTROYED`, …). */
     readonly code: string;
-    /** The system's error number, negative as Node's; absent for codes of ours. */
+    /** The system's error number, negative as in Node; absent for codes of this package. */
     readonly errno?: number;
-    /** The system call that failed; absent for codes of ours. */
+    /** The system call that failed; absent for codes of this package. */
     readonly syscall?: string;
-    /** The end at which it failed; absent where it failed at neither. */
+    /** The end that failed; absent if neither end did. */
     readonly side?: Side;
-    /** What had been delivered by then. */
+    /** The counts when the transfer ended. */
     readonly traffic: Traffic;
     /**
-     * Bytes a copy took from a descriptor given as a number, or from a socket that was destroyed meanwhile, that the
-     * destination did not accept, in order, not counted; absent when there are none.
+     * Bytes that a copy took from its source and that the destination did not accept, in order, not counted. Present only
+     * if they could not go back: the source was given as a number, or was a socket that has been destroyed since. Absent
+     * when empty.
      */
     readonly undelivered?: Buffer;
-    constructor(what: string, details: Details);
+    constructor(message: string, details: Details);
 }
 
 /**
@@ -52,167 +68,166 @@ declare class RateLimiter {
     set bytesPerSecond(value: number);
 }
 
-/** The end of a transfer that something is said about. */
-type Side = 'source' | 'destination' | 'a' | 'b';
 /**
- * What a copy reads from: the number of an open descriptor, a `FileHandle`, `process.stdin`, or a readable stream of
- * Node's. TCP and Unix sockets and pipes from child processes go through the kernel, other streams through JavaScript.
+ * The source of a copy: the number of an open descriptor, a `FileHandle`, `process.stdin`, or a readable Node stream.
+ * The kernel moves the bytes of descriptors, TCP and Unix sockets and pipes from child processes; bytes of other streams
+ * pass through JavaScript.
  */
 type Source = Readable | FileHandle | number | typeof process.stdin;
 /**
- * What a copy writes to: the number of an open descriptor, a `FileHandle`, `process.stdout`, an HTTP response, or a
- * writable stream of Node's. TCP and Unix sockets and pipes to child processes go through the kernel, other streams
- * through JavaScript; of responses, `sendFile` sends those of HTTP/1.1 with a Content-Length through the kernel.
+ * The destination of a copy or `sendFile`: the number of an open descriptor, a `FileHandle`, `process.stdout`, an HTTP
+ * response, or a writable Node stream. The kernel moves the bytes to descriptors, TCP and Unix sockets, pipes to child
+ * processes, and plain HTTP/1.1 responses with a Content-Length, which `sendFile` sets itself; bytes to other streams
+ * pass through JavaScript.
  */
 type Destination = Writable | ServerResponse | Http2ServerResponse | FileHandle | number | typeof process.stdout;
 /**
- * One end of a relay: a TCP or Unix socket, which may still be connecting, any other duplex stream of Node's, as a TLS
- * socket or an HTTP/2 stream, or the number of an open descriptor of a socket. Streams belong to the relay from the call
- * on, numbers stay the caller's.
+ * One end of a relay: a TCP or Unix socket, which may still be connecting, any other Node duplex stream such as a TLS
+ * socket or an HTTP/2 stream, or the number of an open socket descriptor. The relay owns a stream from the call on and
+ * destroys it at the end. A number stays the caller's and is never closed.
  */
 type RelayEnd = Duplex | number;
-/**
- * Bytes accepted by this machine's kernel for the destinations of a transfer: never what was merely
- * read, never what is still on its way. Accepted does not mean received by the peer.
- */
-interface Traffic {
-    /** Bytes accepted by the destination; for a relay, by `b`, coming from `a`. */
-    tx: number;
-    /** Bytes accepted by `a`, coming from `b`. Always 0 for a copy. */
-    rx: number;
-    /** `tx + rx`. */
-    total: number;
-}
 /** How a transfer ended. */
 interface TrafficResult extends Traffic {
-    /** How many of `total` never passed through user space. */
+    /** How many of the `total` bytes never passed through user space. */
     zeroCopy: number;
     /** Milliseconds from the call to the end. */
     durationMs: number;
     /** `native`: descriptors, moved by the Rust core. `stream`: Node streams, moved by JavaScript. */
     engine: 'native' | 'stream';
-    /** The failure, with `reject: false`; otherwise `null`. */
+    /** The failure if the option `reject` was `false`; otherwise `null`. */
     error: TransferError | null;
 }
-/** A running transfer: a promise of its result that can also be watched and aborted. */
+/** A running transfer: a promise of its result, with live counts and a way to abort it. */
 interface Transfer extends Promise<TrafficResult> {
-    /** The counts at this moment; after the end, the final ones. */
+    /** The counts at this moment; the final ones after the end. */
     readonly traffic: Traffic;
     /**
-     * Ends the transfer with `ABORT_ERR`, and `reason` as its cause; the counts are kept. Does nothing
-     * once the transfer has ended.
+     * Ends the transfer with `ABORT_ERR` and `reason` as its cause; the counts are kept. Does nothing after the end.
      */
     abort(reason?: unknown): void;
-    /** Aborts if still running and waits until everything is released. Never rejects. */
+    /** Aborts the transfer if it is still running and waits until everything is released. Never rejects. */
     [Symbol.asyncDispose](): Promise<void>;
 }
-/** What every transfer can be told. */
+/** Options of every transfer. */
 interface CommonOptions {
-    /** Stops the transfer: `name: 'AbortError'`, `code: 'ABORT_ERR'`, `cause: signal.reason`. */
+    /**
+     * Stops the transfer: `name: 'AbortError'`, `code: 'ABORT_ERR'`, `cause: signal.reason`; the counts are kept.
+     * Default: none.
+     */
     signal?: AbortSignal | undefined;
     /**
-     * `false`: bytes pass through a private buffer, so that later changes of a source file cannot alter what was sent.
-     * Default `true`: the kernel may send references to a file's pages, and a file that is overwritten after the
-     * transfer can still change what arrives.
+     * `false`: bytes pass through a private buffer, so that later changes to a source file cannot alter what was sent.
+     * Default `true`: the kernel may send references to the pages of a file, and overwriting the file after the transfer
+     * can still change what arrives.
      */
     zeroCopy?: boolean | undefined;
     /**
-     * Bytes per second, above 0: of this transfer, or, as a {@link RateLimiter}, of all that share it. Waiting happens
-     * before reading, so that backpressure reaches the sender. Default: no limit.
+     * Bytes per second, above 0: a number limits this transfer, a {@link RateLimiter} all transfers that share it. The
+     * transfer waits before it reads, so that backpressure reaches the sender. Default: no limit.
      */
     rateLimit?: number | RateLimiter | undefined;
     /**
-     * Milliseconds that may pass without one byte moved in any direction; then `ERR_IDLE_TIMEOUT`. Waiting for a
-     * limiter is not idleness. Default: no limit.
+     * Milliseconds without one byte moved in any direction, after which the transfer fails with `ERR_IDLE_TIMEOUT`.
+     * Waiting for a rate limit is not idleness. Default: no limit.
      */
     idleTimeout?: number | undefined;
-    /** Called with the counts while bytes move, and a last time before the transfer settles. */
+    /**
+     * Called with the counts while bytes move, and a last time before the transfer settles. If it throws, the transfer
+     * fails with the thrown value as its `cause`.
+     */
     onProgress?: ((traffic: Traffic) => void) | undefined;
     /** Milliseconds between calls of `onProgress`. Default 1000. */
     progressInterval?: number | undefined;
-    /** Wanted capacity of the kernel pipe in bytes, rounded and capped by the kernel. */
+    /** Wanted capacity of the kernel pipe in bytes, rounded and capped by the kernel. Default: chosen by the core. */
     pipeSize?: number | undefined;
-    /** `false`: resolve with a result that holds `error` instead of rejecting. Default `true`. */
+    /** `false`: a failed transfer resolves with a result whose `error` is set, instead of rejecting. Default `true`. */
     reject?: boolean | undefined;
 }
+/** Options of {@link copy}. */
 interface CopyOptions extends CommonOptions {
     /**
-     * First byte to read, source a regular file; its own position is then left alone. Default: the current position,
-     * which advances by what was delivered.
+     * First byte to read; the source must be a regular file, and its own position is left alone. Default: the current
+     * position, which advances by the bytes delivered.
      */
     start?: number | undefined;
     /**
-     * Where to write, destination a regular file that was not opened with `O_APPEND`; its own position is then left
-     * alone. Default: the current position, which advances; `O_APPEND` appends.
+     * Where to write; the destination must be a regular file that was not opened with `O_APPEND`, and its own position is
+     * left alone. Default: the current position, which advances; with `O_APPEND` the bytes are appended.
      */
     position?: number | undefined;
     /**
-     * At most this many bytes of the source; not one more is consumed, what follows stays readable
-     * there. Ending earlier, at the end of input, is success with a smaller count. Default: no limit.
+     * Maximum number of bytes to take from the source. No byte after them is consumed: it stays readable there. If the
+     * source ends earlier, the copy succeeds with a smaller count. Default: no limit.
      */
     length?: number | undefined;
     /**
-     * When done, end the destination (FIN on a socket, `end()` on a stream). Default `false`. A number or `FileHandle` is
-     * never closed, and `process.stdout` stays open.
+     * Whether to end the destination when done (FIN on a socket, `end()` on a stream). A number or `FileHandle` is never
+     * closed, and `process.stdout` and `process.stderr` stay open. Default `false`.
      */
     endDestination?: boolean | undefined;
     /** Bytes to write before anything from the source; counted, and not part of `length`. */
     head?: Uint8Array | undefined;
 }
+/** Options of {@link sendFile}. */
 interface SendFileOptions extends CommonOptions {
     /** First byte to send. Default: 0 for a path or URL, the current position for a number or `FileHandle`. */
     start?: number | undefined;
-    /** Last byte to send, capped to the file. Default: the last one it has at the start. */
+    /** Last byte to send, inclusive, capped to the size of the file. Default: the last byte at the start of the transfer. */
     end?: number | undefined;
     /**
-     * When done, end the destination (FIN on a socket, `end()` on a stream). Default `true` for an HTTP response, else
-     * `false`. A number or `FileHandle` is never closed, and `process.stdout` stays open.
+     * Whether to end the destination when done (FIN on a socket, `end()` on a stream). A number or `FileHandle` is never
+     * closed, and `process.stdout` and `process.stderr` stay open. Default `true` for an HTTP response, otherwise `false`.
      */
     endDestination?: boolean | undefined;
 }
+/** Options of {@link relay}. */
 interface RelayOptions extends Omit<CommonOptions, 'rateLimit'> {
-    /** As for every transfer, both directions together; or for each direction by itself. */
+    /**
+     * Bytes per second, above 0: a number or {@link RateLimiter} limits both directions together, `{ tx, rx }` each
+     * direction separately (`tx`: from `a` to `b`). Default: no limit.
+     */
     rateLimit?: number | RateLimiter | {
         tx?: number | RateLimiter | undefined;
         rx?: number | RateLimiter | undefined;
     } | undefined;
     /**
-     * Milliseconds that one direction may stay open after the other has ended; then `ERR_HALF_CLOSE_TIMEOUT`. Default:
-     * no limit.
+     * Milliseconds that one direction may stay open after the other has ended, after which the relay fails with
+     * `ERR_HALF_CLOSE_TIMEOUT`. Default: no limit.
      */
     halfCloseTimeout?: number | undefined;
-    /** Bytes already read from `a`, delivered to `b` first; counted. */
+    /** Bytes already read from `a`. They are delivered to `b` first, and counted. */
     headFromA?: Uint8Array | undefined;
-    /** Bytes already read from `b`, delivered to `a` first; counted. */
+    /** Bytes already read from `b`. They are delivered to `a` first, and counted. */
     headFromB?: Uint8Array | undefined;
 }
-/** What this platform offers. */
+/** The features of this platform. */
 interface Capabilities {
-    /** Whether the Rust core is there. */
+    /** Whether the Rust core is available. */
     native: boolean;
-    /** Why not, in one sentence; absent when it is. */
+    /** Why it is not, in one sentence; absent if it is. */
     reason?: string;
-    /** Operating system, CPU and C library, as in `linux-x64-gnu`. */
+    /** Operating system, CPU and C library, for example `linux-x64-gnu`. */
     platform: string;
     /** Release of the running kernel. */
     kernel: string;
     splice: boolean;
     sendfile: boolean;
     copyFileRange: boolean;
-    /** Largest capacity of a pipe an unprivileged process may ask for, in bytes; 0 without the core. */
+    /** Largest pipe capacity that an unprivileged process may request, in bytes; 0 without the core. */
     pipeMaxSize: number;
 }
-/** Counts of the whole process, all threads together, live. */
+/** Live counts of the whole process, all threads together; without the core, of this thread. */
 interface Stats extends Traffic {
-    /** Transfers running in the core. */
+    /** Transfers that are running. */
     active: number;
-    /** Transfers that ran to their end. */
+    /** Transfers that ended without a failure. */
     completed: number;
-    /** Transfers that ended in an error or abort. */
+    /** Transfers that failed or were aborted. */
     failed: number;
-    /** How many of `total` never passed through user space. */
+    /** How many of the `total` bytes never passed through user space. */
     zeroCopy: number;
-    /** Kernel pipes: in use, kept for the next use, and made since the process started. */
+    /** Kernel pipes: in use, kept for the next use, and created since the process started. */
     pipes: {
         leased: number;
         idle: number;
@@ -226,50 +241,57 @@ declare function capabilities(): Capabilities;
 declare function stats(): Stats;
 
 /**
- * Copies bytes from `source` to `destination` until the end of input or `length`, the cheapest way the kernel has for
- * the two.
+ * Copies bytes from `source` to `destination` until the end of the source or `length` bytes, by the cheapest way that
+ * the kernel offers for these two.
  *
- * Both stay the caller's: nothing is closed, and a socket works in Node afterwards as before. While the copy runs,
- * `write()` and `end()` on a destination socket are held and follow it. If the copy fails or is aborted, bytes taken
- * from the source and not accepted by the destination go back: the position of a file stands in front of them, a
- * socket gives them to its next reader, and for other numbers they are in the error's `undelivered`.
+ * Ownership: both ends stay the caller's. Nothing is closed, and a socket works in Node afterwards as before. While the
+ * copy runs, `write()` and `end()` on its destination are held, and take effect after it.
  *
- * Rejects with a {@link TransferError} that carries the counts, unless `reject` is `false`; with a `TypeError`,
- * `RangeError` or an `EBADF` `Error` for a mistake in the arguments, before a byte has moved.
+ * Failure and abort: bytes that were taken from the source and not accepted by the destination go back. The position of
+ * a file is moved back, and a socket or stream gives them to its next reader. For other numbers they are in the error's
+ * `undelivered`.
+ *
+ * Errors: rejects with a {@link TransferError} that carries the counts; with `reject: false` it resolves instead, with
+ * that error in the result. A caller's mistake always rejects, with a `TypeError`, a `RangeError` or an `Error` with the
+ * code `EBADF`, before any byte has moved.
  */
 declare function copy(source: Source, destination: Destination, options?: CopyOptions): Transfer;
 
 /**
- * Relays bytes between `a` and `b` in both directions at once until both have ended.
+ * Relays bytes between `a` and `b` in both directions at once, until both have ended.
  *
- * Sockets belong to the relay from the call on: it awaits their connection, delivers what Node had
- * buffered in them first and in order, and destroys both at the end. Numbers stay the caller's.
+ * Ownership: the relay owns sockets and streams from the call on. It waits for their connections, delivers what Node had
+ * buffered in them first and in order, and destroys both at the end. Numbers stay the caller's and are never closed.
  *
- * The end of input on one side drains what is in flight and then ends the other side for writing;
- * the opposite direction goes on. Every other ending (error, abort, a socket destroyed from
- * JavaScript) is passed on to both sockets as a reset, so that a truncated stream never looks
- * complete; Unix sockets have no reset, their peers see the end and only the result tells.
+ * Half-close: when one side ends, the bytes in flight are drained and the other side is then ended for writing. The
+ * opposite direction continues.
  *
- * Rejects with a {@link TransferError} that carries the counts, unless `reject` is `false`; with a
- * `TypeError`, `RangeError` or an `EBADF` `Error` for a mistake in the arguments, before a byte has
- * moved and with nothing taken over.
+ * Failure and abort: every other ending (an error, an abort, a timeout, a socket destroyed from JavaScript) is passed on
+ * to both sides as a reset, so that a truncated stream never looks complete. Unix sockets have no reset: their peers see
+ * an end of input, and only the result shows the failure.
+ *
+ * Errors: rejects with a {@link TransferError} that carries the counts; with `reject: false` it resolves instead, with
+ * that error in the result. A caller's mistake always rejects, with a `TypeError`, a `RangeError` or an `Error` with the
+ * code `EBADF`, before any byte has moved and with nothing taken over.
  */
 declare function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfer;
 
 /**
- * Sends a file, or the part of it from `start` to `end` inclusive, to `destination`.
+ * Sends a file, or its bytes from `start` to `end` inclusive, to `destination`.
  *
- * What is sent is what is there at the start: of a file that grows not more, and one that gets shorter rejects with
- * `ERR_SOURCE_TRUNCATED`. A file of size 0, as in procfs, is read to its end. A path or `file:` URL must name a
- * regular file; it is opened for this call and closed at the end whatever happens. A number or `FileHandle` stays the
- * caller's, as the destination does.
+ * Range: it is fixed by the size of the file at the start. Later growth is ignored; truncation fails with
+ * `ERR_SOURCE_TRUNCATED`. A file that reports size 0, as those in procfs do, is read until its end.
  *
- * To an HTTP response it sends the headers first, with the Content-Length of the range unless they say how the body is
- * framed, and ends it. A response to HEAD, and one of status 204 or 304, gets no body. As long as no headers were sent,
- * a failure leaves the response as it was; after that a response that it was to end is destroyed, so that its client
- * sees the failure.
+ * Ownership: a path or `file:` URL must name a regular file; it is opened for this call and closed at the end in every
+ * case. A number or `FileHandle` stays the caller's, and so does the destination, which is ended only with
+ * `endDestination`.
  *
- * Rejects as {@link copy} does.
+ * HTTP: unsent headers go first, with the Content-Length of the range unless they already define the framing, and the
+ * response is ended by default. A response to HEAD, or one with status 204 or 304, gets no body. If no headers have been
+ * sent, a failure leaves the response untouched. Otherwise a response that was to be ended is destroyed, so that its
+ * client sees the failure.
+ *
+ * Errors: as for {@link copy}.
  */
 declare function sendFile(file: string | URL | FileHandle | number, destination: Destination, options?: SendFileOptions): Transfer;
 

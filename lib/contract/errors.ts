@@ -1,5 +1,7 @@
+// Every error of the package: the public TransferError, the failures it is made from, and the errors for a caller's
+// mistakes. All failures are built here, so that one cause has one code and one text.
 import { getSystemErrorMap, inspect } from 'node:util';
-import type { Side, Traffic } from './types.js';
+import type { Side, Traffic } from './traffic.js';
 
 interface Details {
   code: string;
@@ -11,30 +13,31 @@ interface Details {
   undelivered?: Buffer | undefined;
 }
 
-/** A transfer that ended before its end. What does not apply to it is absent, not `undefined`. */
+/** A transfer that failed or was aborted. A property that does not apply is absent, not `undefined`. */
 export class TransferError extends Error {
-  /** The system's code (`ECONNRESET`, …) or one of ours (`ABORT_ERR`, `ERR_STREAM_DESTROYED`, …). */
+  /** The system's code (`ECONNRESET`, …) or one of this package (`ABORT_ERR`, `ERR_STREAM_DESTROYED`, …). */
   readonly code: string;
-  // These are declared alone: fields would be there, undefined, where they are to be absent.
-  /** The system's error number, negative as Node's; absent for codes of ours. */
+  // `declare` creates no field: an optional property that does not apply stays absent.
+  /** The system's error number, negative as in Node; absent for codes of this package. */
   declare readonly errno?: number;
-  /** The system call that failed; absent for codes of ours. */
+  /** The system call that failed; absent for codes of this package. */
   declare readonly syscall?: string;
-  /** The end at which it failed; absent where it failed at neither. */
+  /** The end that failed; absent if neither end did. */
   declare readonly side?: Side;
-  /** What had been delivered by then. */
+  /** The counts when the transfer ended. */
   readonly traffic: Traffic;
   /**
-   * Bytes a copy took from a descriptor given as a number, or from a socket that was destroyed meanwhile, that the
-   * destination did not accept, in order, not counted; absent when there are none.
+   * Bytes that a copy took from its source and that the destination did not accept, in order, not counted. Present only
+   * if they could not go back: the source was given as a number, or was a socket that has been destroyed since. Absent
+   * when empty.
    */
   declare readonly undelivered?: Buffer;
 
-  constructor(what: string, details: Details) {
+  constructor(message: string, details: Details) {
     const { code, traffic, errno, syscall, side, cause, undelivered } = details;
     const where = side === undefined ? '' : ` (side ${side})`;
     const bytes = `${traffic.total} ${traffic.total === 1 ? 'byte' : 'bytes'}`;
-    super(`${what}${where}, after ${bytes}`, cause === undefined ? undefined : { cause });
+    super(`${message}${where}, after ${bytes}`, cause === undefined ? undefined : { cause });
     this.name = code === 'ABORT_ERR' ? 'AbortError' : 'TransferError';
     this.code = code;
     this.traffic = traffic;
@@ -45,9 +48,9 @@ export class TransferError extends Error {
   }
 }
 
-/** Why a transfer ended early, before its counts are known. */
+/** Why a transfer ended early. It becomes a {@link TransferError} when the final counts are known. */
 export interface Failure {
-  what: string;
+  message: string;
   code: string;
   errno?: number | undefined;
   syscall?: string | undefined;
@@ -56,38 +59,109 @@ export interface Failure {
   undelivered?: Buffer | undefined;
 }
 
+/** A system call that failed; `errno` is negative. */
 export function systemFailure(errno: number, syscall: string, side?: Side, cause?: unknown): Failure {
   const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, 'unknown error'];
-  return { what: `${syscall} failed: ${code}, ${text}`, code, errno, syscall, side, cause };
+  return { message: `${syscall} failed: ${code}, ${text}`, code, errno, syscall, side, cause };
 }
 
-/** What Node found out of its own accord: a failed connect or flush, a reset of a socket that it reads. */
+/** A system call of Node's own that failed: a connect, a flush, a read from a socket. `undefined` for other errors. */
 export function nodeFailure(side: Side, cause: Error | null): Failure | undefined {
-  // A connect that tried several addresses fails with all their errors.
+  // A connect that tried several addresses fails with the errors of all of them.
   const first = cause instanceof AggregateError ? (cause.errors[0] as unknown) : cause;
   const { code, errno, syscall } = (first ?? {}) as NodeJS.ErrnoException;
-  // The system never says that of a socket: Node does, of a write that was under way when it was destroyed.
+  // The system never returns ECANCELED for a socket: Node does, for a write that was pending when it was destroyed.
   if (code === 'ECANCELED') return undefined;
   if (code === undefined || errno === undefined || syscall === undefined) return undefined;
-  return { ...systemFailure(errno, syscall, side, cause), what: `${syscall} failed: ${code}`, code };
+  return { ...systemFailure(errno, syscall, side, cause), message: `${syscall} failed: ${code}`, code };
 }
 
-export function aborted(cause: unknown, side?: Side): Failure {
+/** The failure of a transfer whose stream has emitted `error`. */
+export function streamFailure(side: Side, error: Error): Failure {
+  const { code, message } = error as NodeJS.ErrnoException;
+  const system = nodeFailure(side, error);
+  if (system !== undefined) return system;
+  if (typeof code !== 'string' || code === 'ECANCELED') return streamDestroyed(side, { errored: error });
+  return { message, code, side, cause: error };
+}
+
+/** A stream whose `write` or `end` threw, as that of a response without a body does. */
+export function writeThrew(side: Side, error: Error): Failure {
+  return { ...streamFailure(side, error), message: `writing threw: ${error.message}` };
+}
+
+/** A stream that was closed before it ended. */
+export function streamDestroyed(side: Side, { errored }: { errored?: Error | null | undefined }): Failure {
+  return { message: 'the stream was destroyed', code: 'ABORT_ERR', side, cause: errored ?? null };
+}
+
+/** A socket that was destroyed from JavaScript during the transfer. */
+export function socketDestroyed(side: Side, cause: Error | null, whileConnecting: boolean): Failure {
+  const when = whileConnecting ? ' while connecting' : '';
+  return { message: `the socket was destroyed${when}`, code: 'ABORT_ERR', side, cause };
+}
+
+/** A socket or stream that was destroyed before the call. */
+export function alreadyDestroyed(side: Side, kind: 'socket' | 'stream', cause: Error | null): Failure {
+  return { message: `the ${kind} was already destroyed`, code: 'ERR_STREAM_DESTROYED', side, cause };
+}
+
+/** A stream that its owner had ended before the call: it accepts no more bytes. */
+export function alreadyEnded(side: Side): Failure {
+  return { message: 'the stream was already ended', code: 'ERR_STREAM_WRITE_AFTER_END', side };
+}
+
+/** The owner of a socket wrote to it while a relay owned it. */
+export function invalidState(side: Side): Failure {
+  return { message: 'the socket was written to while a relay owned it', code: 'ERR_INVALID_STATE', side };
+}
+
+/** A socket whose descriptor turned out to be of another kind, `found`. */
+export function wrongKind(side: Side, found: string | undefined): Failure {
+  const message = `expected a connected stream socket, found ${found}`;
+  return { message, code: 'ERR_INVALID_ARG_VALUE', side };
+}
+
+/** The caller's signal or `abort()`; `cause` is the reason given. */
+export function aborted(cause?: unknown): Failure {
+  return { message: 'aborted', code: 'ABORT_ERR', cause };
+}
+
+/** A callback of the caller's threw `cause`. */
+export function callbackThrew(name: string, cause: unknown): Failure {
+  return { message: `${name} threw`, code: 'ABORT_ERR', cause };
+}
+
+/** No byte moved for `idleTimeout`. */
+export function idle(): Failure {
+  return { message: 'no byte moved in time', code: 'ERR_IDLE_TIMEOUT' };
+}
+
+/** One direction of a relay ended and the other did not within `halfCloseTimeout`; `side` is the one still open. */
+export function halfCloseTimeout(side: Side | undefined): Failure {
+  const message = 'the other direction has ended and this one did not in time';
+  return { message, code: 'ERR_HALF_CLOSE_TIMEOUT', side };
+}
+
+/** `sendFile` reached the end of its file before the end of the range. */
+export function truncated(): Failure {
   return {
-    what: side === undefined ? 'aborted' : 'the socket was destroyed',
-    code: 'ABORT_ERR',
-    side,
-    cause,
+    message: 'the file became shorter while it was sent',
+    code: 'ERR_SOURCE_TRUNCATED',
+    side: 'source',
   };
 }
 
-export function idle(): Failure {
-  return { what: 'no byte moved in time', code: 'ERR_IDLE_TIMEOUT' };
+/** Node could not open or inspect a file: the system refused it, or Node's permission model did. */
+export function openFailure(cause: NodeJS.ErrnoException): Failure {
+  const { code = '', errno, syscall = '', message } = cause;
+  if (errno !== undefined) return systemFailure(errno, syscall, 'source');
+  return { message, code, side: 'source', cause };
 }
 
-/** Somebody wrote to what belongs to a relay. */
-export function invalidState(side: Side): Failure {
-  return { what: 'the socket was written to while a relay owned it', code: 'ERR_INVALID_STATE', side };
+/** A file source that has no descriptor; `message` says why. */
+export function notOpen(message: string): Failure {
+  return { message, code: 'EBADF', side: 'source' };
 }
 
 interface Mistake extends Error {
@@ -95,7 +169,7 @@ interface Mistake extends Error {
 }
 
 function mistake<E extends Error>(error: E, code: string): E & Mistake {
-  // Node's own errors carry their code in the stack's first line too.
+  // The first line of the stack names the code, as in Node's own errors.
   error.stack = error.stack?.replace(error.name, `${error.name} [${code}]`) ?? '';
   return Object.assign(error, { code });
 }
@@ -108,6 +182,7 @@ function shown(value: unknown): string {
   return text.length > 128 ? `${text.slice(0, 125)}...` : text;
 }
 
+/** An argument of the wrong type. */
 export function invalidType(name: string, expected: string, value: unknown): Mistake {
   return mistake(
     new TypeError(`"${name}" must be ${expected}. Received ${shown(value)}`),
@@ -115,10 +190,12 @@ export function invalidType(name: string, expected: string, value: unknown): Mis
   );
 }
 
+/** An argument of the right type that cannot be used. */
 export function invalidValue(name: string, problem: string): Mistake {
   return mistake(new TypeError(`"${name}" ${problem}`), 'ERR_INVALID_ARG_VALUE');
 }
 
+/** A number outside of its limits. */
 export function outOfRange(name: string, expected: string, value: unknown): Mistake {
   return mistake(
     new RangeError(`"${name}" must be ${expected}. Received ${shown(value)}`),
@@ -126,19 +203,19 @@ export function outOfRange(name: string, expected: string, value: unknown): Mist
   );
 }
 
-/** A path or URL that Node refuses without asking the system, under the name of another argument. */
+/** A path or URL that Node rejects without a system call. Node's error names another argument. */
 export function badPath(name: string, cause: NodeJS.ErrnoException): Mistake {
   const { code = 'ERR_INVALID_ARG_VALUE', message } = cause;
   return mistake(new TypeError(`"${name}" must be a path or URL of a file: ${message}`, { cause }), code);
 }
 
-/** A descriptor the caller has closed; a plain `Error`, as Node's. */
+/** A descriptor that the caller has closed: a plain `Error`, as in Node. */
 export function badDescriptor(name: string, fd: number, errno: number, syscall: string): Mistake {
   const error = new Error(`EBADF: "${name}" is not an open descriptor (${fd}), ${syscall}`);
   return Object.assign(error, { code: 'EBADF', errno, syscall });
 }
 
-/** What only the native core can do. */
-export function unavailable(what: string): Mistake {
-  return Object.assign(new Error(what), { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' });
+/** A call that needs the native core, where there is none. */
+export function unavailable(message: string): Mistake {
+  return Object.assign(new Error(message), { code: 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM' });
 }

@@ -1,7 +1,12 @@
+// Rejects unknown keys in an options object: an option that is ignored silently would look as if it were obeyed.
 import { invalidType, invalidValue } from './errors.js';
 
-/** An option that does not exist is a mistake: ignoring it would pass for obeying it. */
-export function checked<O extends object>(
+/**
+ * Returns `options`, or an empty object without them.
+ *
+ * @throws a caller's mistake if `options` is not an object or has a key that is not in `known`
+ */
+export function rejectUnknown<O extends object>(
   options: O | undefined,
   known: readonly (keyof O & string)[],
   name = 'options',

@@ -1,8 +1,11 @@
+// Turns the options of a call into checked settings with their defaults. Every check throws a caller's mistake that
+// names the option.
 import type { MoveSpec } from '../binding.js';
-import { checked } from './known-keys.js';
 import { invalidType, outOfRange } from './errors.js';
+import { rejectUnknown } from './known-keys.js';
 import { type Limit, limitOf, RateLimiter } from './rate-limiter.js';
-import type { CommonOptions, CopyOptions, RelayOptions, SendFileOptions, Traffic } from './types.js';
+import type { Traffic } from './traffic.js';
+import type { CommonOptions, CopyOptions, RelayOptions, SendFileOptions } from './types.js';
 
 const COMMON = [
   'signal',
@@ -18,16 +21,17 @@ const COPY = [...COMMON, 'start', 'length', 'position', 'endDestination', 'head'
 const SEND_FILE = [...COMMON, 'start', 'end', 'endDestination'] as const;
 const RELAY = [...COMMON, 'headFromA', 'headFromB', 'halfCloseTimeout'] as const;
 
-/** The common options, checked, with their defaults. */
+/** The common options with their defaults. */
 export interface Settings {
   signal: AbortSignal | undefined;
   onProgress: ((traffic: Traffic) => void) | undefined;
   progressInterval: number;
   reject: boolean;
-  /** How bytes are moved, as the core is told. */
-  how: MoveSpec;
+  /** How bytes are moved, in the core's own form. */
+  moveOptions: MoveSpec;
 }
 
+/** The options of a copy. */
 export interface CopySettings extends Settings {
   limit: Limit | undefined;
   start: number | undefined;
@@ -37,43 +41,46 @@ export interface CopySettings extends Settings {
   head: Uint8Array | undefined;
 }
 
+/** The options of a sendFile. */
 export interface SendFileSettings extends Settings {
   limit: Limit | undefined;
   start: number | undefined;
+  /** Last byte to send, inclusive. */
   end: number | undefined;
-  /** Absent where the destination decides. */
+  /** Absent: the default of the destination applies. */
   endDestination: boolean | undefined;
 }
 
+/** The options of a relay. */
 export interface RelaySettings extends Settings {
-  /** For both directions together, for what comes from a, for what comes from b. */
+  /** One limit for both directions together, one from a to b, one from b to a. */
   limits: [Limit | undefined, Limit | undefined, Limit | undefined];
   headFromA: Uint8Array | undefined;
   headFromB: Uint8Array | undefined;
 }
 
 export function copySettings(options: CopyOptions | undefined): CopySettings {
-  const known = checked(options, COPY);
+  const known = rejectUnknown(options, COPY);
   return {
     ...common(known),
     limit: limitOf('options.rateLimit', known.rateLimit),
-    start: whole('start', known.start),
-    length: whole('length', known.length),
-    position: whole('position', known.position),
+    start: integer('start', known.start),
+    length: integer('length', known.length),
+    position: integer('position', known.position),
     endDestination: flag('endDestination', known.endDestination, false),
     head: bytes('head', known.head),
   };
 }
 
 export function sendFileSettings(options: SendFileOptions | undefined): SendFileSettings {
-  const known = checked(options, SEND_FILE);
-  // No end is Infinity to fs.createReadStream, too.
+  const known = rejectUnknown(options, SEND_FILE);
+  // `end: Infinity` means no end, as in fs.createReadStream.
   const last = known.end === Infinity ? undefined : known.end;
-  const [start, end] = [whole('start', known.start), whole('end', last)];
+  const [start, end] = [integer('start', known.start), integer('end', last)];
   if (start !== undefined && end !== undefined && end < start) {
     throw outOfRange('options.end', `at least options.start, which is ${start}`, end);
   }
-  // Objects that are spread have a layout of their own each in the engine.
+  // Object.assign: V8 gives every spread object a hidden class of its own, which slows down each later access.
   return Object.assign(common(known), {
     limit: limitOf('options.rateLimit', known.rateLimit),
     start,
@@ -82,20 +89,22 @@ export function sendFileSettings(options: SendFileOptions | undefined): SendFile
   });
 }
 
-let plain: RelaySettings | undefined;
+/** The settings of every relay without options: built once, because relays are many and short. */
+let defaults: RelaySettings | undefined;
 
 export function relaySettings(options: RelayOptions | undefined): RelaySettings {
-  if (options === undefined) return (plain ??= relaySettings({}));
-  const known = checked(options, RELAY);
+  if (options === undefined) return (defaults ??= relaySettings({}));
+  const known = rejectUnknown(options, RELAY);
   const { rateLimit } = known;
-  const each = typeof rateLimit === 'object' && rateLimit !== null && !(rateLimit instanceof RateLimiter);
-  const { tx, rx } = each ? checked(rateLimit, ['tx', 'rx'], 'options.rateLimit') : {};
+  const isPerDirection =
+    typeof rateLimit === 'object' && rateLimit !== null && !(rateLimit instanceof RateLimiter);
+  const { tx, rx } = isPerDirection ? rejectUnknown(rateLimit, ['tx', 'rx'], 'options.rateLimit') : {};
   const settings = common(known);
   const halfCloseTimeout = milliseconds('halfCloseTimeout', known.halfCloseTimeout);
-  if (halfCloseTimeout !== undefined) settings.how.halfCloseTimeout = halfCloseTimeout;
+  if (halfCloseTimeout !== undefined) settings.moveOptions.halfCloseTimeout = halfCloseTimeout;
   return Object.assign(settings, {
     limits: [
-      each ? undefined : limitOf('options.rateLimit', rateLimit),
+      isPerDirection ? undefined : limitOf('options.rateLimit', rateLimit),
       limitOf('options.rateLimit.tx', tx),
       limitOf('options.rateLimit.rx', rx),
     ] as RelaySettings['limits'],
@@ -105,14 +114,14 @@ export function relaySettings(options: RelayOptions | undefined): RelaySettings 
 }
 
 function common(options: Omit<CommonOptions, 'rateLimit'>): Settings {
-  const pipeSize = whole('pipeSize', options.pipeSize, 1, 2 ** 31 - 1);
+  const pipeSize = integer('pipeSize', options.pipeSize, 1, 2 ** 31 - 1);
   const idleTimeout = milliseconds('idleTimeout', options.idleTimeout);
   return {
     signal: signal(options.signal),
     onProgress: callback('onProgress', options.onProgress),
     progressInterval: milliseconds('progressInterval', options.progressInterval) ?? 1000,
     reject: flag('reject', options.reject, true),
-    how: {
+    moveOptions: {
       zeroCopy: flag('zeroCopy', options.zeroCopy, true),
       ...(pipeSize === undefined ? {} : { pipeSize }),
       ...(idleTimeout === undefined ? {} : { idleTimeout }),
@@ -128,26 +137,26 @@ function signal(value: AbortSignal | undefined): AbortSignal | undefined {
 function flag<D extends boolean | undefined>(
   name: string,
   value: boolean | undefined,
-  otherwise: D,
+  byDefault: D,
 ): boolean | D {
-  if (value === undefined) return otherwise;
+  if (value === undefined) return byDefault;
   if (typeof value === 'boolean') return value;
   throw invalidType(`options.${name}`, 'a boolean', value);
 }
 
-function whole(
+function integer(
   name: string,
   value: number | undefined,
-  least = 0,
-  most = Number.MAX_SAFE_INTEGER,
+  min = 0,
+  max = Number.MAX_SAFE_INTEGER,
 ): number | undefined {
   if (value === undefined) return undefined;
   if (typeof value !== 'number') throw invalidType(`options.${name}`, 'a number', value);
-  if (Number.isInteger(value) && value >= least && value <= most) return value;
-  throw outOfRange(`options.${name}`, `a whole number from ${least} to ${most}`, value);
+  if (Number.isInteger(value) && value >= min && value <= max) return value;
+  throw outOfRange(`options.${name}`, `a whole number from ${min} to ${max}`, value);
 }
 
-/** What a timer of Node's can wait for. */
+/** A duration within the range of Node's timers. */
 function milliseconds(name: string, value: number | undefined): number | undefined {
   if (value === undefined) return undefined;
   if (typeof value !== 'number') throw invalidType(`options.${name}`, 'a number', value);

@@ -1,6 +1,6 @@
-import { checked } from './known-keys.js';
+import { rejectUnknown } from './known-keys.js';
 import { invalidType, outOfRange } from './errors.js';
-import { binding, type NativeRateLimiter } from '../core/core.js';
+import type { NativeRateLimiter } from '../binding.js';
 import { Bucket } from './token-bucket.js';
 
 /** What stands behind a limit: the core's, or where there is no core, ours. */
@@ -9,10 +9,13 @@ export type Limit = NativeRateLimiter | Bucket;
 /** Not for users of the package. */
 let limitIn: (limiter: RateLimiter) => Limit;
 
-function newLimit(bytesPerSecond: number, burst?: number): Limit {
-  return binding === undefined
-    ? new Bucket(bytesPerSecond, burst)
-    : new binding.NativeRateLimiter(bytesPerSecond, burst);
+/** Creates the bucket behind a limiter. The core replaces it where there is one: `contract` imports nothing above it. */
+let newLimit: (bytesPerSecond: number, burst?: number) => Limit = (bytesPerSecond, burst) =>
+  new Bucket(bytesPerSecond, burst);
+
+/** Makes all limiters those of the core; called once, before the first limiter exists. */
+export function limitInCore(create: typeof newLimit): void {
+  newLimit = create;
 }
 
 /** A limit as the core is given it; where a core runs, every limit is its own. */
@@ -37,7 +40,7 @@ export class RateLimiter {
    */
   constructor(bytesPerSecond: number, options: { burst?: number | undefined } = {}) {
     requireRate('bytesPerSecond', bytesPerSecond);
-    const { burst } = checked(options, ['burst']);
+    const { burst } = rejectUnknown(options, ['burst']);
     if (burst !== undefined) requireRate('options.burst', burst);
     this.#limit = newLimit(bytesPerSecond, burst);
   }

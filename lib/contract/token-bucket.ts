@@ -1,5 +1,17 @@
 import { performance } from 'node:perf_hooks';
-import type { Throttle } from '../stream/flow.js';
+
+/** One transfer's place at a limiter: quanta of bytes, or, negative, milliseconds to wait. */
+export interface Throttle {
+  piece(who: number): number;
+  /**
+   * Reports how many bytes of the quantum were used; the rest of it is the next quantum. A stream often has less at a time
+   * than a quantum, a file never: if it returned the rest and queued again each time, its share would be smaller.
+   */
+  used(who: number, bytes: number): void;
+  /** Returns reserved tokens that were not used. */
+  giveBack(): void;
+  leave(who: number): void;
+}
 
 /** What one transfer asks for at a time, in seconds' worth: small and even pieces at any rate. */
 const PIECE_SECONDS = 0.01;

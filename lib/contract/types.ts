@@ -1,184 +1,185 @@
+// The public types: what the functions accept, return and report. Their comments are the API reference.
 import type { FileHandle } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import type { Http2ServerResponse } from 'node:http2';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import type { TransferError } from './errors.js';
 import type { RateLimiter } from './rate-limiter.js';
+import type { Traffic } from './traffic.js';
 
-/** The end of a transfer that something is said about. */
-export type Side = 'source' | 'destination' | 'a' | 'b';
+export type { Side, Traffic } from './traffic.js';
 
 /**
- * What a copy reads from: the number of an open descriptor, a `FileHandle`, `process.stdin`, or a readable stream of
- * Node's. TCP and Unix sockets and pipes from child processes go through the kernel, other streams through JavaScript.
+ * The source of a copy: the number of an open descriptor, a `FileHandle`, `process.stdin`, or a readable Node stream.
+ * The kernel moves the bytes of descriptors, TCP and Unix sockets and pipes from child processes; bytes of other streams
+ * pass through JavaScript.
  */
 export type Source = Readable | FileHandle | number | typeof process.stdin;
 
 /**
- * What a copy writes to: the number of an open descriptor, a `FileHandle`, `process.stdout`, an HTTP response, or a
- * writable stream of Node's. TCP and Unix sockets and pipes to child processes go through the kernel, other streams
- * through JavaScript; of responses, `sendFile` sends those of HTTP/1.1 with a Content-Length through the kernel.
+ * The destination of a copy or `sendFile`: the number of an open descriptor, a `FileHandle`, `process.stdout`, an HTTP
+ * response, or a writable Node stream. The kernel moves the bytes to descriptors, TCP and Unix sockets, pipes to child
+ * processes, and plain HTTP/1.1 responses with a Content-Length, which `sendFile` sets itself; bytes to other streams
+ * pass through JavaScript.
  */
 export type Destination =
   Writable | ServerResponse | Http2ServerResponse | FileHandle | number | typeof process.stdout;
 
 /**
- * One end of a relay: a TCP or Unix socket, which may still be connecting, any other duplex stream of Node's, as a TLS
- * socket or an HTTP/2 stream, or the number of an open descriptor of a socket. Streams belong to the relay from the call
- * on, numbers stay the caller's.
+ * One end of a relay: a TCP or Unix socket, which may still be connecting, any other Node duplex stream such as a TLS
+ * socket or an HTTP/2 stream, or the number of an open socket descriptor. The relay owns a stream from the call on and
+ * destroys it at the end. A number stays the caller's and is never closed.
  */
 export type RelayEnd = Duplex | number;
 
-/**
- * Bytes accepted by this machine's kernel for the destinations of a transfer: never what was merely
- * read, never what is still on its way. Accepted does not mean received by the peer.
- */
-export interface Traffic {
-  /** Bytes accepted by the destination; for a relay, by `b`, coming from `a`. */
-  tx: number;
-  /** Bytes accepted by `a`, coming from `b`. Always 0 for a copy. */
-  rx: number;
-  /** `tx + rx`. */
-  total: number;
-}
-
 /** How a transfer ended. */
 export interface TrafficResult extends Traffic {
-  /** How many of `total` never passed through user space. */
+  /** How many of the `total` bytes never passed through user space. */
   zeroCopy: number;
   /** Milliseconds from the call to the end. */
   durationMs: number;
   /** `native`: descriptors, moved by the Rust core. `stream`: Node streams, moved by JavaScript. */
   engine: 'native' | 'stream';
-  /** The failure, with `reject: false`; otherwise `null`. */
+  /** The failure if the option `reject` was `false`; otherwise `null`. */
   error: TransferError | null;
 }
 
-/** A running transfer: a promise of its result that can also be watched and aborted. */
+/** A running transfer: a promise of its result, with live counts and a way to abort it. */
 export interface Transfer extends Promise<TrafficResult> {
-  /** The counts at this moment; after the end, the final ones. */
+  /** The counts at this moment; the final ones after the end. */
   readonly traffic: Traffic;
   /**
-   * Ends the transfer with `ABORT_ERR`, and `reason` as its cause; the counts are kept. Does nothing
-   * once the transfer has ended.
+   * Ends the transfer with `ABORT_ERR` and `reason` as its cause; the counts are kept. Does nothing after the end.
    */
   abort(reason?: unknown): void;
-  /** Aborts if still running and waits until everything is released. Never rejects. */
+  /** Aborts the transfer if it is still running and waits until everything is released. Never rejects. */
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** What every transfer can be told. */
+/** Options of every transfer. */
 export interface CommonOptions {
-  /** Stops the transfer: `name: 'AbortError'`, `code: 'ABORT_ERR'`, `cause: signal.reason`. */
+  /**
+   * Stops the transfer: `name: 'AbortError'`, `code: 'ABORT_ERR'`, `cause: signal.reason`; the counts are kept.
+   * Default: none.
+   */
   signal?: AbortSignal | undefined;
   /**
-   * `false`: bytes pass through a private buffer, so that later changes of a source file cannot alter what was sent.
-   * Default `true`: the kernel may send references to a file's pages, and a file that is overwritten after the
-   * transfer can still change what arrives.
+   * `false`: bytes pass through a private buffer, so that later changes to a source file cannot alter what was sent.
+   * Default `true`: the kernel may send references to the pages of a file, and overwriting the file after the transfer
+   * can still change what arrives.
    */
   zeroCopy?: boolean | undefined;
   /**
-   * Bytes per second, above 0: of this transfer, or, as a {@link RateLimiter}, of all that share it. Waiting happens
-   * before reading, so that backpressure reaches the sender. Default: no limit.
+   * Bytes per second, above 0: a number limits this transfer, a {@link RateLimiter} all transfers that share it. The
+   * transfer waits before it reads, so that backpressure reaches the sender. Default: no limit.
    */
   rateLimit?: number | RateLimiter | undefined;
   /**
-   * Milliseconds that may pass without one byte moved in any direction; then `ERR_IDLE_TIMEOUT`. Waiting for a
-   * limiter is not idleness. Default: no limit.
+   * Milliseconds without one byte moved in any direction, after which the transfer fails with `ERR_IDLE_TIMEOUT`.
+   * Waiting for a rate limit is not idleness. Default: no limit.
    */
   idleTimeout?: number | undefined;
-  /** Called with the counts while bytes move, and a last time before the transfer settles. */
+  /**
+   * Called with the counts while bytes move, and a last time before the transfer settles. If it throws, the transfer
+   * fails with the thrown value as its `cause`.
+   */
   onProgress?: ((traffic: Traffic) => void) | undefined;
   /** Milliseconds between calls of `onProgress`. Default 1000. */
   progressInterval?: number | undefined;
-  /** Wanted capacity of the kernel pipe in bytes, rounded and capped by the kernel. */
+  /** Wanted capacity of the kernel pipe in bytes, rounded and capped by the kernel. Default: chosen by the core. */
   pipeSize?: number | undefined;
-  /** `false`: resolve with a result that holds `error` instead of rejecting. Default `true`. */
+  /** `false`: a failed transfer resolves with a result whose `error` is set, instead of rejecting. Default `true`. */
   reject?: boolean | undefined;
 }
 
+/** Options of {@link copy}. */
 export interface CopyOptions extends CommonOptions {
   /**
-   * First byte to read, source a regular file; its own position is then left alone. Default: the current position,
-   * which advances by what was delivered.
+   * First byte to read; the source must be a regular file, and its own position is left alone. Default: the current
+   * position, which advances by the bytes delivered.
    */
   start?: number | undefined;
   /**
-   * Where to write, destination a regular file that was not opened with `O_APPEND`; its own position is then left
-   * alone. Default: the current position, which advances; `O_APPEND` appends.
+   * Where to write; the destination must be a regular file that was not opened with `O_APPEND`, and its own position is
+   * left alone. Default: the current position, which advances; with `O_APPEND` the bytes are appended.
    */
   position?: number | undefined;
   /**
-   * At most this many bytes of the source; not one more is consumed, what follows stays readable
-   * there. Ending earlier, at the end of input, is success with a smaller count. Default: no limit.
+   * Maximum number of bytes to take from the source. No byte after them is consumed: it stays readable there. If the
+   * source ends earlier, the copy succeeds with a smaller count. Default: no limit.
    */
   length?: number | undefined;
   /**
-   * When done, end the destination (FIN on a socket, `end()` on a stream). Default `false`. A number or `FileHandle` is
-   * never closed, and `process.stdout` stays open.
+   * Whether to end the destination when done (FIN on a socket, `end()` on a stream). A number or `FileHandle` is never
+   * closed, and `process.stdout` and `process.stderr` stay open. Default `false`.
    */
   endDestination?: boolean | undefined;
   /** Bytes to write before anything from the source; counted, and not part of `length`. */
   head?: Uint8Array | undefined;
 }
 
+/** Options of {@link sendFile}. */
 export interface SendFileOptions extends CommonOptions {
   /** First byte to send. Default: 0 for a path or URL, the current position for a number or `FileHandle`. */
   start?: number | undefined;
-  /** Last byte to send, capped to the file. Default: the last one it has at the start. */
+  /** Last byte to send, inclusive, capped to the size of the file. Default: the last byte at the start of the transfer. */
   end?: number | undefined;
   /**
-   * When done, end the destination (FIN on a socket, `end()` on a stream). Default `true` for an HTTP response, else
-   * `false`. A number or `FileHandle` is never closed, and `process.stdout` stays open.
+   * Whether to end the destination when done (FIN on a socket, `end()` on a stream). A number or `FileHandle` is never
+   * closed, and `process.stdout` and `process.stderr` stay open. Default `true` for an HTTP response, otherwise `false`.
    */
   endDestination?: boolean | undefined;
 }
 
+/** Options of {@link relay}. */
 export interface RelayOptions extends Omit<CommonOptions, 'rateLimit'> {
-  /** As for every transfer, both directions together; or for each direction by itself. */
+  /**
+   * Bytes per second, above 0: a number or {@link RateLimiter} limits both directions together, `{ tx, rx }` each
+   * direction separately (`tx`: from `a` to `b`). Default: no limit.
+   */
   rateLimit?:
     | number
     | RateLimiter
     | { tx?: number | RateLimiter | undefined; rx?: number | RateLimiter | undefined }
     | undefined;
   /**
-   * Milliseconds that one direction may stay open after the other has ended; then `ERR_HALF_CLOSE_TIMEOUT`. Default:
-   * no limit.
+   * Milliseconds that one direction may stay open after the other has ended, after which the relay fails with
+   * `ERR_HALF_CLOSE_TIMEOUT`. Default: no limit.
    */
   halfCloseTimeout?: number | undefined;
-  /** Bytes already read from `a`, delivered to `b` first; counted. */
+  /** Bytes already read from `a`. They are delivered to `b` first, and counted. */
   headFromA?: Uint8Array | undefined;
-  /** Bytes already read from `b`, delivered to `a` first; counted. */
+  /** Bytes already read from `b`. They are delivered to `a` first, and counted. */
   headFromB?: Uint8Array | undefined;
 }
 
-/** What this platform offers. */
+/** The features of this platform. */
 export interface Capabilities {
-  /** Whether the Rust core is there. */
+  /** Whether the Rust core is available. */
   native: boolean;
-  /** Why not, in one sentence; absent when it is. */
+  /** Why it is not, in one sentence; absent if it is. */
   reason?: string;
-  /** Operating system, CPU and C library, as in `linux-x64-gnu`. */
+  /** Operating system, CPU and C library, for example `linux-x64-gnu`. */
   platform: string;
   /** Release of the running kernel. */
   kernel: string;
   splice: boolean;
   sendfile: boolean;
   copyFileRange: boolean;
-  /** Largest capacity of a pipe an unprivileged process may ask for, in bytes; 0 without the core. */
+  /** Largest pipe capacity that an unprivileged process may request, in bytes; 0 without the core. */
   pipeMaxSize: number;
 }
 
-/** Counts of the whole process, all threads together, live. */
+/** Live counts of the whole process, all threads together; without the core, of this thread. */
 export interface Stats extends Traffic {
-  /** Transfers running in the core. */
+  /** Transfers that are running. */
   active: number;
-  /** Transfers that ran to their end. */
+  /** Transfers that ended without a failure. */
   completed: number;
-  /** Transfers that ended in an error or abort. */
+  /** Transfers that failed or were aborted. */
   failed: number;
-  /** How many of `total` never passed through user space. */
+  /** How many of the `total` bytes never passed through user space. */
   zeroCopy: number;
-  /** Kernel pipes: in use, kept for the next use, and made since the process started. */
+  /** Kernel pipes: in use, kept for the next use, and created since the process started. */
   pipes: { leased: number; idle: number; created: number };
 }

@@ -1,13 +1,14 @@
 import type { Dispatcher, Failure, NativeEnd, NativeFiles, NativeRateLimiter, Refusal } from '../binding.js';
 import { unavailable } from '../contract/errors.js';
+import { limitInCore } from '../contract/rate-limiter.js';
 import { keepProcessAlive, letProcessEnd } from './keep-alive.js';
 import { type Binding, loadBinding } from './loader.js';
-import type { Side } from '../contract/types.js';
+import type { Side } from '../contract/traffic.js';
 
 export type { NativeEnd, NativeRateLimiter };
 
 /** How a transfer in the core ended. */
-export interface Outcome {
+export interface NativeOutcome {
   tx: number;
   rx: number;
   zeroCopy: number;
@@ -40,7 +41,12 @@ export class NativeTransfer {
 /** The binding, if there is one for this platform; else why there is none. */
 export const { binding, reason } = loadBinding();
 
-const waiting = new Map<number, (outcome: Outcome) => void>();
+if (binding !== undefined) {
+  const { NativeRateLimiter: Limiter } = binding;
+  limitInCore((bytesPerSecond, burst) => new Limiter(bytesPerSecond, burst));
+}
+
+const waiting = new Map<number, (outcome: NativeOutcome) => void>();
 let lastId = 0;
 let dispatcher: Dispatcher | undefined;
 
@@ -71,7 +77,7 @@ export interface Wanted {
 }
 
 /** A regular file that the core has opened to send it. */
-export class CoreFile {
+export class PreopenedFile {
   readonly #files: NativeFiles;
   /** What it goes by in the core. */
   readonly id: number;
@@ -110,11 +116,11 @@ let lastFile = 0;
 export async function openFile(
   path: string,
   { start = 0, end, readAhead }: Wanted,
-): Promise<{ file: CoreFile; refusal?: never } | { file?: never; refusal: Refusal }> {
+): Promise<{ file: PreopenedFile; refusal?: never } | { file?: never; refusal: Refusal }> {
   const place = (files ??= new (required().NativeFiles)());
   const id = (lastFile = (lastFile + 1) % 2 ** 32);
   const opened = await place.open(id, path, start, end, readAhead);
-  return Array.isArray(opened) ? { file: new CoreFile(place, id, ...opened) } : { refusal: opened };
+  return Array.isArray(opened) ? { file: new PreopenedFile(place, id, ...opened) } : { refusal: opened };
 }
 
 export function isSame(one: NativeEnd, other: NativeEnd): boolean {
@@ -122,9 +128,9 @@ export function isSame(one: NativeEnd, other: NativeEnd): boolean {
 }
 
 /** Starts a transfer in the core and calls `settled` on this thread when it has ended. */
-export function start(
+export function startNative(
   begin: (dispatcher: Dispatcher, id: number) => void,
-  settled: (outcome: Outcome) => void,
+  settled: (outcome: NativeOutcome) => void,
 ): NativeTransfer {
   const id = nextId();
   const core = dispatch();

@@ -2,6 +2,7 @@ import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import {
+  alreadyDestroyed,
   badDescriptor,
   type Failure,
   invalidType,
@@ -15,9 +16,8 @@ import { isReadByTransfer } from '../node/held-reads.js';
 import { isWrittenByTransfer } from '../node/held-writes.js';
 import { binding, isSame, type NativeEnd, openEnd } from '../core/core.js';
 import { descriptorOf, handleKind, isPlainSocket, lacks } from '../node/plain-socket.js';
-import { isReadable, isSessionSocket, isWritable } from './stream-kinds.js';
-import type { WritableLike } from '../stream/writer.js';
-import type { Side } from '../contract/types.js';
+import { isReadable, isSessionSocket, isWritable, type WritableLike } from './stream-kinds.js';
+import type { Side } from '../contract/traffic.js';
 
 /** One end of a transfer, checked. */
 export type Endpoint = NativeEndpoint | StreamEndpoint | FileEndpoint;
@@ -257,7 +257,7 @@ function openDescriptor(
 }
 
 /** Throws where both ends are one socket. */
-export function requireTwo(one: Endpoint, other: Endpoint): void {
+export function requireDistinct(one: Endpoint, other: Endpoint): void {
   if (one.kind === 'file' && other.kind === 'file' && isOneFile(one.fd, other.fd)) {
     throw unavailable('a copy within one file is for the native core alone');
   }
@@ -285,4 +285,24 @@ function isOneSocket(one: Endpoint, other: Endpoint): boolean {
 /** Lets go of duplicates that no transfer took. */
 export function discard(...endpoints: Endpoint[]): void {
   for (const each of endpoints) if (each.kind === 'descriptor') each.end.release();
+}
+
+/** An end that has not failed before the start. */
+export type UsableEndpoint = Exclude<Endpoint, { kind: 'unavailable' }>;
+
+/** Whether an end can be used: it was not destroyed before the call, and a descriptor could be opened for it. */
+export function isUsable(endpoint: Endpoint): endpoint is UsableEndpoint {
+  if (endpoint.kind === 'unavailable') return false;
+  return streamIn(endpoint)?.destroyed !== true;
+}
+
+/** Why an end cannot be used. */
+export function failureOf(endpoint: Endpoint): Failure {
+  if (endpoint.kind === 'unavailable') return endpoint.failure;
+  return alreadyDestroyed(endpoint.side, 'stream', streamIn(endpoint)?.errored ?? null);
+}
+
+function streamIn(endpoint: Endpoint): StreamEndpoint['stream'] | undefined {
+  if (endpoint.kind === 'socket') return endpoint.socket;
+  return endpoint.kind === 'stream' ? endpoint.stream : undefined;
 }

@@ -1,6 +1,20 @@
+import type { EventEmitter } from 'node:events';
 import { Readable, Writable } from 'node:stream';
 import { types } from 'node:util';
-import type { WritableLike } from '../stream/writer.js';
+
+/** What all of Node's writable streams have in common, HTTP responses included. */
+export interface WritableLike extends EventEmitter {
+  write(chunk: Uint8Array, callback: (error?: Error | null) => void): boolean;
+  end(): unknown;
+  destroyed?: boolean;
+  errored?: Error | null;
+  writableEnded?: boolean;
+  writableFinished?: boolean;
+  writableNeedDrain?: boolean;
+  writableCorked?: number;
+  uncork?(): void;
+  destroy?(error: Error): unknown;
+}
 
 /** Whether something can be read from as a stream, or written to. */
 export function isReadable(value: unknown): value is Readable {

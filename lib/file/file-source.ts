@@ -1,41 +1,47 @@
+// The file of a sendFile: one that the caller has opened, or one that is opened by its path for this transfer.
 import { close, constants, fstat, fstatSync, open, type PathLike } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import {
+  badPath,
+  type Failure,
+  invalidValue,
+  notOpen,
+  openFailure,
+  systemFailure,
+} from '../contract/errors.js';
+import type { FileRange } from '../contract/file-range.js';
+import { binding, type NativeEnd, openEnd, openFile, PreopenedFile, type Wanted } from '../core/core.js';
 import type { DescriptorEndpoint, FileEndpoint, UnavailableEndpoint } from '../endpoint/endpoint.js';
-
-import { badPath, type Failure, invalidValue, systemFailure } from '../contract/errors.js';
 import { positionOf } from '../endpoint/file-status.js';
-import { binding, CoreFile, type NativeEnd, openEnd, openFile, type Wanted } from '../core/core.js';
-import type { Preparable } from '../native/socket-end.js';
+import type { Preparable } from '../endpoint/preparable.js';
+import { BufferReader } from '../stream/buffer-reader.js';
+import { FileReader } from '../stream/files.js';
+import type { Reader } from '../stream/flow.js';
+import { type Bounds, rangeOf } from './range.js';
 
-/** A file that is open already. */
+/** The endpoint of a file that the caller has opened. */
 export type FileEndpoints = DescriptorEndpoint | FileEndpoint | UnavailableEndpoint;
 
-/** A regular file that is to be sent, whoever opened it. */
+/** A regular file to send. */
 export interface FileSource extends Preparable {
-  /** What the core is given. */
-  open(): NativeEnd | CoreFile | Failure;
-  /** Good from when it is ready until it is released; released by whoever asked for the transfer. */
-  readonly fd: number;
-  /** Bytes in the file, by what it is when it is ready. */
-  size(): number;
-  /** Whether all that is to be sent was read when the file was opened. */
+  /** Whether every byte to send was read when the file was opened. */
   readonly isAtHand: boolean;
-  /** A copy of it. */
-  readonly contents: Buffer | undefined;
-  letGo(): void;
-  /** Where the descriptor stands, if anybody can tell. */
+  /** The range to send, by the size of the file at this moment. The file must be ready. */
+  range(bounds: Bounds): FileRange;
+  /** The descriptor's own position; `undefined` if it cannot be determined. */
   position(): number | undefined;
-  /** Moves the descriptor's own position back; absent where nobody can. */
-  readonly rewind: ((bytes: number) => void) | undefined;
-  /** Resolves when nothing is open any more. */
+  /** The file as the native engine takes it, or the reason why it is not open. */
+  open(): NativeEnd | PreopenedFile | Failure;
+  /** The range as the source of a stream. */
+  reader(range: FileRange): Reader;
+  /** Closes what no transfer took; resolves when nothing of the file is open any more. */
   release(): Promise<void>;
 }
 
-/** A file that its caller has opened. */
-export class OpenedFile implements FileSource {
+/** A file that the caller has opened and keeps. */
+export class CallerFile implements FileSource {
   readonly isReady = true;
   readonly isAtHand = false;
-  readonly contents = undefined;
   readonly #endpoint: FileEndpoints;
 
   constructor(endpoint: FileEndpoints) {
@@ -48,19 +54,23 @@ export class OpenedFile implements FileSource {
     return endpoint.kind === 'file' ? endpoint.fd : endpoint.end.fd;
   }
 
-  size(): number {
-    return fstatSync(this.fd).size;
-  }
-
+  /** Nothing to close: the descriptor is the caller's, or a duplicate that `release` closes. */
   letGo(): void {}
+
+  range(bounds: Bounds): FileRange {
+    const { size } = fstatSync(this.fd);
+    return rangeOf(size, bounds.start ?? this.position(), bounds);
+  }
 
   position(): number | undefined {
     return this.#endpoint.kind === 'descriptor' ? this.#endpoint.end.rewind(0) : positionOf(this.fd);
   }
 
-  get rewind(): ((bytes: number) => void) | undefined {
+  reader({ start, length, size }: FileRange): Reader {
     const endpoint = this.#endpoint;
-    return endpoint.kind === 'descriptor' ? (bytes) => void endpoint.end.rewind(bytes) : undefined;
+    const rewind =
+      endpoint.kind === 'descriptor' ? (bytes: number) => void endpoint.end.rewind(bytes) : undefined;
+    return new FileReader(this, { position: start, length, size, rewind });
   }
 
   prepare(ready: () => void, fail: (failure: Failure) => void): void {
@@ -71,7 +81,7 @@ export class OpenedFile implements FileSource {
   open(): NativeEnd | Failure {
     if (this.#endpoint.kind === 'descriptor') return this.#endpoint.end;
     if (this.#endpoint.kind === 'unavailable') return this.#endpoint.failure;
-    return { what: 'there is no native core', code: 'EBADF', side: 'source' };
+    return notOpen('there is no native core');
   }
 
   release(): Promise<void> {
@@ -80,20 +90,19 @@ export class OpenedFile implements FileSource {
   }
 }
 
-/** A file that is opened for one transfer, and closed whatever happens. */
-export class FileEnd implements FileSource {
-  readonly rewind = undefined;
+/** A file that is opened by its path for one transfer, and closed at the end in every case. */
+export class PathFile implements FileSource {
   readonly #path: PathLike;
   readonly #wanted: Wanted;
   readonly #refuse: (mistake: Error) => void;
-  #end: NativeEnd | CoreFile | undefined;
-  /** What Node opened, where there is no core to keep it. */
+  #end: NativeEnd | PreopenedFile | undefined;
+  /** The descriptor that Node opened, if there is no core. */
   #fd: number | undefined;
   #closeFd = () => {};
   #released = false;
   #closed: Promise<void> = Promise.resolve();
 
-  /** `refuse` is called when the path names something else than a regular file. */
+  /** `refuse` is called with a caller's mistake: the path is invalid or does not name a regular file. */
   constructor(path: PathLike, wanted: Wanted, refuse: (mistake: Error) => void) {
     this.#path = path;
     this.#wanted = wanted;
@@ -108,32 +117,36 @@ export class FileEnd implements FileSource {
     return this.#end?.fd ?? this.#fd ?? -1;
   }
 
-  size(): number {
-    return this.#end instanceof CoreFile ? this.#end.size : fstatSync(this.fd).size;
-  }
-
   get isAtHand(): boolean {
-    return this.#end instanceof CoreFile && this.#end.fd < 0;
+    return this.#end instanceof PreopenedFile && this.#end.fd < 0;
   }
 
-  get contents(): Buffer | undefined {
-    return this.#end instanceof CoreFile ? this.#end.contents : undefined;
-  }
-
+  /** Nothing to close: `release` does. */
   letGo(): void {}
+
+  range(bounds: Bounds): FileRange {
+    const size = this.#end instanceof PreopenedFile ? this.#end.size : fstatSync(this.fd).size;
+    return rangeOf(size, bounds.start ?? this.position(), bounds);
+  }
 
   position(): number {
     return 0;
   }
 
+  reader({ start, length, size }: FileRange): Reader {
+    const contents = this.#end instanceof PreopenedFile ? this.#end.contents : undefined;
+    if (contents !== undefined) return new BufferReader(contents);
+    return new FileReader(this, { position: start, length, size });
+  }
+
   prepare(ready: () => void, fail: (failure: Failure) => void): void {
     const path = pathForCore(this.#path);
     this.#closed = path === undefined ? this.#openInNode(ready, fail) : this.#openInCore(path, ready, fail);
-    // What Node finds wrong with the path, without asking the system.
+    // Node rejects some paths without a system call.
     this.#closed.catch((mistake: unknown) => this.#refuse(badPath('file', mistake as Error)));
   }
 
-  /** In one trip to a thread that may wait for a disk; Node's own calls take three. */
+  /** Opens, inspects and reads the file in one task on a blocking thread. Node's own calls would take three. */
   async #openInCore(path: string, ready: () => void, fail: (failure: Failure) => void): Promise<void> {
     const { file, refusal } = await openFile(path, this.#wanted);
     if (this.#released) {
@@ -149,9 +162,9 @@ export class FileEnd implements FileSource {
   }
 
   #openInNode(ready: () => void, fail: (failure: Failure) => void): Promise<void> {
-    const failed = (cause: NodeJS.ErrnoException) => fail(failureOf(cause));
+    const failed = (cause: NodeJS.ErrnoException) => fail(openFailure(cause));
     return new Promise((closed) => {
-      // Without O_NONBLOCK, opening a FIFO would wait for its writer.
+      // Without O_NONBLOCK, opening a FIFO would wait for a writer.
       open(this.#path, constants.O_RDONLY | constants.O_NONBLOCK, (error, fd) => {
         if (error !== null) {
           closed();
@@ -176,6 +189,7 @@ export class FileEnd implements FileSource {
     });
   }
 
+  /** Lets the core duplicate the descriptor that Node opened. */
   #adopt(fd: number, ready: () => void, fail: (failure: Failure) => void): void {
     const opened = openEnd(fd, 'source');
     if (opened.end === undefined) {
@@ -187,11 +201,10 @@ export class FileEnd implements FileSource {
     ready();
   }
 
-  open(): NativeEnd | CoreFile | Failure {
-    return this.#end ?? { what: 'the file is not open', code: 'EBADF', side: 'source' };
+  open(): NativeEnd | PreopenedFile | Failure {
+    return this.#end ?? notOpen('the file is not open');
   }
 
-  /** Closes what no transfer took; resolves when nothing is open any more. */
   async release(): Promise<void> {
     this.#released = true;
     this.#end?.release();
@@ -201,16 +214,9 @@ export class FileEnd implements FileSource {
   }
 }
 
-/** What Node says of a file: that the system has refused it, or (`--permission`) Node itself. */
-function failureOf(cause: NodeJS.ErrnoException): Failure {
-  const { code = '', errno, syscall = '', message } = cause;
-  if (errno !== undefined) return systemFailure(errno, syscall, 'source');
-  return { what: message, code, side: 'source', cause };
-}
-
 /**
- * A path that the core may open; none where Node has to, because it finds something wrong with it, or is to keep this
- * process out of some files (`--permission`).
+ * The path as the core opens it; `undefined` if Node must open the file: it reports invalid paths, and its permission
+ * model (`--permission`) may deny this process some files.
  */
 function pathForCore(path: PathLike): string | undefined {
   const { permission } = process as { permission?: unknown };

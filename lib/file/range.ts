@@ -1,34 +1,25 @@
-import type { FileSource } from './file-source.js';
-import { BytesReader } from '../stream/buffer-reader.js';
-import { FileReader } from '../stream/files.js';
-import type { Reader } from '../stream/flow.js';
+// The arithmetic of byte ranges: which part of a file is sent, given what the caller asked for and the size of the file.
+import type { FileRange } from '../contract/file-range.js';
 
-export interface Range {
-  /** Where to read; absent where the descriptor's own position is meant, and moves. */
-  position: number | undefined;
-  /** Bytes to send; absent for a file that does not say how long it is. */
-  length: number | undefined;
-  /** What the file has to have for all of them. */
-  size: number | undefined;
+/** First and last byte as the caller asked for them. */
+export interface Bounds {
+  start: number | undefined;
+  /** Inclusive. */
+  end: number | undefined;
 }
 
-/** The part of a file that is to be sent, by what it is at this moment. */
-export function rangeOf(
-  from: FileSource,
-  { start, end: last }: { start: number | undefined; end: number | undefined },
-): Range {
-  const size = from.size();
-  const begin = start ?? from.position();
-  // Files of procfs say that they are empty.
-  const end = size === 0 ? undefined : Math.min(size, (last ?? Infinity) + 1);
-  if (end === undefined || begin === undefined)
-    return { position: start, length: undefined, size: undefined };
-  return { position: start, length: Math.max(0, end - begin), size: end };
+/**
+ * The range to send of a file of `size` bytes. `first` is the byte where sending begins: `start` or the position of the
+ * descriptor; `undefined` if the position is unknown.
+ */
+export function rangeOf(size: number, first: number | undefined, { start, end }: Bounds): FileRange {
+  // Files in procfs report size 0 and have content: they are read until their end.
+  if (size === 0 || first === undefined) return { start, last: end, length: undefined, size: undefined };
+  const behind = Math.min(size, (end ?? Infinity) + 1);
+  return { start, last: behind - 1, length: Math.max(0, behind - first), size: behind };
 }
 
-/** Reads that part for streams. */
-export function readerOfRange(from: FileSource, range: Range): Reader {
-  const { contents } = from;
-  if (contents === undefined) return new FileReader(from, { ...range, rewind: from.rewind });
-  return new BytesReader(contents);
+/** The bytes from `first` to the last byte of a range whose file does not report its size; `undefined`: no last byte. */
+export function lengthToLast(first: number, { last }: FileRange): number | undefined {
+  return last === undefined ? undefined : Math.max(0, last + 1 - first);
 }

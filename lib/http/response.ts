@@ -1,12 +1,11 @@
 import { OutgoingMessage, ServerResponse } from 'node:http';
 import { Http2ServerResponse } from 'node:http2';
-import type { Failure } from '../contract/errors.js';
+import { type Failure, streamDestroyed } from '../contract/errors.js';
 import { HeldCalls } from '../node/held-calls.js';
 import { holdWrites, letWritesGo } from '../node/held-writes.js';
-import { binding, type NativeEnd, type CoreFile } from '../core/core.js';
+import { binding, type NativeEnd, type PreopenedFile } from '../core/core.js';
 import { isPlainSocket } from '../node/plain-socket.js';
-import { type Openable, PreparedEnd } from '../native/socket-end.js';
-import { destroyed } from '../stream/failures.js';
+import { type Openable, SocketEnd } from '../native/socket-end.js';
 
 /** What answers an HTTP request, of either version. */
 export type Response = ServerResponse | Http2ServerResponse;
@@ -34,7 +33,7 @@ export function hasNoBody({ req, statusCode }: Response): boolean {
 }
 
 /** Whether the body of this response has a length that its headers tell, and is sent as it is. */
-export function isPlain(response: Response): response is ServerResponse {
+function isPlain(response: Response): response is ServerResponse {
   if (binding === undefined || !(response instanceof ServerResponse)) return false;
   if (hasNoBody(response) || response.writableEnded) return false;
   const { prototype } = OutgoingMessage as unknown as { prototype: ServerResponse };
@@ -46,10 +45,15 @@ export function isPlain(response: Response): response is ServerResponse {
 }
 
 /**
- * Sends the headers, and tells whether the response is plain still: whoever listens for the headers (compression, say)
- * may have changed how the body is framed.
+ * Whether the core can write the body of a response into its socket. Sends the headers first, unless `isAborted`, because
+ * a listener for the headers (compression, for example) may change how the body is framed.
  */
-export function sendHeaders(response: ServerResponse): boolean {
+export function takesNativeBody(response: Response, isAborted = false): response is ServerResponse {
+  return isPlain(response) && (isAborted || sendHeaders(response));
+}
+
+/** Sends the headers and checks again whether the response is plain. */
+function sendHeaders(response: ServerResponse): boolean {
   while (response.writableCorked > 0) response.uncork();
   response.flushHeaders();
   return isPlain(response);
@@ -68,7 +72,7 @@ function credit(response: ServerResponse, bytes: number): void {
 export class ResponseEnd implements Openable {
   readonly #response: ServerResponse;
   readonly #held: HeldCalls;
-  #inner: PreparedEnd | undefined;
+  #inner: SocketEnd | undefined;
   #written = () => 0;
   #isQueueing = false;
   #stopWaiting = () => {};
@@ -91,13 +95,13 @@ export class ResponseEnd implements Openable {
       const { socket } = response;
       if (socket === null) return;
       this.#stopWaiting();
-      this.#inner = new PreparedEnd({ kind: 'socket', side: 'destination', socket });
+      this.#inner = new SocketEnd({ kind: 'socket', side: 'destination', socket });
       // From its turn on: before, the connection serves others.
       this.#inner.prepare(ready, fail, idleTimeout);
     };
     // A pipelined response has no socket before its turn.
     const assigned = () => process.nextTick(begin);
-    const closed = () => fail(destroyed('destination', response));
+    const closed = () => fail(streamDestroyed('destination', response));
     response.once('socket', assigned).once('close', closed);
     this.#stopWaiting = () => void response.off('socket', assigned).off('close', closed);
     begin();
@@ -111,11 +115,11 @@ export class ResponseEnd implements Openable {
   }
 
   open(): NativeEnd | Failure {
-    return this.#inner?.open() ?? destroyed('destination', this.#response);
+    return this.#inner?.open() ?? streamDestroyed('destination', this.#response);
   }
 
   /** Sends all that was read of a file as the body, if the socket takes it without waiting. */
-  sendNow(file: CoreFile, bytes: number): boolean {
+  sendNow(file: PreopenedFile, bytes: number): boolean {
     if (this.#inner?.sendNow(file, bytes) !== true) return false;
     this.#written = () => bytes;
     return true;

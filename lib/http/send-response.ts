@@ -1,10 +1,12 @@
 import { ServerResponse } from 'node:http';
-import type { Endpoint } from '../endpoint/endpoint.js';
-import { invalidValue } from '../contract/errors.js';
-import type { FileSource } from '../file/file-source.js';
+import { type Endpoint, failureOf, isUsable } from '../endpoint/endpoint.js';
+import type { Preparable } from '../endpoint/preparable.js';
+import type { WritableLike } from '../endpoint/stream-kinds.js';
+import { alreadyEnded, type Failure, invalidValue } from '../contract/errors.js';
+import type { FileRange } from '../contract/file-range.js';
 import { HeldCalls } from '../node/held-calls.js';
 import { holdWrites, letWritesGo } from '../node/held-writes.js';
-import { binding } from '../core/core.js';
+import { binding, type NativeEnd, type PreopenedFile } from '../core/core.js';
 import type { SendFileSettings } from '../contract/options.js';
 import { descriptorOf, isPlainSocket } from '../node/plain-socket.js';
 import {
@@ -12,22 +14,34 @@ import {
   endResponse,
   hasNoBody,
   headerOf,
-  isPlain,
   type Response,
   ResponseEnd,
-  sendHeaders,
+  takesNativeBody,
 } from './response.js';
 import { endAlready, sendNatively } from '../native/send-file.js';
-import { type Range, rangeOf, readerOfRange } from '../file/range.js';
-import { alreadyEnded } from '../stream/failures.js';
-import { failureOf, isUsable, pump } from '../stream/start.js';
-import { StreamWriter, type WritableLike } from '../stream/writer.js';
+import type { Reader } from '../stream/flow.js';
+import { pump } from '../stream/start.js';
+import { StreamWriter } from '../stream/writer.js';
 import type { Task } from '../transfer/transfer.js';
+
+/** The file that becomes a body. */
+export interface BodySource extends Preparable {
+  /** Whether every byte to send was read when the file was opened. */
+  readonly isAtHand: boolean;
+  /** The range to send, by the size of the file at this moment. */
+  range(bounds: SendFileSettings): FileRange;
+  /** The file as the native engine takes it, or the reason why it is not open. */
+  open(): NativeEnd | PreopenedFile | Failure;
+  /** The range as the source of a stream. */
+  reader(range: FileRange): Reader;
+  /** Closes the file unless a transfer took it. */
+  release(): Promise<void>;
+}
 
 /** Sends a file as the body of a response. */
 export function sendToResponse(
   task: Task,
-  from: FileSource,
+  from: BodySource,
   response: Response,
   settings: SendFileSettings,
 ): void {
@@ -64,10 +78,10 @@ export function sendToResponse(
   if (!isUsable(target)) task.fail(failureOf(target));
   if (task.isOver) return;
   const send = () => {
-    const range = rangeOf(from, settings);
+    const range = from.range(settings);
     isFramedHere = !response.hasHeader('content-length');
     frame(response, range);
-    const isForCore = isPlain(response) && sendHeaders(response);
+    const isForCore = takesNativeBody(response);
     if (hasNoBody(response)) {
       isEndDue = true;
       sendNothing(task, response, endDestination);
@@ -75,7 +89,7 @@ export function sendToResponse(
       isEndDue = true;
       sendBody(task, from, response, settings, range, letGo);
     } else {
-      const reader = readerOfRange(from, range);
+      const reader = from.reader(range);
       const writer = new StreamWriter('destination', response as WritableLike);
       pump(task, reader, writer, { ...settings, endDestination });
     }
@@ -113,7 +127,7 @@ function corked(response: Response): () => void {
 }
 
 /** Says how long the body is, unless that was said. Throws where the headers say something else. */
-function frame(response: Response, { length }: Range): void {
+function frame(response: Response, { length }: FileRange): void {
   const told = headerOf(response, 'content-length');
   if (length === undefined || response.statusCode === 204 || response.statusCode === 304) return;
   if (told !== undefined && Number(told) !== length) {
@@ -130,10 +144,10 @@ function sendNothing(task: Task, response: Response, end: boolean): void {
 
 function sendBody(
   task: Task,
-  from: FileSource,
+  from: BodySource,
   response: ServerResponse,
   settings: SendFileSettings,
-  range: Range,
+  range: FileRange,
   letGo: (() => void)[],
 ): void {
   const to = new ResponseEnd(response);
@@ -141,7 +155,8 @@ function sendBody(
   to.prepare(
     () => {
       // Its own end() ends it, and its socket lives on.
-      if (!task.isOver) sendNatively(task, from, to, range, settings, { end: false, isFramed: true });
+      if (!task.isOver)
+        sendNatively(task, from, to, range, settings, { endDestination: false, isFramed: true });
     },
     (failure) => task.fail(failure),
     task.idleTimeout,

@@ -1,41 +1,46 @@
-import type { Failure } from '../contract/errors.js';
-import type { FileSource } from '../file/file-source.js';
-import { CoreFile, type NativeEnd, type Outcome, start as begin } from '../core/core.js';
+// Sends the range of a file to a descriptor on the native engine.
+import { type Failure, truncated } from '../contract/errors.js';
+import type { FileRange } from '../contract/file-range.js';
 import type { SendFileSettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
-import type { Range } from '../file/range.js';
+import { type NativeEnd, type NativeOutcome, PreopenedFile, startNative } from '../core/core.js';
 import type { Task } from '../transfer/transfer.js';
 
-/** A descriptor that is ready to be sent to. */
+/** A file that is open. */
+interface Source {
+  open(): NativeEnd | PreopenedFile | Failure;
+}
+
+/** A descriptor that is ready to be written to. */
 interface Target {
-  /** Sends all that was read of a file, if it takes that without waiting. */
-  sendNow(file: CoreFile, bytes: number): boolean;
+  /** Sends the contents of a small file that were read in advance. Returns false if the socket did not take them all. */
+  sendNow(file: PreopenedFile, bytes: number): boolean;
   open(): NativeEnd | Failure;
   hold(written: () => number): void;
 }
 
-interface Manner {
-  /** Whether the descriptor itself is to be ended. */
-  end: boolean;
-  /** Whether its peer was told how many bytes there will be. */
+interface Framing {
+  /** Whether the core shuts down the descriptor at the end. */
+  endDestination: boolean;
+  /** Whether the peer was told the number of bytes, so that fewer of them are a failure. */
   isFramed: boolean;
 }
 
-/** Sends the range of a file that is open, at once where its bytes are at hand and the system takes them. */
+/** Sends a range of a file: in this call if its bytes are in memory and the socket takes them, otherwise in the core. */
 export function sendNatively(
   task: Task,
-  from: FileSource,
+  from: Source,
   to: Target,
-  { length, size }: Range,
-  { start, end: last, how, limit }: SendFileSettings,
-  { end: endDestination, isFramed }: Manner,
+  { start, last, length }: FileRange,
+  { moveOptions, limit }: SendFileSettings,
+  { endDestination, isFramed }: Framing,
 ): void {
   const file = from.open();
   if ('code' in file) {
     task.fail(file);
     return;
   }
-  if (length !== undefined && file instanceof CoreFile && to.sendNow(file, length)) {
+  if (length !== undefined && file instanceof PreopenedFile && to.sendNow(file, length)) {
     endAlready(task, length);
     return;
   }
@@ -44,26 +49,27 @@ export function sendNatively(
     task.fail(socket);
     return;
   }
-  // Of a file that has grown since, not more than was told.
-  const end = size === undefined ? last : size - 1;
-  const what = {
+  const options = {
     ...(start === undefined ? {} : { start }),
-    ...(end === undefined ? {} : { end }),
+    ...(last === undefined ? {} : { end: last }),
     endDestination,
   };
   to.hold(() => task.traffic.tx);
   task.run((settled) => {
-    // The core looks at the file's size again.
-    const ended = (outcome: Outcome) => {
+    // The core inspects the size of the file again and sends less of one that has become shorter since.
+    const ended = (outcome: NativeOutcome) => {
       const isShort = isFramed && outcome.error === undefined && outcome.tx < (length ?? 0);
-      settled(isShort ? { ...outcome, error: { reason: 'truncated', side: 'source' } } : outcome);
+      settled(outcome, isShort ? truncated() : undefined);
     };
-    const opened = file instanceof CoreFile ? file.id : file;
-    return begin((core, id) => core.sendFile(id, opened, socket, what, how, inCore(limit)), ended);
+    const opened = file instanceof PreopenedFile ? file.id : file;
+    return startNative(
+      (core, id) => core.sendFile(id, opened, socket, options, moveOptions, inCore(limit)),
+      ended,
+    );
   });
 }
 
-/** Ends a transfer that has nothing more to move, once its caller has got hold of it. */
+/** Ends a transfer that has nothing more to move, after the call has returned its promise. */
 export function endAlready(task: Task, tx: number): void {
   task.run((settled) => {
     setImmediate(settled, { tx, rx: 0, zeroCopy: 0, aEnded: true, bEnded: false });

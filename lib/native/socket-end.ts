@@ -2,27 +2,30 @@ import type { Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { account, type Moved } from '../node/byte-counters.js';
 import type { NativeEndpoint } from '../endpoint/endpoint.js';
-import { type Failure, idle, nodeFailure, systemFailure } from '../contract/errors.js';
+import type { Preparable } from '../endpoint/preparable.js';
+import {
+  alreadyDestroyed,
+  type Failure,
+  idle,
+  nodeFailure,
+  socketDestroyed,
+  systemFailure,
+  wrongKind,
+} from '../contract/errors.js';
 import { HeldReads } from '../node/held-reads.js';
 import { HeldWrites } from '../node/held-writes.js';
-import { type CoreFile, type NativeEnd, type NativeTransfer, openEnd, start } from '../core/core.js';
+import {
+  type PreopenedFile,
+  type NativeEnd,
+  type NativeTransfer,
+  openEnd,
+  startNative,
+} from '../core/core.js';
 import { descriptorOf, handleKind } from '../node/plain-socket.js';
 import { TimeLimit } from '../transfer/time-limit.js';
-import type { Side } from '../contract/types.js';
+import type { Side } from '../contract/traffic.js';
 
 function nothing(): void {}
-
-/** What can be made ready. */
-export interface Preparable {
-  readonly isReady: boolean;
-  /**
-   * Calls `ready` once, perhaps at once, when the end can be given to the core; `fail` if it never can, or if nothing
-   * moves for `idleTimeout` ms before.
-   */
-  prepare(ready: () => void, fail: (failure: Failure) => void, idleTimeout?: number): void;
-  /** Where the end is ready and the other one is not: watches that it stays so. */
-  guard?(fail: (failure: Failure) => void): void;
-}
 
 /** What can be given to the core when it is ready. */
 export interface Openable extends Preparable {
@@ -31,7 +34,7 @@ export interface Openable extends Preparable {
 }
 
 /** An end that is being made ready: connected, flushed, its unread bytes at hand. */
-export class PreparedEnd implements Openable {
+export class SocketEnd implements Openable {
   readonly side: Side;
   readonly socket: Socket | undefined;
   /** Present on a socket that is read from. */
@@ -76,12 +79,7 @@ export class PreparedEnd implements Openable {
       return;
     }
     if (socket.destroyed) {
-      fail({
-        what: 'the socket was already destroyed',
-        code: 'ERR_STREAM_DESTROYED',
-        side,
-        cause: socket.errored,
-      });
+      fail(alreadyDestroyed(side, 'socket', socket.errored));
       return;
     }
     const wasConnecting = socket.connecting;
@@ -121,8 +119,9 @@ export class PreparedEnd implements Openable {
   #destroyed(whileConnecting: boolean): Failure {
     const { side, socket } = this;
     const cause = socket?.errored ?? null;
-    const what = whileConnecting ? 'the socket was destroyed while connecting' : 'the socket was destroyed';
-    return (this.#ready ? undefined : nodeFailure(side, cause)) ?? { what, code: 'ABORT_ERR', side, cause };
+    return (
+      (this.#ready ? undefined : nodeFailure(side, cause)) ?? socketDestroyed(side, cause, whileConnecting)
+    );
   }
 
   /** For a relay: of a TCP socket the number alone, which the core duplicates when it takes it. */
@@ -141,7 +140,7 @@ export class PreparedEnd implements Openable {
   }
 
   /** Sends all that was read of a file, if the socket takes it without waiting; it counts as the socket's. */
-  sendNow(file: CoreFile, bytes: number): boolean {
+  sendNow(file: PreopenedFile, bytes: number): boolean {
     if (!file.sendNow(this.#number() ?? -1)) return false;
     this.account(() => ({ read: 0, written: bytes }));
     return true;
@@ -162,11 +161,7 @@ export class PreparedEnd implements Openable {
     if (opened.end !== undefined) return opened.end;
     const { found, errno, syscall } = opened.refusal;
     if (errno !== undefined && syscall !== undefined) return systemFailure(errno, syscall, this.side);
-    return {
-      what: `expected a connected stream socket, found ${found}`,
-      code: 'ERR_INVALID_ARG_VALUE',
-      side: this.side,
-    };
+    return wrongKind(this.side, found);
   }
 
   /**
@@ -178,7 +173,7 @@ export class PreparedEnd implements Openable {
     const opened = fd === undefined ? undefined : openEnd(fd, this.side);
     const end = opened?.end;
     if (end === undefined || this.#watch !== undefined) return;
-    this.#watch = start(
+    this.#watch = startNative(
       (core, id) => core.watch(id, end),
       ({ error }) => {
         if (error?.errno !== undefined) fail(systemFailure(error.errno, error.syscall ?? '', this.side));

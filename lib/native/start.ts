@@ -1,59 +1,46 @@
-import { discard, type Endpoint, requireTwo } from '../endpoint/endpoint.js';
+// Prepares both ends of a transfer on the native engine and starts it when both are ready.
 import type { NativeEnd } from '../core/core.js';
-import type { Openable, Preparable } from './socket-end.js';
+import type { Preparable } from '../endpoint/preparable.js';
 import type { Task } from '../transfer/transfer.js';
+import type { Openable } from './socket-end.js';
 
-/** Checks both ends; what throws is the caller's mistake, and nothing has been taken over then. */
-export function checkEnds(one: () => Endpoint, other: () => Endpoint): [Endpoint, Endpoint] {
-  const first = one();
-  let second: Endpoint;
-  try {
-    second = other();
-  } catch (mistake) {
-    discard(first);
-    throw mistake;
-  }
-  requireTwo(first, second);
-  return [first, second];
-}
-
-/** Milliseconds before a ready end is watched while the other one is still connecting. */
+/** Milliseconds before a ready end is watched while the other one is still connecting. Most connects are faster. */
 const GUARD_AFTER = 50;
 
-/** Takes both ends over and starts the task when both are ready, in the same tick if they are. */
+/** Prepares both ends, opens them and calls `start`, all in this tick if both are ready. */
 export function startWhenReady(
   task: Task,
   ends: readonly [Openable, Openable],
   start: (opened: [NativeEnd, NativeEnd]) => void,
 ): void {
   prepareBoth(task, ends, () => {
-    const one = ends[0].open();
-    const other = 'code' in one ? one : ends[1].open();
-    if ('code' in one) {
-      task.fail(one);
-    } else if ('code' in other) {
-      one.release();
-      task.fail(other);
+    const first = ends[0].open();
+    const second = 'code' in first ? first : ends[1].open();
+    if ('code' in first) {
+      task.fail(first);
+    } else if ('code' in second) {
+      first.release();
+      task.fail(second);
     } else {
-      start([one, other]);
+      start([first, second]);
     }
   });
 }
 
-/** The same, with what is open already as `open` gives it. */
+/** Prepares both ends and calls `start` when they are ready, in this tick if they are. `start` opens them itself. */
 export function prepareBoth(task: Task, ends: readonly [Preparable, Preparable], start: () => void): void {
   const [first, second] = ends;
   const ready = () => {
     if (!task.isOver && first.isReady && second.isReady) start();
   };
-  // First: with a signal that has already aborted, not one byte moves.
+  // Before anything else: with a signal that has already aborted, no byte moves.
   task.obeySignal();
   for (const end of ends) {
     if (task.isOver) break;
     try {
       end.prepare(ready, (failure) => task.fail(failure), task.idleTimeout);
     } catch (mistake) {
-      // Node's, of a response whose headers cannot be sent.
+      // Node throws for a response whose headers cannot be sent.
       task.refuse(mistake as Error);
     }
   }
@@ -64,6 +51,5 @@ export function prepareBoth(task: Task, ends: readonly [Preparable, Preparable],
       if (end.isReady) end.guard?.((failure) => task.fail(failure));
     }
   };
-  // Most connections are there before it pays to watch.
   setTimeout(guard, GUARD_AFTER).unref();
 }

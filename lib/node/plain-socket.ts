@@ -1,6 +1,6 @@
 import { Socket } from 'node:net';
 import { types } from 'node:util';
-import type { Side } from '../contract/types.js';
+import type { Side } from '../contract/traffic.js';
 
 /** What Node keeps behind a socket; undocumented, and the same from Node 20 to 26. */
 interface Handle {

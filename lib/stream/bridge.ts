@@ -1,18 +1,25 @@
+// A descriptor that is not a regular file (a pipe, a terminal, a socket given as a number) as the end of a flow. A Node
+// stream over it would change its flags and take it from its owner. Instead the core moves its bytes into or out of a
+// socket pair, and the stream engine uses the other end of the pair.
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { CopySpec } from '../binding.js';
 import { type Failure, systemFailure } from '../contract/errors.js';
-import { type NativeEnd, type NativeTransfer, openEnd, type Outcome, required, start } from '../core/core.js';
-import type { Side } from '../contract/types.js';
+import type { Side } from '../contract/traffic.js';
+import {
+  type NativeEnd,
+  type NativeOutcome,
+  type NativeTransfer,
+  openEnd,
+  required,
+  startNative,
+} from '../core/core.js';
+import type { WritableLike } from '../endpoint/stream-kinds.js';
 import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';
-import { StreamWriter, type WritableLike } from './writer.js';
+import { StreamWriter } from './writer.js';
 
-// A descriptor that is no regular file (a pipe, a terminal, a socket given as a number) has no stream in Node that
-// would leave its flags and its owner alone. The core moves its bytes into or out of a socket pair, whose other end is a
-// stream.
-
-/** The core's end of a new pair, and Node's. */
+/** Creates a socket pair: one end for the core, one for Node. */
 function pair(): { end: NativeEnd; socket: Socket } {
   const [one = -1, other = -1] = required().socketPair();
   const { end } = openEnd(one, 'a');
@@ -21,23 +28,23 @@ function pair(): { end: NativeEnd; socket: Socket } {
   return { end, socket: new Socket({ fd: other, allowHalfOpen: true, readable: true, writable: true }) };
 }
 
-const HOW = { zeroCopy: true };
+const MOVE_OPTIONS = { zeroCopy: true };
 
-function failureIn({ error }: Outcome, side: Side): Failure | undefined {
+function failureIn({ error }: NativeOutcome, side: Side): Failure | undefined {
   if (error?.errno === undefined) return undefined;
   return systemFailure(error.errno, error.syscall ?? '', side);
 }
 
-/** Resolves with what a transfer of the core ended with. */
+/** A copy in the core between the descriptor and the pair. */
 class Carrier {
   readonly transfer: NativeTransfer;
-  readonly outcome: Promise<Outcome>;
+  readonly outcome: Promise<NativeOutcome>;
 
-  constructor(from: NativeEnd, to: NativeEnd, what: CopySpec, ended: (outcome: Outcome) => void) {
-    let resolve: (outcome: Outcome) => void = () => {};
+  constructor(from: NativeEnd, to: NativeEnd, options: CopySpec, ended: (outcome: NativeOutcome) => void) {
+    let resolve: (outcome: NativeOutcome) => void = () => {};
     this.outcome = new Promise((settle) => (resolve = settle));
-    this.transfer = start(
-      (core, id) => core.copy(id, from, to, what, HOW),
+    this.transfer = startNative(
+      (core, id) => core.copy(id, from, to, options, MOVE_OPTIONS),
       (outcome) => {
         resolve(outcome);
         ended(outcome);
@@ -46,7 +53,7 @@ class Carrier {
   }
 }
 
-/** Reads from a descriptor that is no regular file. */
+/** Reads from a descriptor that is not a regular file. */
 export class BridgeReader implements Reader {
   readonly #side: Side;
   readonly #source: NativeEnd;
@@ -65,7 +72,7 @@ export class BridgeReader implements Reader {
     this.#reader = new StreamReader(side, this.#socket, 'handed over');
   }
 
-  /** The socket ends whatever ended the core's part: only its outcome tells whether that was the end of input. */
+  /** The socket of the pair ends also when the core's copy fails; only the outcome of that copy shows an end of input. */
   get isAtEnd(): boolean {
     return this.#ended && this.#reader.isAtEnd;
   }
@@ -76,11 +83,11 @@ export class BridgeReader implements Reader {
 
   start(wake: () => void, fail: (failure: Failure) => void): void {
     this.#reader.start(wake, fail);
-    const what = {
+    const options = {
       endDestination: true,
       ...(this.#length === undefined ? {} : { length: this.#length }),
     };
-    this.#carrier = new Carrier(this.#source, this.#end, what, (outcome) => {
+    this.#carrier = new Carrier(this.#source, this.#end, options, (outcome) => {
       const failure = failureIn(outcome, this.#side);
       this.#ended = failure === undefined;
       if (failure === undefined) wake();
@@ -97,7 +104,7 @@ export class BridgeReader implements Reader {
     const outcome = await this.#carrier?.outcome;
     if (this.#carrier === undefined) for (const end of [this.#end, this.#source]) end.release();
     const left = [rest];
-    // The core has let go of its end, so this comes to an end at once.
+    // The core has closed its end of the pair, so this loop ends without waiting.
     if (!this.#reader.isAtEnd && this.#carrier !== undefined) {
       for await (const chunk of this.#socket.iterator({ destroyOnReturn: true })) left.push(chunk as Buffer);
     }
@@ -108,7 +115,7 @@ export class BridgeReader implements Reader {
   }
 }
 
-/** Writes to a descriptor that is no regular file. */
+/** Writes to a descriptor that is not a regular file. */
 export class BridgeWriter implements Writer {
   readonly isEnded = false;
   readonly #side: Side;
@@ -118,10 +125,10 @@ export class BridgeWriter implements Writer {
   readonly #socket: Socket;
   readonly #writer: StreamWriter;
   #carrier: Carrier | undefined;
-  /** Handed over and not accepted by the descriptor itself, as far as is known. */
+  /** Bytes written to the pair that the descriptor itself has not accepted at the last count. */
   readonly #chunks: Buffer[] = [];
   #written = 0;
-  #told = 0;
+  #counted = 0;
   #accepted: (bytes: number) => void = () => {};
   #ended: (() => void) | undefined;
 
@@ -138,12 +145,12 @@ export class BridgeWriter implements Writer {
   }
 
   get pending(): number {
-    return this.#written - this.#told;
+    return this.#written - this.#counted;
   }
 
   start(wake: () => void, accepted: (bytes: number) => void, fail: (failure: Failure) => void): void {
     this.#accepted = accepted;
-    // The socket takes bytes before the descriptor has: only its side of the pair counts.
+    // The pair accepts bytes before the descriptor does; only those of the descriptor are counted.
     this.#writer.start(wake, () => this.#sync(), fail);
     this.#carrier = new Carrier(
       this.#end,
@@ -158,11 +165,11 @@ export class BridgeWriter implements Writer {
     );
   }
 
-  /** Counts what the descriptor has accepted since. */
+  /** Counts the bytes that the descriptor has accepted since the last call. */
   #sync(accepted = this.#carrier?.transfer.traffic().tx ?? 0): void {
-    let fresh = accepted - this.#told;
+    let fresh = accepted - this.#counted;
     if (fresh <= 0) return;
-    this.#told = accepted;
+    this.#counted = accepted;
     this.#accepted(fresh);
     for (let first = this.#chunks[0]; first !== undefined && fresh > 0; first = this.#chunks[0]) {
       if (first.length > fresh) this.#chunks[0] = first.subarray(fresh);

@@ -1,7 +1,8 @@
+// The source of a flow whose bytes are in memory: a small file that was read when it was opened.
 import type { Reader } from './flow.js';
 
-/** Reads what is in memory already. */
-export class BytesReader implements Reader {
+/** Reads from a buffer. */
+export class BufferReader implements Reader {
   readonly isReady = true;
   #left: Buffer;
 
@@ -21,7 +22,7 @@ export class BytesReader implements Reader {
     return chunk.length === 0 ? undefined : chunk;
   }
 
-  /** Nobody else reads them: they need not go back. */
+  /** The buffer belongs to the transfer alone, so nothing goes back. */
   release(): Promise<Buffer> {
     return Promise.resolve(Buffer.alloc(0));
   }

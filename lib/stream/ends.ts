@@ -2,20 +2,18 @@ import type { Http2Stream } from 'node:http2';
 import { Socket } from 'node:net';
 import { type Duplex, PassThrough, type Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Endpoint, FileEndpoint, StreamEndpoint } from '../endpoint/endpoint.js';
+import type { Endpoint, FileEndpoint, StreamEndpoint, UsableEndpoint } from '../endpoint/endpoint.js';
 import { type Failure, TransferError } from '../contract/errors.js';
+import type { WritableLike } from '../endpoint/stream-kinds.js';
 import { handleKind } from '../node/plain-socket.js';
-import type { Side, Traffic } from '../contract/types.js';
+import type { Side, Traffic } from '../contract/traffic.js';
 import { type NativeEnd, openEnd } from '../core/core.js';
 import { closeByReset } from '../node/close-by-reset.js';
 import { BridgeReader, BridgeWriter } from './bridge.js';
 import { FileReader, FileWriter, type HeldFile } from './files.js';
 import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';
-import { StreamWriter, type WritableLike } from './writer.js';
-
-/** An end that has not failed before the start. */
-export type UsableEndpoint = Exclude<Endpoint, { kind: 'unavailable' }>;
+import { StreamWriter } from './writer.js';
 
 /** What a copy reads from; `range` has a meaning in files alone. */
 export function readerOf(
@@ -129,7 +127,7 @@ class DuplexEnd implements RelayEnds {
       this.#closeCleanly();
       stream.destroy();
     } else {
-      breakOff(stream, new TransferError(failure.what, { ...failure, traffic }));
+      breakOff(stream, new TransferError(failure.message, { ...failure, traffic }));
     }
     // A stream need not say that it has closed.
     const patience = new AbortController();

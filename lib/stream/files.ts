@@ -1,11 +1,12 @@
+// Regular files as the ends of a flow, read and written on the threads of libuv's pool.
 import { fstat, read, write } from 'node:fs';
 import { promisify } from 'node:util';
-import { type Failure, systemFailure } from '../contract/errors.js';
-import type { Side } from '../contract/types.js';
+import { type Failure, systemFailure, truncated } from '../contract/errors.js';
+import type { Side } from '../contract/traffic.js';
 import type { Reader, Writer } from './flow.js';
 
-/** Bytes one call moves at the most: what an abort may have to wait for. */
-const CALL = 256 * 1024;
+/** Maximum bytes per call. An abort waits for the call in progress. */
+const MAX_CALL_BYTES = 256 * 1024;
 
 const stat = promisify(fstat);
 
@@ -13,29 +14,30 @@ function failed(side: Side, { errno = 0, syscall = '' }: NodeJS.ErrnoException):
   return systemFailure(errno, syscall, side);
 }
 
-export interface FileRange {
-  /** Where to read; without it from the descriptor's own position, which moves. */
+/** The part of a file that a reader reads. */
+export interface ReadRange {
+  /** Where to start; absent: at the descriptor's own position, which then advances. */
   position: number | undefined;
-  /** Bytes wanted; a file that ends before has become shorter. */
+  /** Bytes to read; absent: until the end of the file. */
   length?: number | undefined;
-  /** What the file has to have for all of them. */
+  /** Size below which the file counts as truncated when it ends before `length`; absent: it is never truncated. */
   size?: number | undefined;
-  /** Moves the descriptor's own position back; absent where nobody can. */
+  /** Moves the descriptor's own position back by a number of bytes; absent if that is impossible. */
   rewind?: ((bytes: number) => void) | undefined;
 }
 
-/** An open file, kept open by whoever owns it until it is let go. */
+/** An open file. Its owner keeps it open until `letGo`. */
 export interface HeldFile {
   readonly fd: number;
-  /** What closes the descriptor when it is collected. */
+  /** Kept reachable while the file is in use, because its finalizer would close the descriptor. */
   readonly owner?: unknown;
   letGo(): void;
 }
 
-/** Reads a regular file, on Node's threads for files. */
+/** Reads a regular file. */
 export class FileReader implements Reader {
   readonly #file: HeldFile;
-  readonly #range: FileRange;
+  readonly #range: ReadRange;
   #position: number | undefined;
   #taken = 0;
   #buffered: Buffer = Buffer.alloc(0);
@@ -44,7 +46,7 @@ export class FileReader implements Reader {
   #wake: () => void = () => {};
   #fail: (failure: Failure) => void = () => {};
 
-  constructor(file: HeldFile, range: FileRange) {
+  constructor(file: HeldFile, range: ReadRange) {
     this.#file = file;
     this.#range = range;
     this.#position = range.position;
@@ -75,16 +77,12 @@ export class FileReader implements Reader {
 
   async #read(limit: number): Promise<void> {
     const left = (this.#range.length ?? Infinity) - this.#taken;
-    const size = Math.min(CALL, limit, left);
+    const size = Math.min(MAX_CALL_BYTES, limit, left);
     try {
       const got = size > 0 ? await this.#fill(size) : 0;
       this.#ended = got === 0;
       if (this.#ended && left > 0 && (await this.#isShorter())) {
-        this.#fail({
-          what: 'the file became shorter while it was sent',
-          code: 'ERR_SOURCE_TRUNCATED',
-          side: 'source',
-        });
+        this.#fail(truncated());
       }
     } catch (error) {
       this.#fail(failed('source', error as NodeJS.ErrnoException));
@@ -93,7 +91,7 @@ export class FileReader implements Reader {
     this.#wake();
   }
 
-  /** Files of sysfs say that they are a page long, and end where their text does. */
+  /** Compares sizes, because files in sysfs report the size of a page and end earlier. */
   async #isShorter(): Promise<boolean> {
     const { size } = this.#range;
     return size !== undefined && (await stat(this.#file.fd)).size < size;
@@ -125,7 +123,7 @@ export class FileReader implements Reader {
   #giveBack(rest: Buffer): Buffer {
     const unread = Buffer.concat([rest, this.#buffered]);
     this.#buffered = Buffer.alloc(0);
-    // With a position of our own, nobody's position has moved.
+    // Reads at an explicit position have not moved the descriptor's own.
     if (unread.length === 0 || this.#range.position !== undefined) return Buffer.alloc(0);
     if (this.#range.rewind === undefined) return unread;
     this.#range.rewind(unread.length);
@@ -133,7 +131,7 @@ export class FileReader implements Reader {
   }
 }
 
-/** Writes a regular file, on Node's threads for files. */
+/** Writes a regular file. */
 export class FileWriter implements Writer {
   readonly isEnded = false;
   readonly #file: HeldFile;
@@ -147,7 +145,7 @@ export class FileWriter implements Writer {
   #fail: (failure: Failure) => void = () => {};
   #flushed: (() => void) | undefined;
 
-  /** Without `position` it writes where the descriptor stands, or appends, as it was opened. */
+  /** Without `position` it writes at the descriptor's own position, or appends with `O_APPEND`. */
   constructor(file: HeldFile, position: number | undefined) {
     this.#file = file;
     this.#position = position;
@@ -173,7 +171,7 @@ export class FileWriter implements Writer {
   }
 
   async #run(): Promise<void> {
-    // Invariant: `#rest` is what was handed over and no call has written.
+    // Invariant: `#rest` holds the bytes given to `write` that no system call has written yet.
     while (this.#rest.length > 0 && !this.#failed && !this.#released) {
       try {
         const written = await this.#call();
@@ -192,7 +190,7 @@ export class FileWriter implements Writer {
   }
 
   #call(): Promise<number> {
-    const size = Math.min(CALL, this.#rest.length);
+    const size = Math.min(MAX_CALL_BYTES, this.#rest.length);
     return new Promise((resolve, reject) => {
       write(this.#file.fd, this.#rest, 0, size, this.#position ?? null, (error, written) => {
         if (error === null) resolve(written);

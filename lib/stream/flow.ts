@@ -1,68 +1,61 @@
+// One direction of a transfer on the stream engine, and the interfaces of its two ends.
 import type { Failure } from '../contract/errors.js';
+import type { Throttle } from '../contract/token-bucket.js';
 
-/** Milliseconds that what was read before a failure gets to be accepted by the other side, and to leave this machine. */
+/** Milliseconds after a failure in which bytes read before it may still be accepted and leave this machine. */
 export const LAST_WORDS = 1000;
 
-/** What a flow takes bytes from. */
+/** The source of a flow. */
 export interface Reader {
-  /** Whether it has ended and nothing of it is left to take. */
+  /** Whether the source has ended and every byte of it was taken. */
   readonly isAtEnd: boolean;
-  /** Whether asking for bytes makes sense now; `wake` is called when that becomes so. */
+  /** Whether `take` may return bytes or an end; `wake` is called when this becomes true. */
   readonly isReady: boolean;
   start(wake: () => void, fail: (failure: Failure) => void): void;
-  /** At most `limit` bytes; `undefined` where there are none now, and then `wake` is called when there are. */
+  /** At most `limit` bytes; `undefined` if there are none yet, and `wake` is then called when there are. */
   take(limit: number): Buffer | undefined;
   /**
-   * Lets go of the source. `rest` was taken and nobody accepted it: it goes back, first in line for the next reader.
-   * Resolves with what could not go back.
+   * Releases the source. `rest` was taken and not accepted by the destination: it goes back, in front of what the next
+   * reader gets. Resolves with the bytes that could not go back.
    */
   release(rest: Buffer): Promise<Buffer>;
 }
 
-/** What a flow hands bytes to. */
+/** The destination of a flow. */
 export interface Writer {
-  /** Whether it wants no more for now; `wake` is called when it does again. */
+  /** Whether it exerts backpressure; `wake` is called when it accepts bytes again. */
   readonly isFull: boolean;
-  /** Whether it was ended before: nothing can be written to it. */
+  /** Whether its owner has ended it, so that nothing can be written to it. */
   readonly isEnded: boolean;
-  /** Bytes handed over that were not accepted yet. */
+  /** Bytes that were written and not accepted yet. */
   readonly pending: number;
-  /** Until when, by `performance.now()`, what it has accepted may lie in a queue of the system's that a reset drops. */
+  /** Time by `performance.now()` until which accepted bytes may still be in a kernel queue that a reset drops. */
   readonly queuedUntil?: number;
   start(wake: () => void, accepted: (bytes: number) => void, fail: (failure: Failure) => void): void;
   write(chunk: Buffer): void;
-  /** Calls back when all that was written is accepted; ends the destination then, if it is to. */
+  /** Calls `done` when everything written is accepted and, with `end`, the destination was ended. */
   finish(end: boolean, done: () => void): void;
-  /** Lets go of the destination; resolves with what it was handed and will never accept. */
+  /** Releases the destination; resolves with the bytes that were written and will never be accepted. */
   release(): Promise<Buffer>;
 }
 
-/** One transfer's place at a limiter: pieces of bytes, or, negative, milliseconds to wait. */
-export interface Throttle {
-  piece(who: number): number;
-  /**
-   * Says how many bytes of the piece were used; the rest of it is the next piece. A stream often has less at a time than
-   * a piece, a file never: if it gave the rest back and queued again each time, its share would be the smaller one.
-   */
-  used(who: number, bytes: number): void;
-  /** Leaves what is reserved and not used to others. */
-  giveBack(): void;
-  leave(who: number): void;
-}
-
 export interface FlowOptions {
+  /** Bytes to write before anything from the source. */
   head: Buffer;
+  /** Maximum number of bytes to take from the source; `Infinity`: until its end. */
   length: number;
-  /** Whether the destination is ended when the source has. */
+  /** Whether to end the destination when the flow is done. */
   end: boolean;
   throttle: Throttle | undefined;
   /** Which of the two directions that share a throttle this is. */
-  who: 0 | 1;
+  direction: 0 | 1;
 }
 
+/** Callbacks of a flow. */
 export interface FlowEvents {
   accepted(bytes: number): void;
   fail(failure: Failure): void;
+  /** Everything was accepted and, if requested, the destination was ended. */
   done(): void;
 }
 
@@ -87,7 +80,7 @@ export class Flow {
     this.#remaining = options.length;
   }
 
-  /** Whether it waits for its limiter: that is not idleness. */
+  /** Whether it waits for its limiter, which is not idleness. */
   get isLimited(): boolean {
     return this.#timer !== undefined;
   }
@@ -109,29 +102,29 @@ export class Flow {
     else this.#pump();
   }
 
-  /** Takes nothing more; what the writer holds may still be accepted. */
+  /** Stops reading. Bytes that the writer holds may still be accepted. */
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    this.#options.throttle?.leave(this.#options.who);
+    this.#options.throttle?.leave(this.#options.direction);
     this.#options.throttle?.giveBack();
   }
 
-  /** Lets go of both ends; resolves with what can be given back to nobody. */
+  /** Releases both ends; resolves with the bytes that could not go back to the source. */
   async release(): Promise<Buffer> {
     const rest = await this.writer.release();
-    // Bytes of the head never came from the source: they do not go back there.
+    // Bytes of the head did not come from the source, so they do not go back to it.
     const ofHead = Math.max(0, this.#options.head.length - this.#accepted);
     return this.reader.release(rest.subarray(Math.min(rest.length, ofHead)));
   }
 
   readonly #pump = (): void => {
     const { reader, writer } = this;
-    const { throttle, who } = this.#options;
-    // Invariant: what was taken from the reader has been handed to the writer: nothing is held here.
+    const { throttle, direction } = this.#options;
+    // Invariant: every byte taken from the reader was written to the writer; the flow itself holds none.
     while (!this.#stopped && this.#timer === undefined) {
-      // Nothing left to write waits for no room.
+      // Checked before `isFull`: a flow without bytes left needs no room in the destination.
       if (this.#head.length === 0 && (this.#remaining === 0 || reader.isAtEnd)) {
         this.#finish();
         break;
@@ -146,21 +139,21 @@ export class Flow {
       if (!reader.isReady) break;
       let allowed = this.#remaining;
       if (throttle !== undefined) {
-        const piece = throttle.piece(who);
-        if (piece < 0) {
-          this.#timer = setTimeout(this.#resume, -piece);
+        const quantum = throttle.piece(direction);
+        if (quantum < 0) {
+          this.#timer = setTimeout(this.#resume, -quantum);
           return;
         }
-        allowed = Math.min(allowed, piece);
+        allowed = Math.min(allowed, quantum);
       }
       const chunk = reader.take(allowed);
       if (chunk === undefined) break;
-      throttle?.used(who, chunk.length);
+      throttle?.used(direction, chunk.length);
       this.#remaining -= chunk.length;
       writer.write(chunk);
     }
-    // It may have asked for a piece: the other direction is not to wait until it is used.
-    if (this.#timer === undefined) throttle?.leave(who);
+    // This direction may hold a quantum that it does not use now; the other direction must not wait for it.
+    if (this.#timer === undefined) throttle?.leave(direction);
   };
 
   readonly #resume = (): void => {

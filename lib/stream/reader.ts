@@ -1,9 +1,8 @@
 import type { Duplex, Readable } from 'node:stream';
-import type { Failure } from '../contract/errors.js';
+import { type Failure, streamDestroyed, streamFailure } from '../contract/errors.js';
 import { holdReads, letReadsGo } from '../node/held-reads.js';
 import { Shadow } from '../node/overlay.js';
-import type { Side } from '../contract/types.js';
-import { destroyed, streamFailure } from './failures.js';
+import type { Side } from '../contract/traffic.js';
 import type { Reader } from './flow.js';
 
 /** Whose stream it is: lent by a caller who goes on with it, or handed over for good. */
@@ -62,7 +61,7 @@ export class StreamReader implements Reader {
     this.#failed = (error) => fail(streamFailure(this.#side, error));
     if (this.#ownership === 'lent') this.#on('error', this.#failed);
     this.#on('close', () => {
-      if (!this.#ended) fail(destroyed(this.#side, stream));
+      if (!this.#ended) fail(streamDestroyed(this.#side, stream));
     });
     this.#on('end', () => {
       this.#ended = true;

@@ -1,11 +1,12 @@
+// Runs the flows of one transfer on the stream engine: counts, time limits, and the end of both on a failure.
 import { performance } from 'node:perf_hooks';
-import { type Failure, idle } from '../contract/errors.js';
-import { keepProcessAlive, letProcessEnd } from '../core/keep-alive.js';
+import { aborted, type Failure, halfCloseTimeout, idle } from '../contract/errors.js';
+import type { Side } from '../contract/traffic.js';
 import { binding } from '../core/core.js';
+import { keepProcessAlive, letProcessEnd } from '../core/keep-alive.js';
 import { streamCounts } from '../core/stats.js';
 import { TimeLimit } from '../transfer/time-limit.js';
-import type { Ended, Running } from '../transfer/transfer.js';
-import type { Side } from '../contract/types.js';
+import type { EngineTransfer, Settled } from '../transfer/transfer.js';
 import { type Flow, LAST_WORDS } from './flow.js';
 
 export interface RunOptions {
@@ -14,27 +15,22 @@ export interface RunOptions {
 }
 
 /** One flow or two, from the start until all have ended or something has failed. */
-export class StreamRun implements Running {
+export class StreamRun implements EngineTransfer {
   readonly #flows: readonly Flow[];
-  /** Whose end of input ends the flow of the same index. */
+  /** The side that the flow with the same index reads from. */
   readonly #sides: readonly Side[];
   readonly #options: RunOptions;
-  readonly #settled: (ended: Ended) => void;
+  readonly #settled: Settled;
   readonly #counts = { tx: 0, rx: 0 };
   readonly #entry = binding === undefined ? streamCounts.begin() : new binding.NativeStreamEntry();
   #movedAt = performance.now();
   #idle: TimeLimit | undefined;
   #halfClose: TimeLimit | undefined;
-  #lastWords: NodeJS.Timeout | undefined;
+  #grace: NodeJS.Timeout | undefined;
   #failure: Failure | undefined;
   #over = false;
 
-  constructor(
-    flows: readonly Flow[],
-    sides: readonly Side[],
-    options: RunOptions,
-    settled: (ended: Ended) => void,
-  ) {
+  constructor(flows: readonly Flow[], sides: readonly Side[], options: RunOptions, settled: Settled) {
     this.#flows = flows;
     this.#sides = sides;
     this.#options = options;
@@ -55,14 +51,14 @@ export class StreamRun implements Running {
   }
 
   abort(): void {
-    this.#fail({ what: 'aborted', code: 'ABORT_ERR' }, false);
+    this.#fail(aborted(), false);
   }
 
   #accepted(direction: 'tx' | 'rx', bytes: number): void {
     this.#counts[direction] += bytes;
     this.#movedAt = performance.now();
     this.#entry.moved(direction === 'tx' ? bytes : 0, direction === 'rx' ? bytes : 0);
-    if (this.#failure !== undefined) this.#settleOnceHeard();
+    if (this.#failure !== undefined) this.#settleWhenAccepted();
   }
 
   #done(index: number): void {
@@ -72,55 +68,54 @@ export class StreamRun implements Running {
       this.#settle();
       return;
     }
-    const { halfCloseTimeout } = this.#options;
-    if (halfCloseTimeout === undefined) return;
+    const { halfCloseTimeout: limit } = this.#options;
+    if (limit === undefined) return;
     const side = this.#sides[1 - index];
-    const what = 'the other direction has ended and this one did not in time';
     const endedAt = performance.now();
     this.#halfClose = new TimeLimit(
-      halfCloseTimeout,
+      limit,
       () => endedAt,
-      () => this.#fail({ what, code: 'ERR_HALF_CLOSE_TIMEOUT', side }, false),
+      () => this.#fail(halfCloseTimeout(side), false),
     );
   }
 
   #watchIdleness(): void {
     const { idleTimeout } = this.#options;
     if (idleTimeout === undefined) return;
-    const quietSince = () => {
+    const lastMoved = () => {
       if (this.#flows.some((flow) => flow.isLimited)) this.#movedAt = performance.now();
       return this.#movedAt;
     };
-    this.#idle = new TimeLimit(idleTimeout, quietSince, () => this.#fail(idle(), false));
+    this.#idle = new TimeLimit(idleTimeout, lastMoved, () => this.#fail(idle(), false));
   }
 
-  /** With `hear`, what was read before still gets a moment to be accepted. */
-  #fail(failure: Failure, hear: boolean): void {
+  /** With `grace`, bytes read before the failure may still be accepted for a limited time. */
+  #fail(failure: Failure, grace: boolean): void {
     if (this.#over) return;
     if (this.#failure !== undefined) {
-      // The side that failed also closes. Otherwise nobody is left to hear it out, or to wait for that.
+      // The failed side also closes, which changes nothing. A failure of the other side leaves no one to deliver to.
       if (failure.side === undefined || failure.side !== this.#failure.side) this.#settle();
       return;
     }
     this.#failure = failure;
     for (const flow of this.#flows) flow.stop();
-    if (!hear) {
+    if (!grace) {
       this.#settle();
       return;
     }
-    this.#lastWords = setTimeout(() => this.#settle(), LAST_WORDS);
-    this.#settleOnceHeard();
+    this.#grace = setTimeout(() => this.#settle(), LAST_WORDS);
+    this.#settleWhenAccepted();
   }
 
-  #settleOnceHeard(): void {
+  #settleWhenAccepted(): void {
     const failed = this.#sides.findIndex((side) => side === this.#failure?.side);
-    // Of a copy nothing is torn down: what the destination has taken, it keeps.
+    // A copy resets nothing, so its destination keeps the bytes it has accepted without a wait.
     const writer = this.#flows.length > 1 ? this.#flows[failed]?.writer : undefined;
     if (writer === undefined) this.#settle();
     if (writer === undefined || writer.pending > 0) return;
-    clearTimeout(this.#lastWords);
+    clearTimeout(this.#grace);
     const wait = (writer.queuedUntil ?? 0) - performance.now();
-    if (wait > 0) this.#lastWords = setTimeout(() => this.#settle(), Math.ceil(wait));
+    if (wait > 0) this.#grace = setTimeout(() => this.#settle(), Math.ceil(wait));
     else this.#settle();
   }
 
@@ -128,17 +123,17 @@ export class StreamRun implements Running {
     if (this.#over) return;
     this.#over = true;
     for (const limit of [this.#idle, this.#halfClose]) limit?.stop();
-    clearTimeout(this.#lastWords);
+    clearTimeout(this.#grace);
     for (const flow of this.#flows) flow.stop();
     this.#entry.end(this.#failure !== undefined);
     letProcessEnd();
     const [first, second] = this.#flows;
-    this.#settled({
+    const outcome = {
       ...this.#counts,
       zeroCopy: 0,
       aEnded: first?.reader.isAtEnd ?? false,
       bEnded: second?.reader.isAtEnd ?? false,
-      ...(this.#failure === undefined ? {} : { failure: this.#failure }),
-    });
+    };
+    this.#settled(outcome, this.#failure);
   }
 }

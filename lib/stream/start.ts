@@ -1,15 +1,16 @@
-import { discard, type Endpoint, type StreamEndpoint } from '../endpoint/endpoint.js';
-import { type Failure, invalidState } from '../contract/errors.js';
+// Starts transfers on the stream engine.
+import { alreadyEnded, type Failure, invalidState } from '../contract/errors.js';
 import type { CopySettings, RelaySettings } from '../contract/options.js';
-import type { Ended, Running, Task } from '../transfer/transfer.js';
-import { alreadyEnded } from './failures.js';
-import { readerOf, relayEndsOf, type RelayEnds, type UsableEndpoint, writerOf } from './ends.js';
+import type { NativeOutcome } from '../core/core.js';
+import { discard, type Endpoint, failureOf, isUsable } from '../endpoint/endpoint.js';
+import type { EngineTransfer, Task } from '../transfer/transfer.js';
+import { readerOf, relayEndsOf, type RelayEnds, writerOf } from './ends.js';
 import { Flow, type Reader, type Writer } from './flow.js';
 import { StreamRun } from './run.js';
 
 const NOTHING = Buffer.alloc(0);
 
-/** Moves bytes one way, on streams. */
+/** Copies one way. */
 export function copyStreams(
   task: Task,
   [source, destination]: readonly [Endpoint, Endpoint],
@@ -21,60 +22,65 @@ export function copyStreams(
     discard(source, destination);
     return;
   }
-  const { start, length, position, endDestination, head, limit, how } = settings;
+  const { start, length, position, endDestination, head, limit, moveOptions } = settings;
   const reader = readerOf(source, { start, length });
   const writer = writerOf(destination, position, endDestination);
   const flow = new Flow(reader, writer, {
-    head: head === undefined ? NOTHING : Buffer.from(head),
+    head: copyOf(head),
     length: length ?? Infinity,
     end: endDestination,
     throttle: limit?.throttle(),
-    who: 0,
+    direction: 0,
   });
-  runFlow(task, flow, how);
+  runFlow(task, flow, moveOptions);
 }
 
-/** The same from what has been opened for it. */
+type PumpSettings = Pick<CopySettings, 'endDestination' | 'limit' | 'moveOptions'>;
+
+/** Copies from a reader to a writer that the caller has opened. */
 export function pump(task: Task, reader: Reader, writer: Writer, settings: PumpSettings): void {
-  const { endDestination: end, limit, how } = settings;
-  const throttle = limit?.throttle();
-  runFlow(task, new Flow(reader, writer, { head: NOTHING, length: Infinity, end, throttle, who: 0 }), how);
+  const { endDestination: end, limit, moveOptions } = settings;
+  const options = {
+    head: NOTHING,
+    length: Infinity,
+    end,
+    throttle: limit?.throttle(),
+    direction: 0,
+  } as const;
+  runFlow(task, new Flow(reader, writer, options), moveOptions);
 }
 
-type PumpSettings = Pick<CopySettings, 'endDestination' | 'limit' | 'how'>;
-
-function runFlow(task: Task, flow: Flow, how: CopySettings['how']): void {
+function runFlow(task: Task, flow: Flow, moveOptions: CopySettings['moveOptions']): void {
   const release = task.release;
   let isRunning = false;
   task.release = async (ending) => {
-    // Aborted before it had started: the ends are to be let go all the same.
+    // Aborted before the start: the ends must be released all the same.
     if (!isRunning) await flow.release();
     await release(ending);
   };
   task.obeySignal();
-  // Of a relay only that direction is over before it starts; a copy would drop what it was asked to deliver.
+  // A copy would drop the bytes that it was asked to deliver. In a relay only that direction has ended.
   if (flow.writer.isEnded) task.fail(alreadyEnded('destination'));
   if (task.isOver) return;
   task.run((settled) => {
     isRunning = true;
-    const ended = (outcome: Ended) =>
+    const ended = (outcome: NativeOutcome, failure?: Failure) =>
       void flow.release().then((undelivered) => {
-        // What a stream that goes on had taken into its queue counts now.
+        // The release counts the bytes that a stream which stays open has in its queue.
         const { tx } = run.traffic();
-        if (undelivered.length > 0 && outcome.failure !== undefined)
-          outcome.failure.undelivered = undelivered;
-        settled({ ...outcome, tx });
+        if (undelivered.length > 0 && failure !== undefined) failure.undelivered = undelivered;
+        settled({ ...outcome, tx }, failure);
       });
-    const run: Running = new StreamRun([flow], ['source'], how, ended);
+    const run: EngineTransfer = new StreamRun([flow], ['source'], moveOptions, ended);
     return run;
   }, 'stream');
 }
 
-/** Moves bytes both ways, on streams. */
+/** Relays both ways. */
 export function relayStreams(
   task: Task,
   endpoints: readonly [Endpoint, Endpoint],
-  { headFromA, headFromB, limits, how }: RelaySettings,
+  { headFromA, headFromB, limits, moveOptions }: RelaySettings,
 ): void {
   task.engine = 'stream';
   const [both, tx, rx] = limits.map((limit) => limit?.throttle());
@@ -87,14 +93,14 @@ export function relayStreams(
       length: Infinity,
       end: true,
       throttle: both ?? tx,
-      who: 0,
+      direction: 0,
     }),
     new Flow(b.reader, a.writer, {
       head: copyOf(headFromB),
       length: Infinity,
       end: true,
       throttle: both ?? rx,
-      who: both === undefined ? 0 : 1,
+      direction: both === undefined ? 0 : 1,
     }),
   ];
   task.release = async ({ failure }) => {
@@ -103,29 +109,7 @@ export function relayStreams(
   task.obeySignal();
   for (const endpoint of endpoints) if (!isUsable(endpoint)) task.fail(failureOf(endpoint));
   if (task.isOver) return;
-  task.run((settled) => new StreamRun(flows, ['a', 'b'], how, settled), 'stream');
-}
-
-/** Whether an end can be used: none that was destroyed before it was handed over, or that no descriptor is left for. */
-export function isUsable(endpoint: Endpoint): endpoint is UsableEndpoint {
-  if (endpoint.kind === 'unavailable') return false;
-  return streamIn(endpoint)?.destroyed !== true;
-}
-
-/** Why an end cannot be used. */
-export function failureOf(endpoint: Endpoint): Failure {
-  if (endpoint.kind === 'unavailable') return endpoint.failure;
-  return {
-    what: 'the stream was already destroyed',
-    code: 'ERR_STREAM_DESTROYED',
-    side: endpoint.side,
-    cause: streamIn(endpoint)?.errored ?? null,
-  };
-}
-
-function streamIn(endpoint: Endpoint): StreamEndpoint['stream'] | undefined {
-  if (endpoint.kind === 'socket') return endpoint.socket;
-  return endpoint.kind === 'stream' ? endpoint.stream : undefined;
+  task.run((settled) => new StreamRun(flows, ['a', 'b'], moveOptions, settled), 'stream');
 }
 
 function copyOf(head: Uint8Array | undefined): Buffer {

@@ -1,28 +1,13 @@
-import type { EventEmitter } from 'node:events';
 import { performance } from 'node:perf_hooks';
 import { types } from 'node:util';
-import type { Failure } from '../contract/errors.js';
+import { type Failure, streamDestroyed, streamFailure, writeThrew } from '../contract/errors.js';
+import type { WritableLike } from '../endpoint/stream-kinds.js';
 import { replay } from '../node/held-calls.js';
 import { holdWrites, letWritesGo } from '../node/held-writes.js';
 import { Shadow } from '../node/overlay.js';
-import type { Side } from '../contract/types.js';
-import { destroyed, streamFailure } from './failures.js';
+import type { Side } from '../contract/traffic.js';
 import { closesByReset } from '../node/close-by-reset.js';
 import { LAST_WORDS, type Writer } from './flow.js';
-
-/** What all of Node's writable streams have in common, HTTP responses included. */
-export interface WritableLike extends EventEmitter {
-  write(chunk: Uint8Array, callback: (error?: Error | null) => void): boolean;
-  end(): unknown;
-  destroyed?: boolean;
-  errored?: Error | null;
-  writableEnded?: boolean;
-  writableFinished?: boolean;
-  writableNeedDrain?: boolean;
-  writableCorked?: number;
-  uncork?(): void;
-  destroy?(error: Error): unknown;
-}
 
 type Call = (...args: unknown[]) => unknown;
 
@@ -93,7 +78,7 @@ export class StreamWriter implements Writer {
     this.#full = stream.writableNeedDrain === true;
     this.#on('error', (error) => fail(streamFailure(this.#side, error)));
     this.#on('close', () => {
-      if (stream.writableFinished !== true) fail(destroyed(this.#side, stream));
+      if (stream.writableFinished !== true) fail(streamDestroyed(this.#side, stream));
     });
     this.#on('drain', () => {
       this.#full = false;
@@ -117,8 +102,7 @@ export class StreamWriter implements Writer {
   /** Some streams throw, as a response does that is to have no body, or a length that this is not. */
   #thrown(error: unknown): void {
     this.#full = true;
-    const { message } = error as Error;
-    this.#fail({ ...streamFailure(this.#side, error as Error), what: `writing threw: ${message}` });
+    this.#fail(writeThrew(this.#side, error as Error));
   }
 
   #written(error: Error | null | undefined): void {
@@ -126,7 +110,9 @@ export class StreamWriter implements Writer {
     if (error != null) {
       const { code } = error as NodeJS.ErrnoException;
       this.#fail(
-        code === 'ERR_STREAM_DESTROYED' ? destroyed(this.#side, stream) : streamFailure(this.#side, error),
+        code === 'ERR_STREAM_DESTROYED'
+          ? streamDestroyed(this.#side, stream)
+          : streamFailure(this.#side, error),
       );
       return;
     }

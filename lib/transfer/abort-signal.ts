@@ -1,3 +1,5 @@
+// Listens to the caller's AbortSignals: one listener per signal, however many transfers share it. A thousand listeners
+// would make Node warn of a leak, and every abort would dispatch a thousand events.
 import { addAbortListener } from 'node:events';
 
 interface Listeners {
@@ -5,11 +7,9 @@ interface Listeners {
   listening: Disposable;
 }
 
-// One listener a signal, however many transfers share it: a thousand listeners would make Node warn
-// of a leak, and an abort walk a thousand events.
 const shared = new WeakMap<AbortSignal, Listeners>();
 
-/** Calls `call` when the signal aborts; returns what takes that back. */
+/** Calls `call` when the signal aborts; returns a function that cancels this. */
 export function onAbort(signal: AbortSignal, call: (reason: unknown) => void): () => void {
   let listeners = shared.get(signal);
   if (listeners === undefined) {

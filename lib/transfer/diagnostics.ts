@@ -1,25 +1,26 @@
+// Publishes each transfer on the tracing channel 'fdsplice' of node:diagnostics_channel.
 import { tracingChannel } from 'node:diagnostics_channel';
 import type { TrafficResult } from '../contract/types.js';
 
 export type TransferKind = 'relay' | 'copy' | 'sendFile';
 
-/** What subscribers of `tracingChannel('fdsplice')` are given: one object a transfer, filled as it goes on. */
+/** The message to subscribers: one object per transfer, completed when the transfer ends. */
 interface Message {
   kind: TransferKind;
-  /** Present when the transfer has ended, also in an error. */
+  /** Present at the end, also after a failure, but not after a caller's mistake. */
   result?: TrafficResult;
   error?: Error;
 }
 
 const channel = tracingChannel<Message>('fdsplice');
 
-/** The end of a transfer, told to those who subscribed before its start. */
+/** Publishes the end of one transfer. */
 export interface Trace {
   ended(result: TrafficResult): void;
   failed(error: Error, result?: TrafficResult): void;
 }
 
-/** Publishes the start of a transfer; nothing, and at no cost, where nobody has subscribed. */
+/** Publishes the start of a transfer. Returns `undefined`, at no cost, if the channel has no subscriber. */
 export function traceStart(kind: TransferKind): Trace | undefined {
   // Node 20 has no `hasSubscribers` for the channel as a whole.
   const { start, asyncEnd, error } = channel;

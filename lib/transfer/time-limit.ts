@@ -1,46 +1,48 @@
+// The time limit behind `idleTimeout` and `halfCloseTimeout`. It uses one timer per limit and polls the time of the last
+// event, because setting a timer anew at each event would cost more than the event.
 import { performance } from 'node:perf_hooks';
 
-/** Calls back once when it is too long ago that something happened. One timer a limit, not one each time it happens. */
+/** Calls back once when the last event is longer ago than the limit. */
 export class TimeLimit {
   readonly #limit: number;
-  readonly #since: () => number;
+  readonly #lastEvent: () => number;
   readonly #exceeded: () => void;
   #timer: NodeJS.Timeout | undefined;
-  #turn: NodeJS.Immediate | undefined;
-  /** What `since` told at the first look that found it too long ago. */
-  #doubted: number | undefined;
+  #immediate: NodeJS.Immediate | undefined;
+  /** The event that the first check found to be too long ago. */
+  #overdue: number | undefined;
 
-  /** `since` tells when it happened last, by `performance.now()`. */
-  constructor(limit: number, since: () => number, exceeded: () => void) {
+  /** `limit` is in milliseconds; `lastEvent` returns the time of the last event by `performance.now()`. */
+  constructor(limit: number, lastEvent: () => number, exceeded: () => void) {
     this.#limit = limit;
-    this.#since = since;
+    this.#lastEvent = lastEvent;
     this.#exceeded = exceeded;
-    this.#wait(limit, this.#look);
+    this.#wait(limit, this.#check);
   }
 
   stop(): void {
     clearTimeout(this.#timer);
-    clearImmediate(this.#turn);
+    clearImmediate(this.#immediate);
   }
 
-  readonly #look = (): void => {
-    const since = this.#since();
+  readonly #check = (): void => {
+    const since = this.#lastEvent();
     const late = performance.now() - since - this.#limit;
     if (late < 0) {
-      this.#wait(Math.ceil(-late), this.#look);
-    } else if (since === this.#doubted) {
+      this.#wait(Math.ceil(-late), this.#check);
+    } else if (since === this.#overdue) {
       this.#exceeded();
     } else {
-      // In a process that was stopped, or a thread that was busy, Node runs the timers before it learns what has come
-      // meanwhile, so the second look is behind a turn of its loop. Whoever works for it, as the threads that read files,
-      // may have been stopped too, and gets the time by which this look is late. Only once each time: a thread that is
-      // always late would find nothing too long ago.
-      this.#doubted = since;
-      this.#wait(Math.min(late, this.#limit), () => (this.#turn = setImmediate(this.#look)));
+      // After the process was stopped or its thread was busy, Node runs timers before it learns of I/O that has happened
+      // meanwhile. The second check therefore runs after a turn of the event loop. Threads that read files may have been
+      // stopped as well, so the deadline is extended by the delay of this check, but only once per event: on a thread
+      // that is always late, no limit would ever be exceeded otherwise.
+      this.#overdue = since;
+      this.#wait(Math.min(late, this.#limit), () => (this.#immediate = setImmediate(this.#check)));
     }
   };
 
-  /** What is waited for keeps the process alive; the limit does not. */
+  /** The timer does not keep the process alive; the transfer itself does. */
   #wait(ms: number, then: () => void): void {
     this.#timer = setTimeout(then, ms).unref();
   }

@@ -1,48 +1,49 @@
+// The promise that a caller gets and the life of the transfer behind it, the same for all verbs and both engines.
 import { AsyncResource } from 'node:async_hooks';
 import { performance } from 'node:perf_hooks';
-import { type Trace, traceStart, type TransferKind } from './diagnostics.js';
-import { aborted, type Failure, idle, systemFailure, TransferError } from '../contract/errors.js';
-import { binding, type Outcome } from '../core/core.js';
+import {
+  aborted,
+  callbackThrew,
+  type Failure,
+  halfCloseTimeout,
+  idle,
+  streamFailure,
+  systemFailure,
+  TransferError,
+  truncated,
+} from '../contract/errors.js';
 import type { Settings } from '../contract/options.js';
+import type { Side, Traffic } from '../contract/traffic.js';
+import type { TrafficResult, Transfer } from '../contract/types.js';
+import { binding, type NativeOutcome, type NativeTransfer } from '../core/core.js';
 import { onAbort } from './abort-signal.js';
-import { streamFailure } from '../stream/failures.js';
-import type { Side, Traffic, TrafficResult, Transfer } from '../contract/types.js';
+import { type Trace, traceStart, type TransferKind } from './diagnostics.js';
 
-/** What stands behind the promise. */
-interface Work {
-  readonly traffic: Traffic;
-  abort(reason: unknown): void;
-}
+/** What an engine offers while it moves the bytes of a transfer. */
+export type EngineTransfer = Pick<NativeTransfer, 'traffic' | 'abort'>;
 
-/** A transfer that moves bytes. */
-export interface Running {
-  traffic(): { tx: number; rx: number };
-  abort(): void;
-}
-
-/** How it ended: what the core reported, or the same of streams. */
-export interface Ended extends Omit<Outcome, 'id'> {
-  failure?: Failure;
-}
+/** Called by an engine when its transfer has ended; `failure` is one that it detected itself. */
+export type Settled = (outcome: NativeOutcome, failure?: Failure) => void;
 
 function nothing(): void {}
 
-const IDLE: Work = { traffic: { tx: 0, rx: 0, total: 0 }, abort: nothing };
+const NO_TRAFFIC: Traffic = { tx: 0, rx: 0, total: 0 };
 
 class TransferPromise extends Promise<TrafficResult> implements Transfer {
-  // `then` gives plain promises: only the first one has a transfer behind it.
+  // `then` returns plain promises: only the promise of the call itself belongs to a transfer.
   static override get [Symbol.species](): PromiseConstructor {
     return Promise;
   }
 
-  work = IDLE;
+  /** Absent if the transfer never started because of a caller's mistake. */
+  task: Task | undefined = undefined;
 
   get traffic(): Traffic {
-    return this.work.traffic;
+    return this.task?.traffic ?? NO_TRAFFIC;
   }
 
   abort(reason: unknown = new DOMException('This operation was aborted', 'AbortError')): void {
-    this.work.abort(reason);
+    this.task?.abort(reason);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -51,42 +52,43 @@ class TransferPromise extends Promise<TrafficResult> implements Transfer {
   }
 }
 
-/** A transfer that a caller's mistake kept from starting: it rejects, whatever `reject` says. */
+/** A transfer that does not start because of a caller's mistake: it rejects, also with `reject: false`. */
 export function refused(mistake: Error): Transfer {
   return new TransferPromise((_resolve, reject) => reject(mistake));
 }
 
-/** How a transfer ended, told to whoever lets go of its ends. */
+/** How a transfer ended, as far as the release of its ends depends on it. */
 export interface Ending {
   /** Absent after a clean end. */
   failure: Failure | undefined;
-  /** What was reported; absent when it was never started. */
-  outcome: Ended | undefined;
+  /** The report of the engine; absent if no engine was started. */
+  outcome: NativeOutcome | undefined;
 }
 
 /**
- * The life of one transfer: preparing its ends, running in the core, letting go of the ends,
- * settled. The first failure wins, whoever notices it.
+ * The life of one transfer: its ends are prepared, an engine moves the bytes, the ends are released, the promise
+ * settles. The first failure wins, wherever it was detected.
  */
-export class Task implements Work {
+export class Task {
   readonly transfer: Transfer;
-  /** Lets go of the ends; the promise settles after it. */
+  /** Releases the ends. The promise settles afterwards. */
   release: (ending: Ending) => Promise<void> | void = nothing;
-  /** What moves its bytes, or would have. */
+  /** The engine that moves the bytes, or would have moved them. */
   engine: TrafficResult['engine'] = binding === undefined ? 'stream' : 'native';
   readonly #settings: Settings;
   readonly #trace: Trace | undefined;
-  /** Who asked for it, where there is something to call: that is called in their context, whoever ends the transfer. */
+  /** The async context of the call, for the caller's callbacks; absent if there are none. */
   readonly #caller: AsyncResource | undefined;
   readonly #startedAt = performance.now();
   readonly #resolve: (result: TrafficResult) => void;
   readonly #reject: (error: Error) => void;
   #mistake: Error | undefined;
   #forgetSignal = nothing;
-  #running: Running | undefined;
-  #traffic: Traffic = IDLE.traffic;
+  #running: EngineTransfer | undefined;
+  #traffic: Traffic = NO_TRAFFIC;
   #failure: Failure | undefined;
   #over = false;
+  /** The total at the last call of `onProgress`. */
   #reported = 0;
   #timer: NodeJS.Timeout | undefined;
 
@@ -98,13 +100,13 @@ export class Task implements Work {
     let resolve: (result: TrafficResult) => void = () => {};
     let reject: (error: Error) => void = () => {};
     const transfer = new TransferPromise((...settle) => ([resolve, reject] = settle));
-    transfer.work = this;
+    transfer.task = this;
     this.transfer = transfer;
     this.#resolve = resolve;
     this.#reject = reject;
   }
 
-  /** Obeys the signal from here on; the ends must already be taken over. */
+  /** Obeys the signal from here on. `release` must be set, because the signal may have aborted already. */
   obeySignal(): void {
     const { signal } = this.#settings;
     if (signal === undefined) return;
@@ -112,9 +114,9 @@ export class Task implements Work {
     else this.#forgetSignal = onAbort(signal, (reason) => this.abort(reason));
   }
 
-  /** Milliseconds, also of what has to happen before it starts. */
+  /** Milliseconds; it applies to the preparation of the ends too. */
   get idleTimeout(): number | undefined {
-    return this.#settings.how.idleTimeout;
+    return this.#settings.moveOptions.idleTimeout;
   }
 
   get traffic(): Traffic {
@@ -122,7 +124,7 @@ export class Task implements Work {
     return { tx, rx, total: tx + rx };
   }
 
-  /** Whether it has failed or ended: nothing more is to be prepared for it. */
+  /** Whether it has failed or ended, so that nothing more must be prepared for it. */
   get isOver(): boolean {
     return this.#over || this.#failure !== undefined;
   }
@@ -131,7 +133,7 @@ export class Task implements Work {
     this.fail(aborted(reason));
   }
 
-  /** Ends the transfer with this failure, unless it has ended or failed before. */
+  /** Ends the transfer with this failure, unless it has ended or failed already. */
   fail(failure: Failure): void {
     if (this.isOver) return;
     this.#failure = failure;
@@ -139,17 +141,17 @@ export class Task implements Work {
     else this.#running.abort();
   }
 
-  /** Ends what has not started yet because of a caller's mistake: that rejects, whatever `reject` says. */
+  /** Ends a transfer that has not started yet because of a caller's mistake: it rejects, also with `reject: false`. */
   refuse(mistake: Error): void {
     if (this.isOver) return;
     this.#mistake = mistake;
     this.#end(undefined);
   }
 
-  /** Runs in the core, or on streams; `start` is told whom to report the outcome to. */
-  run(start: (settled: (outcome: Ended) => void) => Running, engine = this.engine): void {
+  /** Starts an engine. `start` is given the function that the engine calls with the outcome. */
+  run(start: (settled: Settled) => EngineTransfer, engine = this.engine): void {
     this.engine = engine;
-    this.#running = start((outcome) => this.#end(outcome));
+    this.#running = start((outcome, failure) => this.#end(outcome, failure));
     const { onProgress, progressInterval } = this.#settings;
     if (onProgress === undefined || this.#over) return;
     const report = () => this.#inContext(() => this.#report());
@@ -164,7 +166,7 @@ export class Task implements Work {
     try {
       onProgress?.(traffic);
     } catch (cause) {
-      const failure: Failure = { what: 'onProgress threw', code: 'ABORT_ERR', cause };
+      const failure = callbackThrew('onProgress', cause);
       if (this.#over) this.#failure ??= failure;
       else this.fail(failure);
     }
@@ -175,17 +177,17 @@ export class Task implements Work {
     else this.#caller.runInAsyncScope(call);
   }
 
-  #end(outcome: Ended | undefined): void {
-    this.#inContext(() => this.#finish(outcome));
+  #end(outcome: NativeOutcome | undefined, failure?: Failure): void {
+    this.#inContext(() => this.#finish(outcome, failure));
   }
 
-  #finish(outcome: Ended | undefined): void {
+  #finish(outcome: NativeOutcome | undefined, detected: Failure | undefined): void {
     if (outcome !== undefined) {
       const { tx, rx } = outcome;
       this.#traffic = { tx, rx, total: tx + rx };
-      // An abort that came after the end, or after a failure of the system's, has changed nothing.
+      // An abort that came after the clean end, or after a failed system call, did not end the transfer.
       const { error } = outcome;
-      const failure = outcome.failure ?? (error === undefined ? undefined : reported(error));
+      const failure = detected ?? (error === undefined ? undefined : coreFailure(error));
       const wasFirst = failure?.errno !== undefined ? undefined : this.#failure;
       this.#failure = failure === undefined ? undefined : (wasFirst ?? failure);
     }
@@ -193,7 +195,7 @@ export class Task implements Work {
     this.#forgetSignal();
     clearInterval(this.#timer);
     this.#report();
-    // What ending the destination throws, as a response whose length is not that of its body.
+    // Ending the destination can throw: a response whose Content-Length is not the length of its body does.
     const unreleased = (error: unknown) => {
       this.#failure ??= streamFailure('destination', error as Error);
       this.#settle(outcome);
@@ -209,7 +211,7 @@ export class Task implements Work {
     else released.then(() => this.#settle(outcome), unreleased);
   }
 
-  #settle(outcome: Ended | undefined): void {
+  #settle(outcome: NativeOutcome | undefined): void {
     const failure = this.#failure;
     if (this.#mistake !== undefined) {
       this.#trace?.failed(this.#mistake);
@@ -217,7 +219,9 @@ export class Task implements Work {
       return;
     }
     const error =
-      failure === undefined ? null : new TransferError(failure.what, { ...failure, traffic: this.traffic });
+      failure === undefined
+        ? null
+        : new TransferError(failure.message, { ...failure, traffic: this.traffic });
     const durationMs = performance.now() - this.#startedAt;
     const zeroCopy = outcome?.zeroCopy ?? 0;
     const { tx, rx, total } = this.#traffic;
@@ -229,22 +233,11 @@ export class Task implements Work {
   }
 }
 
-function reported({ reason, errno, syscall, side }: NonNullable<Ended['error']>): Failure {
-  if (reason === 'truncated') {
-    return {
-      what: 'the file became shorter while it was sent',
-      code: 'ERR_SOURCE_TRUNCATED',
-      side: 'source',
-    };
-  }
+/** The failure that the core reported. */
+function coreFailure({ reason, errno, syscall, side }: NonNullable<NativeOutcome['error']>): Failure {
+  if (reason === 'truncated') return truncated();
   if (reason === 'idle') return idle();
-  if (reason === 'halfOpen') {
-    return {
-      what: 'the other direction has ended and this one did not in time',
-      code: 'ERR_HALF_CLOSE_TIMEOUT',
-      side: side as Side,
-    };
-  }
-  if (errno === undefined || syscall === undefined) return aborted(undefined);
+  if (reason === 'halfOpen') return halfCloseTimeout(side as Side);
+  if (errno === undefined || syscall === undefined) return aborted();
   return systemFailure(errno, syscall, side as Side | undefined);
 }

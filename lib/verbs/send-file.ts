@@ -1,43 +1,34 @@
+// sendFile(): a file, or a part of one, to a socket, an HTTP response or another destination.
 import type { FileHandle } from 'node:fs/promises';
-import {
-  areNative,
-  canBeEnded,
-  discard,
-  type Endpoint,
-  endpoint,
-  type NativeEndpoint,
-} from '../endpoint/endpoint.js';
 import { invalidType, invalidValue } from '../contract/errors.js';
-import { FileEnd, type FileEndpoints, type FileSource, OpenedFile } from '../file/file-source.js';
-import { isWrittenByTransfer } from '../node/held-writes.js';
 import { type SendFileSettings, sendFileSettings } from '../contract/options.js';
-import { prepareBoth } from '../native/start.js';
-import type { Wanted } from '../core/core.js';
-import { PreparedEnd } from '../native/socket-end.js';
-import { hasNoBody, isResponse, type Response } from '../http/response.js';
-import { sendNatively } from '../native/send-file.js';
-import { sendToResponse } from '../http/send-response.js';
-import { rangeOf, readerOfRange } from '../file/range.js';
-import { writerOf } from '../stream/ends.js';
-import { failureOf, isUsable, pump } from '../stream/start.js';
-import type { Writer } from '../stream/flow.js';
-import { refused, Task } from '../transfer/transfer.js';
 import type { Destination, SendFileOptions, Transfer } from '../contract/types.js';
+import type { Wanted } from '../core/core.js';
+import { canBeEnded, discard, type Endpoint, endpoint } from '../endpoint/endpoint.js';
+import { CallerFile, type FileEndpoints, PathFile } from '../file/file-source.js';
+import { sendToDescriptor, sendToStream } from '../file/send.js';
+import { hasNoBody, isResponse, type Response } from '../http/response.js';
+import { sendToResponse } from '../http/send-response.js';
+import { isWrittenByTransfer } from '../node/held-writes.js';
+import { refused, Task } from '../transfer/transfer.js';
+import { nativeSendTarget } from './engine.js';
 
 /**
- * Sends a file, or the part of it from `start` to `end` inclusive, to `destination`.
+ * Sends a file, or its bytes from `start` to `end` inclusive, to `destination`.
  *
- * What is sent is what is there at the start: of a file that grows not more, and one that gets shorter rejects with
- * `ERR_SOURCE_TRUNCATED`. A file of size 0, as in procfs, is read to its end. A path or `file:` URL must name a
- * regular file; it is opened for this call and closed at the end whatever happens. A number or `FileHandle` stays the
- * caller's, as the destination does.
+ * Range: it is fixed by the size of the file at the start. Later growth is ignored; truncation fails with
+ * `ERR_SOURCE_TRUNCATED`. A file that reports size 0, as those in procfs do, is read until its end.
  *
- * To an HTTP response it sends the headers first, with the Content-Length of the range unless they say how the body is
- * framed, and ends it. A response to HEAD, and one of status 204 or 304, gets no body. As long as no headers were sent,
- * a failure leaves the response as it was; after that a response that it was to end is destroyed, so that its client
- * sees the failure.
+ * Ownership: a path or `file:` URL must name a regular file; it is opened for this call and closed at the end in every
+ * case. A number or `FileHandle` stays the caller's, and so does the destination, which is ended only with
+ * `endDestination`.
  *
- * Rejects as {@link copy} does.
+ * HTTP: unsent headers go first, with the Content-Length of the range unless they already define the framing, and the
+ * response is ended by default. A response to HEAD, or one with status 204 or 304, gets no body. If no headers have been
+ * sent, a failure leaves the response untouched. Otherwise a response that was to be ended is destroyed, so that its
+ * client sees the failure.
+ *
+ * Errors: as for {@link copy}.
  */
 export function sendFile(
   file: string | URL | FileHandle | number,
@@ -58,25 +49,28 @@ export function sendFile(
   const task = new Task('sendFile', settings);
   const from =
     source === undefined
-      ? new FileEnd(file as string | URL, wanted(settings, target), (mistake) => task.refuse(mistake))
-      : new OpenedFile(source);
-  if (isResponse(target)) sendToResponse(task, from, target, settings);
-  else if (areForCore(source, target)) sendToDescriptor(task, from, target, settings);
-  else sendAsStream(task, from, target, settings);
+      ? new PathFile(file as string | URL, wanted(settings, target), (mistake) => task.refuse(mistake))
+      : new CallerFile(source);
+  if (isResponse(target)) {
+    sendToResponse(task, from, target, settings);
+  } else {
+    const nativeTarget = nativeSendTarget(source, target);
+    if (nativeTarget === undefined) sendToStream(task, from, target, settings);
+    else sendToDescriptor(task, from, nativeTarget, settings);
+  }
   return task.transfer;
 }
 
-/** A response that no transfer writes to. */
+/** Rejects a response that another transfer is writing to. */
 function unused(response: Response): Response {
   if (!isWrittenByTransfer(response)) return response;
   throw invalidValue('destination', 'must be a response that no other transfer is using');
 }
 
-function areForCore(source: Endpoint | undefined, target: Endpoint): target is NativeEndpoint {
-  return areNative([source ?? target, target]);
-}
-
-/** A limit is asked before anything is read, and what has no body needs no bytes. */
+/**
+ * What to open. The file may be read in advance if its bytes will be sent at once: the limiter is consulted before
+ * reading, and a response without a body needs no bytes.
+ */
 function wanted({ start, end, limit }: SendFileSettings, target: Endpoint | Response): Wanted {
   const takes = isResponse(target)
     ? !hasNoBody(target)
@@ -84,57 +78,7 @@ function wanted({ start, end, limit }: SendFileSettings, target: Endpoint | Resp
   return { start, end, readAhead: takes && limit === undefined };
 }
 
-function sendToDescriptor(
-  task: Task,
-  from: FileSource,
-  target: NativeEndpoint,
-  settings: SendFileSettings,
-): void {
-  const { endDestination = false } = settings;
-  const to = new PreparedEnd(target);
-  task.release = async ({ failure }) => {
-    await from.release();
-    to.giveBack();
-    if (endDestination && failure === undefined) to.end();
-  };
-  to.queue();
-  prepareBoth(task, [from, to], () => {
-    const how = { end: endDestination && to.isNumber, isFramed: false };
-    sendNatively(task, from, to, rangeOf(from, settings), settings, how);
-  });
-}
-
-function sendAsStream(task: Task, from: FileSource, target: Endpoint, settings: SendFileSettings): void {
-  const { endDestination = false } = settings;
-  task.engine = 'stream';
-  let writer: Writer | undefined;
-  let isStarted = false;
-  task.release = async () => {
-    if (!isStarted) await writer?.release();
-    await from.release();
-  };
-  task.obeySignal();
-  // Aborted before: it has let go already of what it had, and is not to take more.
-  if (task.isOver) return;
-  if (isUsable(target)) writer = writerOf(target, undefined, endDestination);
-  else task.fail(failureOf(target));
-  if (task.isOver || writer === undefined) return;
-  const to = writer;
-  from.prepare(
-    () => {
-      if (task.isOver) return;
-      isStarted = true;
-      const range = rangeOf(from, settings);
-      const { end } = settings;
-      // One that does not say how long it is can be asked for no more than that all the same.
-      if (end !== undefined) range.length ??= Math.max(0, end + 1 - (settings.start ?? from.position() ?? 0));
-      pump(task, readerOfRange(from, range), to, { ...settings, endDestination });
-    },
-    (failure) => task.fail(failure),
-  );
-}
-
-/** The endpoint of a file that is already open; none for a path, which is opened for the transfer. */
+/** The endpoint of a file that is already open; `undefined` for a path or URL, which is opened for the transfer. */
 function fileEndpoint(file: unknown): FileEndpoints | undefined {
   if (typeof file === 'string') return undefined;
   if (file instanceof URL) {

@@ -1,0 +1,69 @@
+// Sends a file to an endpoint, on the engine that the verb has chosen. lib/http/send-response.ts sends one to a response.
+import type { SendFileSettings } from '../contract/options.js';
+import { type Endpoint, failureOf, isUsable, type NativeEndpoint } from '../endpoint/endpoint.js';
+import { sendNatively } from '../native/send-file.js';
+import { SocketEnd } from '../native/socket-end.js';
+import { prepareBoth } from '../native/start.js';
+import { writerOf } from '../stream/ends.js';
+import type { Writer } from '../stream/flow.js';
+import { pump } from '../stream/start.js';
+import type { Task } from '../transfer/transfer.js';
+import type { FileSource } from './file-source.js';
+import { lengthToLast } from './range.js';
+
+/** Sends a file to a descriptor on the native engine. */
+export function sendToDescriptor(
+  task: Task,
+  from: FileSource,
+  target: NativeEndpoint,
+  settings: SendFileSettings,
+): void {
+  const { endDestination = false } = settings;
+  const to = new SocketEnd(target);
+  task.release = async ({ failure }) => {
+    await from.release();
+    to.giveBack();
+    if (endDestination && failure === undefined) to.end();
+  };
+  to.queue();
+  prepareBoth(task, [from, to], () => {
+    const framing = { endDestination: endDestination && to.isNumber, isFramed: false };
+    sendNatively(task, from, to, from.range(settings), settings, framing);
+  });
+}
+
+/** Sends a file to an endpoint on the stream engine. */
+export function sendToStream(
+  task: Task,
+  from: FileSource,
+  target: Endpoint,
+  settings: SendFileSettings,
+): void {
+  const { endDestination = false } = settings;
+  task.engine = 'stream';
+  let writer: Writer | undefined;
+  let isStarted = false;
+  task.release = async () => {
+    if (!isStarted) await writer?.release();
+    await from.release();
+  };
+  task.obeySignal();
+  // Already aborted: the ends are released, so no writer may be created.
+  if (task.isOver) return;
+  if (isUsable(target)) writer = writerOf(target, undefined, endDestination);
+  else task.fail(failureOf(target));
+  if (task.isOver || writer === undefined) return;
+  const to = writer;
+  from.prepare(
+    () => {
+      if (task.isOver) return;
+      isStarted = true;
+      const range = from.range(settings);
+      // `end` also bounds a file that does not report its size.
+      if (range.length === undefined && range.last !== undefined)
+        range.length = lengthToLast(range.start ?? from.position() ?? 0, range);
+      pump(task, from.reader(range), to, { ...settings, endDestination });
+    },
+    (failure) => task.fail(failure),
+  );
+}

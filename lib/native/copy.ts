@@ -1,0 +1,60 @@
+// Copies from one descriptor to another on the native engine.
+import type { CopySettings } from '../contract/options.js';
+import { inCore } from '../contract/rate-limiter.js';
+import { startNative } from '../core/core.js';
+import type { Task } from '../transfer/transfer.js';
+import type { Openable, SocketEnd } from './socket-end.js';
+import { startWhenReady } from './start.js';
+
+/** The destination of a copy: a descriptor or socket, or a response whose body goes into its socket. */
+export interface CopyDestination extends Openable {
+  /** Whether the caller gave the number of a descriptor, which only the core can end. */
+  readonly isNumber: boolean;
+  /** Holds the writes of others until {@link hold}. */
+  queue(): void;
+  /** Lets the transfer alone write from here on; `written` counts its bytes. */
+  hold(written: () => number): void;
+  giveBack(): void;
+  end(): Promise<void> | void;
+}
+
+/** Copies as `settings` say. */
+export function copyNatively(
+  task: Task,
+  [from, to]: readonly [SocketEnd, CopyDestination],
+  settings: CopySettings,
+): void {
+  const { moveOptions, limit, endDestination, start, length, position } = settings;
+  const head = settings.head === undefined ? new Uint8Array() : Uint8Array.from(settings.head);
+  task.release = async ({ failure, outcome }) => {
+    const left = outcome?.error?.undelivered ?? Buffer.alloc(0);
+    // Bytes of the head did not come from the source, so they do not go back to it.
+    const unread = left.subarray(Math.max(0, head.length - (outcome?.tx ?? 0)));
+    const isLost = from.socket === undefined || from.socket.destroyed;
+    if (unread.length > 0 && isLost && failure !== undefined) failure.undelivered = unread;
+    from.giveBack(unread);
+    to.giveBack();
+    if (endDestination && failure === undefined) await to.end();
+  };
+  to.queue();
+  startWhenReady(task, [from, to], ([source, destination]) => {
+    const taken = from.reads?.takeUnread(length) ?? Buffer.alloc(0);
+    const options = {
+      ...(start === undefined ? {} : { start }),
+      ...(position === undefined ? {} : { position }),
+      head: Buffer.concat([head, taken]),
+      endDestination: endDestination && to.isNumber,
+      ...(length === undefined ? {} : { length: length - taken.length }),
+    };
+    const written = () => task.traffic.tx;
+    // Node has already counted the bytes that it had read itself.
+    from.account(() => ({ read: Math.max(0, written() - head.length - taken.length), written: 0 }));
+    to.hold(written);
+    task.run((settled) =>
+      startNative(
+        (core, id) => core.copy(id, source, destination, options, moveOptions, inCore(limit)),
+        settled,
+      ),
+    );
+  });
+}

@@ -1,0 +1,92 @@
+// Relays between two descriptors on the native engine.
+import type { EndRole } from '../binding.js';
+import { type Failure, invalidState } from '../contract/errors.js';
+import type { RelaySettings } from '../contract/options.js';
+import { inCore } from '../contract/rate-limiter.js';
+import { type NativeEnd, startNative } from '../core/core.js';
+import type { NativeEndpoint } from '../endpoint/endpoint.js';
+import type { Task } from '../transfer/transfer.js';
+import { SocketEnd } from './socket-end.js';
+import { prepareBoth } from './start.js';
+
+/** Relays as `settings` say. */
+export function relayNatively(
+  task: Task,
+  [a, b]: readonly [NativeEndpoint, NativeEndpoint],
+  settings: RelaySettings,
+): void {
+  const { moveOptions } = settings;
+  const headOfA = copyOf(settings.headFromA);
+  const headOfB = copyOf(settings.headFromB);
+  const [both, tx, rx] = settings.limits;
+  const endOfA = new SocketEnd(a);
+  const endOfB = new SocketEnd(b);
+  const ends = [endOfA, endOfB] as const;
+  for (const { writes, side } of ends) writes?.refuse(() => task.fail(invalidState(side)));
+  task.release = (ending) =>
+    new Promise((resolve) => {
+      let open = 2;
+      const closed = () => {
+        open -= 1;
+        if (open === 0) resolve();
+      };
+      const { failure, outcome } = ending;
+      // The core resets a socket that it was given. One that it never got is reset here.
+      const reset = failure !== undefined && outcome === undefined;
+      endOfA.destroy({ ended: outcome?.aEnded ?? false, reset }, closed);
+      endOfB.destroy({ ended: outcome?.bEnded ?? false, reset }, closed);
+    });
+  prepareBoth(task, ends, () => {
+    const openA = endOfA.lend();
+    const openB = isFailure(openA) ? openA : endOfB.lend();
+    if (isFailure(openA) || isFailure(openB)) {
+      if (!isFailure(openA) && typeof openA !== 'number') openA.release();
+      task.fail(isFailure(openA) ? openA : (openB as Failure));
+      return;
+    }
+    const [roleOfA, roleOfB] = [role(endOfA, headOfA), role(endOfB, headOfB)];
+    const counts = () => task.traffic;
+    // Node has already counted the bytes that it had read itself.
+    const readFromA = roleOfA?.head?.length ?? 0;
+    const readFromB = roleOfB?.head?.length ?? 0;
+    endOfA.account(() => ({ read: Math.max(0, counts().tx - readFromA), written: counts().rx }));
+    endOfB.account(() => ({ read: Math.max(0, counts().rx - readFromB), written: counts().tx }));
+    const isDefault = moveOptions.zeroCopy && Object.keys(moveOptions).length === 1;
+    task.run((settled) =>
+      startNative(
+        (core, id) =>
+          core.relay(
+            id,
+            openA,
+            openB,
+            roleOfA,
+            roleOfB,
+            isDefault ? undefined : moveOptions,
+            inCore(both),
+            inCore(tx),
+            inCore(rx),
+          ),
+        settled,
+      ),
+    );
+  });
+}
+
+function isFailure(opened: NativeEnd | number | Failure): opened is Failure {
+  return typeof opened !== 'number' && 'code' in opened;
+}
+
+/** The role of an end; `undefined` for the core's default: handed over, open for writing, nothing read from it yet. */
+function role({ socket, reads }: SocketEnd, head: Uint8Array | undefined): EndRole | undefined {
+  const unread = reads?.takeUnread();
+  const isRead = unread !== undefined && unread.length > 0;
+  const handedOver = socket !== undefined;
+  const writeEnded = socket?.writableEnded ?? false;
+  if (handedOver && !writeEnded && !isRead && head === undefined) return undefined;
+  const bytes = isRead ? (head === undefined ? unread : Buffer.concat([head, unread])) : head;
+  return { handedOver, writeEnded, ...(bytes === undefined ? {} : { head: bytes }) };
+}
+
+function copyOf(head: Uint8Array | undefined): Uint8Array | undefined {
+  return head === undefined ? undefined : Uint8Array.from(head);
+}
