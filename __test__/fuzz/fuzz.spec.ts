@@ -10,7 +10,7 @@ import { capabilities, copy, RateLimiter, relay, sendFile, TransferError } from 
 
 import { parseListenAddress, parseTargetAddress, formatAddress } from '../../lib/cli/address.js';
 import { countArgument, durationArgument, rateArgument } from '../../lib/cli/arguments.js';
-import { parseCopyEnd } from '../../lib/cli/endpoint-spec.js';
+import { parseEndpoint } from '../../lib/cli/endpoint-spec.js';
 import { escapeControls } from '../../lib/cli/text.js';
 import { isNative, nativeTest } from '../helpers/engine.js';
 import { leavesNothing } from '../helpers/left.js';
@@ -278,7 +278,7 @@ const text = fc.oneof(
 for (const [name, parse] of Object.entries({
   parseListenAddress,
   parseTargetAddress,
-  parseCopyEnd,
+  parseEndpoint,
   rateArgument,
   durationArgument,
   countArgument,
@@ -294,7 +294,7 @@ for (const [name, parse] of Object.entries({
         return error instanceof Error && !(error instanceof TypeError) && error.message.length > 5;
       }
       if (typeof value === 'number') return value > 0 && Number.isFinite(value);
-      if (name === 'parseCopyEnd') return true;
+      if (name === 'parseEndpoint') return true;
       // What is understood can be written again, and means the same then.
       const written = formatAddress(value as Parameters<typeof formatAddress>[0]);
       t.deepEqual(parse(written), value);

@@ -1,10 +1,11 @@
+// The listening socket of `fdsplice copy` with an end `listen:…`.
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Address } from './address.js';
 import { listen } from './listen.js';
 import { KEEP_ALIVE } from './sockets.js';
 
-/** Listens for one connection, and for no other one after it. */
+/** Accepts one connection and then stops listening. */
 export class Acceptor {
   readonly #server: Server;
   readonly #accepted: Promise<Socket>;
@@ -12,17 +13,17 @@ export class Acceptor {
   constructor(signal: AbortSignal) {
     const server = createServer({ ...KEEP_ALIVE, allowHalfOpen: true, pauseOnConnect: true });
     this.#server = server;
-    // Before the first one is there, so that it is not missed while the other end of the copy is being opened.
+    // Registered before listening: the connection may arrive while the other end of the copy is still being opened.
     this.#accepted = once(server, 'connection', { signal }).then(([socket]) => socket as Socket);
     this.#accepted.catch(() => {});
     server.once('connection', (socket: Socket) => {
-      // What goes wrong with it before the copy begins is told by the copy.
+      // Without a listener, an error before the copy starts would be thrown. The copy reports it.
       socket.on('error', () => {});
       server.close();
     });
   }
 
-  /** Gives the real address. */
+  /** Resolves with the bound address, which has the real port for port 0. */
   listen(address: Address): Promise<string> {
     return listen(this.#server, address);
   }

@@ -1,8 +1,9 @@
+// Parses and formats the addresses of the command line.
 import { isIPv6 } from 'node:net';
 
 export interface TcpAddress {
   kind: 'tcp';
-  /** Absent only in an address to listen on: every interface. */
+  /** Absent for every interface, in an address to listen on only. */
   host: string | undefined;
   port: number;
 }
@@ -15,7 +16,7 @@ export interface UnixAddress {
 export type Address = TcpAddress | UnixAddress;
 
 const UNIX_PREFIX = 'unix:';
-// sockaddr_un has 108 bytes, the last one is the terminating NUL.
+// sun_path in sockaddr_un has 108 bytes including the terminating NUL (unix(7)).
 const UNIX_PATH_MAX = 107;
 
 /** Parses an address to listen on: `host:port`, `[::1]:port`, `:port` (every interface) or `unix:/path`. */
@@ -23,7 +24,7 @@ export function parseListenAddress(text: string): Address {
   return parseAddress(text);
 }
 
-/** Parses an address to connect to: as to listen on, but with a host and a port other than 0. */
+/** Parses an address to connect to: the same forms, but with a host, and a port other than 0. */
 export function parseTargetAddress(text: string): Address {
   const address = parseAddress(text);
   if (address.kind === 'tcp') {
@@ -37,14 +38,14 @@ export function parseTargetAddress(text: string): Address {
   return address;
 }
 
-/** Writes an address the way it is given on the command line. */
+/** Formats an address as it is written on the command line. */
 export function formatAddress(address: Address): string {
   return address.kind === 'unix'
     ? `${UNIX_PREFIX}${address.path}`
     : formatHostPort(address.host ?? '', address.port);
 }
 
-/** Writes host and port, an IPv6 address in brackets and an IPv4-mapped one as the IPv4 address it stands for. */
+/** Formats host and port: an IPv6 address in brackets, an IPv4-mapped one as the IPv4 address. */
 export function formatHostPort(host: string, port: number): string {
   const plain = host.replace(/^::ffff:(?=\d+\.)/i, '');
   return plain.includes(':') ? `[${plain}]:${port}` : `${plain}:${port}`;

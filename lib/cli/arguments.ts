@@ -1,17 +1,18 @@
+// Parses the arguments and options of the command line, with errors that commander prints.
 import bytes from 'bytes-iec';
 import { InvalidArgumentError } from 'commander';
 import ms, { type StringValue } from 'ms';
 import { type Address, parseListenAddress, parseTargetAddress } from './address.js';
-import { type CopyEnd, parseCopyEnd } from './endpoint-spec.js';
+import { type EndpointSpec, parseEndpoint } from './endpoint-spec.js';
 
-// A longer timer fires after 1 ms instead.
+// Node's timers fire after 1 ms if the delay is longer than this.
 const TIMER_MAX = 2 ** 31 - 1;
 
 export const listenArgument = (text: string): Address => explain(() => parseListenAddress(text));
 
 export const targetArgument = (text: string): Address => explain(() => parseTargetAddress(text));
 
-export const copyEndArgument = (text: string): CopyEnd => explain(() => parseCopyEnd(text));
+export const endpointArgument = (text: string): EndpointSpec => explain(() => parseEndpoint(text));
 
 /** A size such as `10MiB` (powers of 1024), `10MB` (powers of 1000) or `65536`, as a number of bytes per second. */
 export function rateArgument(text: string): number {
@@ -27,7 +28,7 @@ export function rateArgument(text: string): number {
 
 /** A duration such as `500ms`, `10s` or `2m`, in milliseconds. */
 export function durationArgument(text: string): number {
-  // `ms` throws on an empty string, and gives undefined for anything else it cannot read.
+  // `ms` throws on an empty string and returns undefined for anything else that it cannot parse.
   const duration: number | undefined = text === '' ? undefined : ms(text as StringValue);
   if (duration === undefined || !Number.isFinite(duration)) {
     throw new InvalidArgumentError('It is not a duration such as 500ms, 10s or 2m.');
@@ -41,6 +42,7 @@ export function durationArgument(text: string): number {
   return duration;
 }
 
+/** A whole number above zero. */
 export function countArgument(text: string): number {
   const count = Number(text);
   if (!/^\d+$/.test(text) || count < 1 || !Number.isSafeInteger(count)) {
@@ -49,6 +51,7 @@ export function countArgument(text: string): number {
   return count;
 }
 
+/** Turns the error of a parser into one sentence for commander. */
 function explain<T>(parse: () => T): T {
   try {
     return parse();

@@ -1,3 +1,4 @@
+// One connection of `fdsplice relay`: connects to the target, relays, and describes how it ended.
 import type { Socket } from 'node:net';
 import { relay, type TransferError, type TrafficResult } from '../../index.js';
 import { type Address, formatAddress, formatHostPort } from './address.js';
@@ -9,7 +10,7 @@ export interface ConnectionSettings {
   target: Address;
   /** Milliseconds. */
   connectTimeout: number;
-  /** Bytes per second, of one connection, both directions together. */
+  /** Bytes per second of one connection, both directions together. */
   rateLimit?: number;
   /** Milliseconds. */
   idleTimeout?: number;
@@ -18,7 +19,7 @@ export interface ConnectionSettings {
 }
 
 export interface Connection {
-  /** Rejects only if the relay could not be started at all; every other failure is in the report. */
+  /** Rejects only if the relay could not be started; every other failure is in the report. */
   finished: Promise<ConnectionReport>;
   abort(reason: Error): void;
 }
@@ -38,7 +39,7 @@ export function startConnection(client: Socket, settings: ConnectionSettings): C
   }, settings.connectTimeout);
   upstream.once('connect', () => clearTimeout(timer));
 
-  // The relay awaits a socket that is still connecting, and then reports its failure like any other.
+  // The relay waits for the connection of a socket and reports a failed connect as any other failure.
   const transfer = relay(client, upstream, { reject: false, rateLimit, idleTimeout, halfCloseTimeout });
 
   async function finish(): Promise<ConnectionReport> {
@@ -58,7 +59,7 @@ export function startConnection(client: Socket, settings: ConnectionSettings): C
   return { finished: finish(), abort: (reason) => transfer.abort(reason) };
 }
 
-/** A Unix client has no address of its own: it is named by the path it came through. */
+/** The address of a client. A Unix client has none, so the path of the listening socket stands for it. */
 export function nameClient(client: Socket, listen: Address): string {
   if (listen.kind === 'unix') {
     return formatAddress(listen);

@@ -1,24 +1,25 @@
+// `fdsplice copy`: runs one copy and reports it.
 import { setTimeout as delay } from 'node:timers/promises';
 import { copy, sendFile, type TrafficResult, type Transfer } from '../../index.js';
-import { CopyEnds, type EndsSettings, OpenError } from './endpoints.js';
+import { Endpoints, type EndpointSettings, OpenError } from './endpoints.js';
 import { type CopyOutcome, CopyReport } from './copy-report.js';
 import { delivered } from './deliver.js';
-import type { OpenEnd } from './open.js';
+import type { OpenEndpoint } from './open.js';
 import type { ReportOptions } from './report.js';
 import { StopSignals } from './stop-signals.js';
 import { codeOf, describeError } from './text.js';
 
-export interface CopySettings extends ReportOptions, EndsSettings {
+export interface CopySettings extends ReportOptions, EndpointSettings {
   /** Bytes per second. */
   rateLimit?: number;
   /** Milliseconds. */
   idleTimeout?: number;
 }
 
-/** How long a transfer that was aborted twice is given to settle. */
+/** Milliseconds that a transfer may take to settle after a second signal. */
 const SETTLE_MS = 250;
 
-/** Copies until the source ends, a signal comes or something fails. Gives the exit status. */
+/** Copies until the source ends, a signal arrives or something fails. Resolves with the exit status. */
 export async function copyCommand(settings: CopySettings): Promise<number> {
   const signals = new StopSignals();
   const stop = new AbortController();
@@ -34,7 +35,7 @@ class CopyRun {
   readonly #settings: CopySettings;
   readonly #signal: AbortSignal;
   readonly #report: CopyReport;
-  readonly #ends: CopyEnds;
+  readonly #endpoints: Endpoints;
   #transfer: Transfer | undefined;
   #startedAt = performance.now();
   #result: TrafficResult | undefined;
@@ -43,30 +44,30 @@ class CopyRun {
     this.#settings = settings;
     this.#signal = signal;
     this.#report = report;
-    this.#ends = new CopyEnds(settings, signal);
+    this.#endpoints = new Endpoints(settings, signal);
   }
 
   async outcome(): Promise<CopyOutcome> {
-    const ends = this.#ends;
+    const endpoints = this.#endpoints;
     try {
-      const { source, destination } = await ends.open((address) => this.#report.listening(address));
+      const { source, destination } = await endpoints.open((address) => this.#report.listening(address));
       await this.#run(source, destination);
       const outcome = this.#outcome(this.#result?.tx ?? 0, null);
-      await ends.close();
+      await endpoints.close();
       return outcome;
     } catch (error) {
-      return this.#failed(error, await ends.breakOff());
+      return this.#failed(error, await endpoints.breakOff());
     }
   }
 
-  /** Without a moment's wait for whatever does not end. */
+  /** The outcome after a second signal. */
   async stoppedAtOnce(): Promise<CopyOutcome> {
-    // Exact counts come with the end of the transfer, for which only a file on a slow disk makes it wait.
+    // Only a settled transfer has exact counts. A file on a slow disk can delay that.
     await Promise.race([Promise.allSettled([this.#transfer]), delay(SETTLE_MS)]);
-    return this.#failed(undefined, await this.#ends.breakOff(0));
+    return this.#failed(undefined, await this.#endpoints.breakOff(0));
   }
 
-  /** How it ended that did not end well; the last `lost` bytes were taken by this machine and did not arrive. */
+  /** The outcome of a failed or stopped copy. The last `lost` bytes were accepted by this machine and did not arrive. */
   #failed(error: unknown, lost: number): CopyOutcome {
     const arrived = (this.#transfer?.traffic.tx ?? 0) - lost;
     if (this.#signal.aborted) {
@@ -84,23 +85,23 @@ class CopyRun {
     return { bytes, durationMs, zeroCopy, engine, error };
   }
 
-  async #run(source: OpenEnd, destination: OpenEnd): Promise<void> {
+  async #run(source: OpenEndpoint, destination: OpenEndpoint): Promise<void> {
     const { rateLimit, idleTimeout } = this.#settings;
     const options = { signal: this.#signal, reject: false, rateLimit, idleTimeout };
     const size = source.kind === 'file' && source.stat.isFile() ? source.stat.size : undefined;
     this.#startedAt = performance.now();
     this.#transfer =
       source.kind === 'file' && size !== undefined
-        ? sendFile(source.what, destination.what, options)
-        : copy(source.what, destination.what, options);
-    // A size of 0 says nothing: files of procfs have it too.
+        ? sendFile(source.handle, destination.handle, options)
+        : copy(source.handle, destination.handle, options);
+    // Size 0 is no known size, because files in procfs report it too.
     this.#report.running(this.#transfer, size === 0 ? undefined : size);
     this.#result = await this.#transfer;
     if (this.#result.error !== null) {
       throw this.#result.error;
     }
     if (destination.kind === 'socket') {
-      await delivered(destination.what, { signal: this.#signal, idleTimeout });
+      await delivered(destination.handle, { signal: this.#signal, idleTimeout });
     }
   }
 }

@@ -1,3 +1,4 @@
+// What `fdsplice copy` prints on stderr: the address it listens on, the progress, and the outcome.
 import { isatty } from 'node:tty';
 import prettyBytes from 'pretty-bytes';
 import type { Transfer } from '../../index.js';
@@ -5,22 +6,22 @@ import { Progress } from './progress.js';
 import type { ReportOptions } from './report.js';
 import { escapeControls, jsonLine, lineWriter } from './text.js';
 
-/** How a copy ended, which may be before it began. */
+/** How a copy ended, possibly before it started. */
 export interface CopyOutcome {
   bytes: number;
   durationMs: number;
   zeroCopy: number;
-  /** None if it never began. */
+  /** `null` if the copy never started. */
   engine: string | null;
   error: { code: string; side: string | null; message: string } | null;
 }
 
 export interface CopyReportOptions extends ReportOptions {
-  /** The destination is standard output, where nothing may be drawn. */
+  /** Whether the destination is standard output, which may be the terminal that the progress bar would be drawn on. */
   toStdout: boolean;
 }
 
-/** Tells on stderr how a copy goes and how it went. */
+/** Reports the progress and the outcome of a copy on stderr. */
 export class CopyReport {
   readonly #options: CopyReportOptions;
   readonly #print = lineWriter(process.stderr);

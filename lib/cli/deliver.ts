@@ -1,24 +1,25 @@
+// Ends the connection of a copy's destination, and finds out how many bytes its peer's machine has acknowledged.
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Address } from './address.js';
-import { connectionOf, unacknowledged } from './send-queue.js';
+import { tcpRowOf, unacknowledged } from './send-queue.js';
 import { reset } from './sockets.js';
 import { codeOf } from './text.js';
 
-/** How long a peer is waited for that has all it can get. */
+/** Milliseconds to wait for a peer that has received every byte it can get. */
 export const LINGER_MS = 1000;
 
-/** Waits until the peer's machine has acknowledged every byte; fails if the connection breaks before. */
+/** Waits until the peer's machine has acknowledged every byte. Rejects if the connection breaks before. */
 export async function delivered(
   socket: Socket,
   { signal, idleTimeout = Infinity }: { signal: AbortSignal; idleTimeout?: number | undefined },
 ): Promise<void> {
-  const connection = connectionOf(socket);
+  const row = tcpRowOf(socket);
   let last = -1;
   let since = performance.now();
-  for (let pause = 5; connection !== undefined; pause = Math.min(2 * pause, 100)) {
-    const left = await unacknowledged(connection);
+  for (let pause = 5; row !== undefined; pause = Math.min(2 * pause, 100)) {
+    const left = await unacknowledged(row);
     throwIfBroken(socket);
     if (left === 0) {
       return;
@@ -33,7 +34,7 @@ export async function delivered(
   }
 }
 
-/** Ends a socket after its last byte, and gives its peer some time to end it as well or to break it. */
+/** Ends a socket after its last byte, and waits up to `LINGER_MS` for its peer to end or reset the connection. */
 export async function end(socket: Socket): Promise<void> {
   const closed = socket.closed || once(socket, 'close');
   socket.end();
@@ -43,15 +44,15 @@ export async function end(socket: Socket): Promise<void> {
 }
 
 /**
- * Breaks a socket after what it still delivers within `patience` ms. Gives the number of bytes that it did not, exact
- * where nothing was on its way any more.
+ * Resets a socket, after waiting up to `timeout` ms for its peer to acknowledge what was sent. Resolves with the number
+ * of bytes that were not acknowledged. That number is exact if no segment was in flight any more.
  */
-export async function breakOff(socket: Socket, address: Address, patience: number): Promise<number> {
-  const connection = socket.destroyed ? undefined : connectionOf(socket);
-  if (connection !== undefined) {
-    await delivered(socket, { signal: AbortSignal.timeout(patience) }).catch(() => {});
+export async function breakOff(socket: Socket, address: Address, timeout: number): Promise<number> {
+  const row = socket.destroyed ? undefined : tcpRowOf(socket);
+  if (row !== undefined) {
+    await delivered(socket, { signal: AbortSignal.timeout(timeout) }).catch(() => {});
   }
-  const lost = connection === undefined ? 0 : await unacknowledged(connection);
+  const lost = row === undefined ? 0 : await unacknowledged(row);
   reset(socket, address);
   return lost;
 }

@@ -1,7 +1,8 @@
+// The source and destination of `fdsplice copy` as they are written on the command line.
 import { type Address, formatAddress, parseListenAddress, parseTargetAddress } from './address.js';
 
-/** What is named on the command line as the source or the destination of a copy. */
-export type CopyEnd =
+/** A source or destination named on the command line. */
+export type EndpointSpec =
   | { kind: 'stdio' }
   | { kind: 'path'; path: string }
   | { kind: 'connect'; address: Address }
@@ -10,8 +11,8 @@ export type CopyEnd =
 const LISTEN_PREFIX = 'listen:';
 const TCP_PREFIX = 'tcp:';
 
-/** Parses `-`, `tcp:host:port`, `unix:/path`, `listen:host:port`, `listen:unix:/path`, or else a path. */
-export function parseCopyEnd(text: string): CopyEnd {
+/** Parses `-`, `tcp:host:port`, `unix:/path`, `listen:host:port` or `listen:unix:/path`; anything else is a path. */
+export function parseEndpoint(text: string): EndpointSpec {
   if (text === '') {
     throw new Error('a path is missing');
   }
@@ -33,10 +34,10 @@ export function parseCopyEnd(text: string): CopyEnd {
     : { kind: 'path', path: text };
 }
 
-/** Names an end in a message. */
-export function formatCopyEnd(end: CopyEnd, side: 'source' | 'destination'): string {
-  if (end.kind === 'stdio') {
+/** The name of an endpoint in messages. */
+export function formatEndpoint(spec: EndpointSpec, side: 'source' | 'destination'): string {
+  if (spec.kind === 'stdio') {
     return side === 'source' ? 'standard input' : 'standard output';
   }
-  return end.kind === 'path' ? end.path : formatAddress(end.address);
+  return spec.kind === 'path' ? spec.path : formatAddress(spec.address);
 }

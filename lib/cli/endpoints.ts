@@ -1,20 +1,21 @@
+// The two endpoints of `fdsplice copy`: opens them, and closes or resets them at the end.
 import { Acceptor } from './acceptor.js';
-import { type CopyEnd, formatCopyEnd } from './endpoint-spec.js';
+import { type EndpointSpec, formatEndpoint } from './endpoint-spec.js';
 import { breakOff, end, LINGER_MS } from './deliver.js';
-import { openDestination, type OpenEnd, openSource } from './open.js';
+import { openDestination, type OpenEndpoint, type OpenOptions, openSource } from './open.js';
 import { reset } from './sockets.js';
 import { codeOf, describeError } from './text.js';
 
-export interface EndsSettings {
-  source: CopyEnd;
-  destination: CopyEnd;
+export interface EndpointSettings {
+  source: EndpointSpec;
+  destination: EndpointSpec;
   /** Milliseconds. */
   connectTimeout: number;
 }
 
-export type Side = 'source' | 'destination';
+type Side = 'source' | 'destination';
 
-/** An end that could not be opened. */
+/** An endpoint that could not be opened. */
 export class OpenError extends Error {
   readonly side: Side;
   readonly code: string;
@@ -26,77 +27,78 @@ export class OpenError extends Error {
   }
 }
 
-/** The two ends of a copy, from the names on the command line until nothing of them is open. */
-export class CopyEnds {
-  readonly #settings: EndsSettings;
+/** The endpoints of one copy, from their names until both are closed. */
+export class Endpoints {
+  readonly #settings: EndpointSettings;
   readonly #signal: AbortSignal;
   readonly #acceptors: { source?: Acceptor; destination?: Acceptor } = {};
-  #source: OpenEnd | undefined;
-  #destination: OpenEnd | undefined;
+  #source: OpenEndpoint | undefined;
+  #destination: OpenEndpoint | undefined;
 
-  constructor(settings: EndsSettings, signal: AbortSignal) {
+  constructor(settings: EndpointSettings, signal: AbortSignal) {
     this.#settings = settings;
     this.#signal = signal;
   }
 
-  async open(listening: (address: string) => void): Promise<{ source: OpenEnd; destination: OpenEnd }> {
-    // Both before anything is waited for, so that others can connect in any order.
+  /** Opens both. `listening` is called with the address of an endpoint that listens. */
+  async open(
+    listening: (address: string) => void,
+  ): Promise<{ source: OpenEndpoint; destination: OpenEndpoint }> {
+    // Both listen before either is waited for, so that peers can connect in any order.
     for (const side of ['source', 'destination'] as const) {
-      const end = this.#settings[side];
-      if (end.kind === 'listen') {
+      const spec = this.#settings[side];
+      if (spec.kind === 'listen') {
         const acceptor = new Acceptor(this.#signal);
         this.#acceptors[side] = acceptor;
-        listening(await this.#at(side, () => acceptor.listen(end.address)));
+        listening(await this.#at(side, () => acceptor.listen(spec.address)));
       }
     }
-    const source = await this.#at('source', (end, options) => openSource(end, options));
+    const source = await this.#at('source', (spec, options) => openSource(spec, options));
     this.#source = source;
-    // After the source: without one, a file is not emptied.
-    const destination = await this.#at('destination', (end, options) =>
-      openDestination(end, source, options),
+    // After the source, so that a destination file is not truncated if the source cannot be opened.
+    const destination = await this.#at('destination', (spec, options) =>
+      openDestination(spec, source, options),
     );
     this.#destination = destination;
     return { source, destination };
   }
 
-  async #at<T>(
-    side: Side,
-    open: (end: CopyEnd, options: Parameters<typeof openSource>[1]) => Promise<T>,
-  ): Promise<T> {
-    const { [side]: end, connectTimeout } = this.#settings;
+  /** Calls `open` with the endpoint of a side; its errors then name the endpoint. */
+  async #at<T>(side: Side, open: (spec: EndpointSpec, options: OpenOptions) => Promise<T>): Promise<T> {
+    const { [side]: spec, connectTimeout } = this.#settings;
     try {
-      return await open(end, { acceptor: this.#acceptors[side], connectTimeout, signal: this.#signal });
+      return await open(spec, { acceptor: this.#acceptors[side], connectTimeout, signal: this.#signal });
     } catch (error) {
-      throw new OpenError(side, formatCopyEnd(end, side), error);
+      throw new OpenError(side, formatEndpoint(spec, side), error);
     }
   }
 
-  /** Ends both after a copy that is complete; fails if the destination does. */
+  /** Closes both after a complete copy. Rejects if the destination fails at its end. */
   async close(): Promise<void> {
     const [source, destination] = [this.#source, this.#destination];
     if (destination?.kind === 'file') {
-      await destination.what.close();
+      await destination.handle.close();
     } else if (destination?.kind === 'socket') {
-      await end(destination.what);
+      await end(destination.handle);
     }
     if (source?.kind === 'file') {
-      await source.what.close();
+      await source.handle.close();
     } else if (source?.kind === 'socket') {
-      source.what.destroy();
+      source.handle.destroy();
     }
   }
 
   /**
-   * Lets go of both so that nobody takes the copy for complete, after what the destination still gets within `patience`
-   * ms. Gives the number of bytes that it does not.
+   * Resets both, so that no peer takes the copy for complete, after waiting up to `timeout` ms for the destination to
+   * acknowledge what was sent. Resolves with the number of bytes that were not acknowledged.
    */
-  async breakOff(patience = LINGER_MS): Promise<number> {
+  async breakOff(timeout = LINGER_MS): Promise<number> {
     const [source, destination] = [this.#source, this.#destination];
     this.#acceptors.source?.close();
     this.#acceptors.destination?.close();
     if (source?.kind === 'socket') {
-      reset(source.what, source.address);
+      reset(source.handle, source.address);
     }
-    return destination?.kind === 'socket' ? breakOff(destination.what, destination.address, patience) : 0;
+    return destination?.kind === 'socket' ? breakOff(destination.handle, destination.address, timeout) : 0;
   }
 }

@@ -1,10 +1,11 @@
+// Listens on an address, and replaces a stale Unix socket.
 import { once } from 'node:events';
 import { lstat, unlink } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
 import { type Address, formatAddress, formatHostPort } from './address.js';
 import { codeOf } from './text.js';
 
-/** Starts listening and gives the real address. A Unix socket file that nobody listens on is replaced. */
+/** Starts listening and resolves with the bound address. A Unix socket file on which no process listens is replaced. */
 export async function listen(server: Server, address: Address): Promise<string> {
   try {
     await start(server, address);
@@ -29,8 +30,9 @@ async function start(server: Server, address: Address): Promise<void> {
   await once(server, 'listening');
 }
 
+/** Whether a path is a Unix socket on which no process listens. */
 async function isStaleSocket(path: string): Promise<boolean> {
-  // Connecting to a file of another kind is refused just as well, and such a file is nobody's socket to replace.
+  // A connect to a file of another kind is refused too, and such a file must not be replaced.
   const file = await lstat(path);
   if (!file.isSocket()) {
     return false;

@@ -1,9 +1,10 @@
 #!/usr/bin/env node
+// The command `fdsplice`: its arguments, options, help texts and exit status.
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
 import type { Address } from './address.js';
 import {
-  copyEndArgument,
+  endpointArgument,
   countArgument,
   durationArgument,
   listenArgument,
@@ -11,7 +12,7 @@ import {
   targetArgument,
 } from './arguments.js';
 import { copyCommand, type CopySettings } from './copy-command.js';
-import type { CopyEnd } from './endpoint-spec.js';
+import type { EndpointSpec } from './endpoint-spec.js';
 import { relayCommand, type RelaySettings } from './relay-command.js';
 import type { ReportOptions } from './report.js';
 import { escapeControls } from './text.js';
@@ -23,23 +24,23 @@ Addresses:
   host:port      a name or an IPv4 address
   [::1]:port     an IPv6 address
   :port          every interface (listen only)
-  unix:/path     a Unix socket; a stale one to listen on is replaced
-  Port 0 lets the system choose one; the line "listening" has it (listen only).
+  unix:/path     a Unix socket; if no process listens on an existing one, it is replaced
+  With port 0 the system chooses a port; the line "listening" reports it (listen only).
 
-SIGINT and SIGTERM stop accepting and let the connections finish for the grace period; a second signal ends
-them at once. Exit status: 0 everything finished, 1 failed or cut off, 2 wrong usage.`;
+SIGINT and SIGTERM stop accepting; the connections may finish within the grace period. A second signal ends them at
+once. Exit status: 0 all connections finished, 1 failed or cut off, 2 wrong usage.`;
 
-const COPY_ENDS = `
+const ENDPOINTS = `
 Source and destination:
-  a path         a file, a FIFO, a device; a destination file is emptied first, and made if there is none
+  a path         a file, a FIFO or a device; a destination file is created or truncated
   -              standard input, standard output
   tcp:host:port  connects
   unix:/path     connects
-  listen:...     listens on host:port, [::1]:port, :port or unix:/path, and accepts one connection
-  A path that looks like one of the others is written with ./ before it.
+  listen:...     listens on host:port, [::1]:port, :port or unix:/path and accepts one connection
+  Write ./ in front of a path that looks like one of the other forms.
 
-A destination that is a socket is ended, and its peer waited for: what is counted has arrived. SIGINT and SIGTERM stop
-the copy. Exit status: 0 copied, 1 failed or stopped, 2 wrong usage.`;
+A destination socket is ended, and the copy waits until its peer has acknowledged every byte: bytes that are counted
+have arrived. SIGINT and SIGTERM stop the copy. Exit status: 0 copied, 1 failed or stopped, 2 wrong usage.`;
 
 type CopyOptions = Omit<CopySettings, 'source' | 'destination' | keyof ReportOptions> &
   Partial<ReportOptions>;
@@ -56,24 +57,32 @@ const program = new Command('fdsplice')
 
 program
   .command('relay')
-  .description('relay TCP and Unix connections to a target, one line on stdout for each that ended')
+  .description(
+    'relay TCP and Unix connections to a target, with one line on stdout for each connection that has ended',
+  )
   .argument('<listen>', 'address to accept connections on', listenArgument)
   .argument('<target>', 'address to connect each of them to', targetArgument)
   .addOption(
-    new Option('--max-connections <n>', 'relay at most this many at a time, reset and log any further one')
+    new Option(
+      '--max-connections <n>',
+      'maximum number of connections at a time; further ones are reset and logged',
+    )
       .argParser(countArgument)
       .default(Infinity, 'no limit'),
   )
   .addOption(rateLimit('bytes per second of one connection, both directions together'))
-  .addOption(duration('--idle-timeout <duration>', 'end a connection on which nothing moves for so long'))
+  .addOption(duration('--idle-timeout <duration>', 'end a connection after this time without one byte moved'))
   .addOption(
-    duration('--half-close-timeout <duration>', 'end one of which only one direction is left after so long'),
+    duration(
+      '--half-close-timeout <duration>',
+      'end a connection this long after one of its directions has ended',
+    ),
   )
-  .addOption(duration('--connect-timeout <duration>', 'time to reach the target', '10s'))
-  .addOption(duration('--stats <interval>', 'write the counts of the whole process that often'))
-  .addOption(duration('--grace <duration>', 'time to finish after a signal', '10s'))
+  .addOption(duration('--connect-timeout <duration>', 'maximum time to connect to the target', '10s'))
+  .addOption(duration('--stats <interval>', 'write the counts of the whole process at this interval'))
+  .addOption(duration('--grace <duration>', 'time for connections to finish after a signal', '10s'))
   .option('--json', 'write the lines as JSON')
-  .option('--quiet', 'write only what failed')
+  .option('--quiet', 'write only failures')
   .addHelpText('after', ADDRESSES)
   .action(async (listen: Address, target: Address, options: RelayOptions) => {
     exitStatus = await relayCommand({ listen, target, json: false, quiet: false, ...options });
@@ -82,17 +91,17 @@ program
 program
   .command('copy')
   .description(
-    'copy from a source to a destination until the source ends, and say on stderr how many bytes arrived',
+    'copy from a source to a destination until the source ends, and report on stderr how many bytes arrived',
   )
-  .argument('<source>', 'where the bytes come from', copyEndArgument)
-  .argument('<destination>', 'where they go', copyEndArgument)
+  .argument('<source>', 'endpoint to read from', endpointArgument)
+  .argument('<destination>', 'endpoint to write to', endpointArgument)
   .addOption(rateLimit('bytes per second'))
-  .addOption(duration('--idle-timeout <duration>', 'give up when nothing moves for so long'))
-  .addOption(duration('--connect-timeout <duration>', 'time to connect', '10s'))
-  .option('--json', 'write the outcome as JSON, and draw nothing')
-  .option('--quiet', 'write only what failed, and draw nothing')
-  .addHelpText('after', COPY_ENDS)
-  .action(async (source: CopyEnd, destination: CopyEnd, options: CopyOptions) => {
+  .addOption(duration('--idle-timeout <duration>', 'fail after this time without one byte moved'))
+  .addOption(duration('--connect-timeout <duration>', 'maximum time to connect', '10s'))
+  .option('--json', 'write the outcome as JSON, without a progress bar')
+  .option('--quiet', 'write only failures, without a progress bar')
+  .addHelpText('after', ENDPOINTS)
+  .action(async (source: EndpointSpec, destination: EndpointSpec, options: CopyOptions) => {
     exitStatus = await copyCommand({ source, destination, json: false, quiet: false, ...options });
   });
 
@@ -107,7 +116,7 @@ try {
   }
   exitStatus = error.exitCode === 0 ? 0 : USAGE_ERROR;
 }
-// Not by itself: a name that is still being looked up would hold the process for as long as that takes.
+// Explicit, because a name lookup that is still running would keep the process alive.
 process.exit(exitStatus);
 
 function duration(flags: string, description: string, byDefault?: string): Option {
@@ -124,6 +133,7 @@ function version(): string {
   return (JSON.parse(manifest) as { version: string }).version;
 }
 
+/** An error of commander as one line of this command. */
 function oneLine(text: string): string {
   return `fdsplice: ${escapeControls(text.trim().replace(/^error: /, ''))}\n`;
 }

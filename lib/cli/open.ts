@@ -1,3 +1,4 @@
+// Opens the endpoints of `fdsplice copy`.
 import { once } from 'node:events';
 import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
@@ -5,67 +6,72 @@ import type { Socket } from 'node:net';
 import { capabilities } from '../../index.js';
 import type { Acceptor } from './acceptor.js';
 import type { Address } from './address.js';
-import type { CopyEnd } from './endpoint-spec.js';
+import type { EndpointSpec } from './endpoint-spec.js';
 import { dial } from './sockets.js';
 
-/** An end of a copy that is open. */
-export type OpenEnd =
-  | { kind: 'stdio'; what: number | typeof process.stdin | typeof process.stdout }
-  | { kind: 'file'; what: FileHandle; stat: Stats }
-  | { kind: 'socket'; what: Socket; address: Address };
+/** An open endpoint. */
+export type OpenEndpoint =
+  | { kind: 'stdio'; handle: number | typeof process.stdin | typeof process.stdout }
+  | { kind: 'file'; handle: FileHandle; stat: Stats }
+  | { kind: 'socket'; handle: Socket; address: Address };
 
 export interface OpenOptions {
-  /** Where it listens already, if it is an end that listens. */
+  /** The acceptor of an endpoint that listens. */
   acceptor: Acceptor | undefined;
   /** Milliseconds. */
   connectTimeout: number;
   signal: AbortSignal;
 }
 
-export async function openSource(end: CopyEnd, options: OpenOptions): Promise<OpenEnd> {
-  if (end.kind === 'stdio') {
-    return { kind: 'stdio', what: capabilities().native ? 0 : process.stdin };
+/** Opens a source. */
+export async function openSource(spec: EndpointSpec, options: OpenOptions): Promise<OpenEndpoint> {
+  if (spec.kind === 'stdio') {
+    return { kind: 'stdio', handle: capabilities().native ? 0 : process.stdin };
   }
-  if (end.kind !== 'path') {
-    return openSocket(end, options);
+  if (spec.kind !== 'path') {
+    return openSocket(spec, options);
   }
-  const what = await openPath(end.path, constants.O_RDONLY, options.signal);
-  const stat = await what.stat();
+  const handle = await openPath(spec.path, constants.O_RDONLY, options.signal);
+  const stat = await handle.stat();
   if (stat.isDirectory()) {
-    await what.close();
-    throw Object.assign(new Error(`EISDIR: is a directory, '${end.path}'`), { code: 'EISDIR' });
+    await handle.close();
+    throw Object.assign(new Error(`EISDIR: is a directory, '${spec.path}'`), { code: 'EISDIR' });
   }
-  return { kind: 'file', what, stat };
+  return { kind: 'file', handle, stat };
 }
 
-/** Opens a destination, a file emptied unless it is the source. */
-export async function openDestination(end: CopyEnd, source: OpenEnd, options: OpenOptions): Promise<OpenEnd> {
-  if (end.kind === 'stdio') {
-    return { kind: 'stdio', what: capabilities().native ? 1 : process.stdout };
+/** Opens a destination. A file is truncated; one that is the source too is rejected. */
+export async function openDestination(
+  spec: EndpointSpec,
+  source: OpenEndpoint,
+  options: OpenOptions,
+): Promise<OpenEndpoint> {
+  if (spec.kind === 'stdio') {
+    return { kind: 'stdio', handle: capabilities().native ? 1 : process.stdout };
   }
-  if (end.kind !== 'path') {
-    const opened = await openSocket(end, options);
-    // A peer that answers must not be kept waiting: it might stop reading.
-    opened.what.resume();
+  if (spec.kind !== 'path') {
+    const opened = await openSocket(spec, options);
+    // Bytes from the peer are read and dropped: a peer whose answer is never read may stop reading itself.
+    opened.handle.resume();
     return opened;
   }
-  const what = await openPath(end.path, constants.O_WRONLY | constants.O_CREAT, options.signal);
-  const stat = await what.stat();
+  const handle = await openPath(spec.path, constants.O_WRONLY | constants.O_CREAT, options.signal);
+  const stat = await handle.stat();
   if (stat.isFile()) {
     if (source.kind === 'file' && source.stat.dev === stat.dev && source.stat.ino === stat.ino) {
-      await what.close();
-      throw new Error(`it is the same file as the source, '${end.path}'`);
+      await handle.close();
+      throw new Error(`it is the same file as the source, '${spec.path}'`);
     }
-    await what.truncate();
+    await handle.truncate();
   }
-  return { kind: 'file', what, stat };
+  return { kind: 'file', handle, stat };
 }
 
-async function openSocket(end: CopyEnd & { address: Address }, options: OpenOptions) {
+async function openSocket(spec: EndpointSpec & { address: Address }, options: OpenOptions) {
   const { acceptor, connectTimeout, signal } = options;
-  const { address } = end;
-  const what = await (acceptor?.accepted() ?? connected(address, connectTimeout, signal));
-  return { kind: 'socket' as const, what, address };
+  const { address } = spec;
+  const handle = await (acceptor?.accepted() ?? connected(address, connectTimeout, signal));
+  return { kind: 'socket' as const, handle, address };
 }
 
 async function connected(address: Address, timeout: number, signal: AbortSignal): Promise<Socket> {
@@ -79,15 +85,15 @@ async function connected(address: Address, timeout: number, signal: AbortSignal)
       ? Object.assign(new Error(`no answer within ${timeout} ms`), { code: 'ETIMEDOUT' })
       : error;
   }
-  // What goes wrong with it before the copy begins is told by the copy.
+  // Without a listener, an error before the copy starts would be thrown. The copy reports it.
   socket.on('error', () => {});
   return socket;
 }
 
 async function openPath(path: string, flags: number, signal: AbortSignal): Promise<FileHandle> {
   const opening = open(path, flags);
-  const letGo = () => void releaseFifo(path);
-  signal.addEventListener('abort', letGo);
+  const release = () => void releaseFifo(path);
+  signal.addEventListener('abort', release);
   try {
     const handle = await opening;
     if (signal.aborted) {
@@ -96,11 +102,14 @@ async function openPath(path: string, flags: number, signal: AbortSignal): Promi
     }
     return handle;
   } finally {
-    signal.removeEventListener('abort', letGo);
+    signal.removeEventListener('abort', release);
   }
 }
 
-/** Opening a FIFO waits for its other end, and a process cannot exit while a thread of Node's waits: be that end. */
+/**
+ * Ends the `open()` of a FIFO, which waits for the other end, by opening that end. The process could not exit while one of
+ * Node's threads is blocked in the call.
+ */
 async function releaseFifo(path: string): Promise<void> {
   const both = await open(path, constants.O_RDWR | constants.O_NONBLOCK);
   await both.close();

@@ -1,22 +1,23 @@
+// The progress bar of `fdsplice copy`.
 import cliProgress, { type Options } from 'cli-progress';
 import prettyBytes from 'pretty-bytes';
 import type { Transfer } from '../../index.js';
 
 const INTERVAL_MS = 100;
-// How many of the latest counts the rate and the time left are taken from: two seconds of them.
+// The rate and the remaining time are computed from the latest 20 counts, which span two seconds.
 const SAMPLES = 20;
 
 const KNOWN_SIZE = '{percentage}% [{bar}] {value} of {total}  {rate}/s  ETA {eta_formatted}';
 const UNKNOWN_SIZE = '{value}  {rate}/s  {duration_formatted}';
 
-/** Draws how far a transfer has come, until it is stopped. */
+/** Draws the progress of a transfer until `stop`. */
 export class Progress {
   readonly #transfer: Transfer;
   readonly #bar: cliProgress.SingleBar;
   readonly #timer: NodeJS.Timeout;
   readonly #samples = [{ at: performance.now(), bytes: 0 }];
 
-  /** `total` is absent where the size of the source is not known. */
+  /** `total` is absent if the size of the source is unknown. */
   constructor(transfer: Transfer, total: number | undefined) {
     this.#transfer = transfer;
     this.#bar = new cliProgress.SingleBar({
@@ -32,7 +33,7 @@ export class Progress {
     this.#timer = setInterval(() => this.#update(), INTERVAL_MS);
   }
 
-  /** Takes it off the screen again. */
+  /** Removes the bar from the screen. */
   stop(): void {
     clearInterval(this.#timer);
     this.#update();
@@ -59,7 +60,7 @@ function formatValue(value: number, _options: Options, kind: string): string {
   return kind === 'value' || kind === 'total' ? prettyBytes(value) : String(value);
 }
 
-/** The time left is a word while nothing moves. */
+/** Formats the remaining time, which is unknown while no byte moves. */
 function formatTime(seconds: number, options: Options, roundTo: number): string {
   return Number.isFinite(seconds) ? cliProgress.Format.TimeFormat(seconds, options, roundTo) : 'unknown';
 }

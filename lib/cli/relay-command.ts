@@ -1,3 +1,4 @@
+// `fdsplice relay`: accepts connections and relays each to the target, until a signal.
 import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Connection, type ConnectionSettings, nameClient, startConnection } from './connection.js';
@@ -15,7 +16,7 @@ export interface RelaySettings extends ConnectionSettings, ReportOptions {
   stats?: number;
 }
 
-/** Accepts and relays until a signal asks to stop. Gives the exit status. */
+/** Accepts and relays until a signal. Resolves with the exit status. */
 export async function relayCommand(settings: RelaySettings): Promise<number> {
   const report = new Reporter(settings);
   const signals = new StopSignals();
@@ -32,7 +33,7 @@ export async function relayCommand(settings: RelaySettings): Promise<number> {
   if (settings.stats !== undefined) {
     setInterval(() => report.stats(relays.size, relays.totals.connections), settings.stats).unref();
   }
-  // Without a descriptor to spare, accepting fails for one connection; the next one may do.
+  // Without a free descriptor, accepting fails for one connection; the next one may succeed.
   server.on('error', (error) => report.problem(`cannot accept: ${describeError(error)}`));
 
   await signals.first;
@@ -42,7 +43,7 @@ export async function relayCommand(settings: RelaySettings): Promise<number> {
   return complete ? 0 : 1;
 }
 
-/** Stops accepting and waits for the connections. False if some had to be cut off. */
+/** Stops accepting and waits for the connections. Resolves with false if some were cut off. */
 async function stop(
   server: Server,
   relays: Relays,
@@ -66,7 +67,7 @@ async function stop(
   return false;
 }
 
-/** The connections that are being relayed, and the totals of those that were. */
+/** The running connections, and the totals of all that have ended. */
 class Relays {
   readonly totals: Totals = { connections: 0, failed: 0, refused: 0, tx: 0, rx: 0 };
   readonly #running = new Map<Connection, Promise<void>>();

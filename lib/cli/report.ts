@@ -1,3 +1,4 @@
+// What `fdsplice relay` prints: one line per event.
 import prettyBytes from 'pretty-bytes';
 import { stats } from '../../index.js';
 import { escapeControls, jsonLine, lineWriter, withCode } from './text.js';
@@ -13,10 +14,10 @@ export interface ConnectionReport {
 }
 
 export interface Totals {
-  /** Connections that were relayed, the failed ones among them. */
+  /** Connections that were relayed, including the failed ones. */
   connections: number;
   failed: number;
-  /** Connections that were turned away because of the limit. */
+  /** Connections that were reset because of `--max-connections`. */
   refused: number;
   tx: number;
   rx: number;
@@ -27,7 +28,7 @@ export interface ReportOptions {
   quiet: boolean;
 }
 
-/** Writes one line an event to stdout, and what goes wrong with the server itself to stderr. */
+/** Writes one line per event to stdout, and problems of the server itself to stderr. */
 export class Reporter {
   readonly #json: boolean;
   readonly #quiet: boolean;
@@ -51,7 +52,7 @@ export class Reporter {
     }
   }
 
-  /** What is relayed at this moment, and the live counts of all connections so far. */
+  /** The number of running connections, and the live counts of all connections so far. */
   stats(active: number, connections: number): void {
     if (!this.#quiet) {
       const { tx, rx, pipes } = stats();
@@ -72,7 +73,7 @@ export class Reporter {
     this.#printError(escapeControls(`fdsplice: ${message}`));
   }
 
-  /** Resolves once stdout has taken every line. */
+  /** Resolves when stdout has accepted every line. */
   flush(): Promise<void> {
     return new Promise((resolve) => {
       process.stdout.write('', () => resolve());

@@ -1,10 +1,11 @@
+// Connects and resets sockets, with the same options for every socket of the command line.
 import { connect, type Socket } from 'node:net';
 import type { Address } from './address.js';
 
-/** For every socket of the command line: a peer that is gone is noticed after minutes, not hours. */
+/** Keepalive options: a peer that has vanished is detected after minutes, not hours. */
 export const KEEP_ALIVE = { keepAlive: true, keepAliveInitialDelay: 60_000 };
 
-/** Starts a connection, which its user waits for. */
+/** Starts a connection. The caller waits for `'connect'`. */
 export function dial(target: Address): Socket {
   return connect({
     ...(target.kind === 'unix' ? { path: target.path } : { host: target.host, port: target.port }),
@@ -13,7 +14,7 @@ export function dial(target: Address): Socket {
   });
 }
 
-/** Ends a connection so that its peer cannot take it for complete, where there is a reset. */
+/** Resets a TCP connection, so that its peer cannot take it for complete; a Unix socket is only closed. */
 export function reset(socket: Socket, { kind }: Address): void {
   if (kind === 'tcp') {
     socket.resetAndDestroy();

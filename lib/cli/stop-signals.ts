@@ -1,4 +1,5 @@
-/** SIGINT and SIGTERM: the first one asks to finish, the next one to end at once. */
+// SIGINT and SIGTERM as promises.
+/** The first signal starts the grace period, the second one ends the command at once. */
 export class StopSignals {
   readonly first: Promise<void>;
   readonly second: Promise<void>;

@@ -1,47 +1,50 @@
-/** Escapes what could move the cursor, hide text or start a line of its own in a terminal or a log. */
+// Text for terminals and logs: escaping, JSON lines, and descriptions of errors.
+/** Escapes characters that could move the cursor, hide text or start a new line in a terminal or a log. */
 export function escapeControls(text: string): string {
   return text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, escapeUnits);
 }
 
-/** JSON on one line; unlike `JSON.stringify` alone it leaves no control character above U+001F either. */
+/** JSON on one line. Unlike `JSON.stringify` it also escapes control characters above U+001F. */
 export function jsonLine(value: object): string {
   return escapeControls(JSON.stringify(value));
 }
 
-/** Names the code in front of a message that does not name it itself. */
+/** Puts the code in front of a message that does not contain it. */
 export function withCode(code: string, message: string): string {
   return message.includes(code) ? message : `${code}: ${message}`;
 }
 
+/** The message of an error with its code. */
 export function describeError(error: unknown): string {
   if (!(error instanceof Error)) {
     return String(error);
   }
-  // A connect that tried several addresses has a message of its own for each, and none for all.
+  // A connect that tried several addresses has one message for each of them and an empty one for the whole.
   const each = error instanceof AggregateError ? error.errors.map(describeError).join(', ') : '';
   const message = error.message === '' ? each : error.message;
   const code = codeOf(error);
   return code === undefined ? message : withCode(code, message);
 }
 
+/** The code of an error, if it has one. */
 export function codeOf(error: unknown): string | undefined {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined;
 }
 
-/** A reader that goes away (EPIPE) ends what is said, never the transfers that it is said about. */
+/** Writes lines to a stream. If its reader goes away (EPIPE), later lines are dropped and the transfers continue. */
 export function lineWriter(stream: NodeJS.WriteStream): (line: string) => void {
-  let readable = true;
+  let hasReader = true;
   stream.on('error', () => {
-    readable = false;
+    hasReader = false;
   });
   return (line) => {
-    if (readable) {
+    if (hasReader) {
       stream.write(`${line}\n`);
     }
   };
 }
 
-// By UTF-16 unit, which is how JSON writes a character beyond U+FFFF.
+// JSON escapes a character above U+FFFF as its two UTF-16 units.
 function escapeUnits(character: string): string {
   return Array.from(
     { length: character.length },
