@@ -55,6 +55,19 @@ declare class RateLimiter {
 /** The end of a transfer that something is said about. */
 type Side = 'source' | 'destination' | 'a' | 'b';
 /**
+ * Bytes accepted by this machine's kernel for the destinations of a transfer: never what was merely
+ * read, never what is still on its way. Accepted does not mean received by the peer.
+ */
+interface Traffic {
+    /** Bytes accepted by the destination; for a relay, by `b`, coming from `a`. */
+    tx: number;
+    /** Bytes accepted by `a`, coming from `b`. Always 0 for a copy. */
+    rx: number;
+    /** `tx + rx`. */
+    total: number;
+}
+
+/**
  * What a copy reads from: the number of an open descriptor, a `FileHandle`, `process.stdin`, or a readable stream of
  * Node's. TCP and Unix sockets and pipes from child processes go through the kernel, other streams through JavaScript.
  */
@@ -71,18 +84,6 @@ type Destination = Writable | ServerResponse | Http2ServerResponse | FileHandle 
  * on, numbers stay the caller's.
  */
 type RelayEnd = Duplex | number;
-/**
- * Bytes accepted by this machine's kernel for the destinations of a transfer: never what was merely
- * read, never what is still on its way. Accepted does not mean received by the peer.
- */
-interface Traffic {
-    /** Bytes accepted by the destination; for a relay, by `b`, coming from `a`. */
-    tx: number;
-    /** Bytes accepted by `a`, coming from `b`. Always 0 for a copy. */
-    rx: number;
-    /** `tx + rx`. */
-    total: number;
-}
 /** How a transfer ended. */
 interface TrafficResult extends Traffic {
     /** How many of `total` never passed through user space. */
@@ -222,7 +223,8 @@ interface Stats extends Traffic {
 
 /** What this platform offers. Never throws. */
 declare function capabilities(): Capabilities;
-/** Counts of the whole process, all threads together, live; without the core, of this thread. */
+
+/** Live counts of the whole process, all threads together; without the core, of this thread. */
 declare function stats(): Stats;
 
 /**

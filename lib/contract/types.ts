@@ -4,9 +4,9 @@ import type { Http2ServerResponse } from 'node:http2';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import type { TransferError } from './errors.js';
 import type { RateLimiter } from './rate-limiter.js';
+import type { Traffic } from './traffic.js';
 
-/** The end of a transfer that something is said about. */
-export type Side = 'source' | 'destination' | 'a' | 'b';
+export type { Side, Traffic } from './traffic.js';
 
 /**
  * What a copy reads from: the number of an open descriptor, a `FileHandle`, `process.stdin`, or a readable stream of
@@ -28,19 +28,6 @@ export type Destination =
  * on, numbers stay the caller's.
  */
 export type RelayEnd = Duplex | number;
-
-/**
- * Bytes accepted by this machine's kernel for the destinations of a transfer: never what was merely
- * read, never what is still on its way. Accepted does not mean received by the peer.
- */
-export interface Traffic {
-  /** Bytes accepted by the destination; for a relay, by `b`, coming from `a`. */
-  tx: number;
-  /** Bytes accepted by `a`, coming from `b`. Always 0 for a copy. */
-  rx: number;
-  /** `tx + rx`. */
-  total: number;
-}
 
 /** How a transfer ended. */
 export interface TrafficResult extends Traffic {

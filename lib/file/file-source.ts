@@ -4,7 +4,8 @@ import type { DescriptorEndpoint, FileEndpoint, UnavailableEndpoint } from '../e
 
 import { badPath, type Failure, invalidValue, systemFailure } from '../contract/errors.js';
 import { positionOf } from '../endpoint/file-status.js';
-import { binding, CoreFile, type NativeEnd, openEnd, openFile, type Wanted } from '../core/core.js';
+import { openFile, PreopenedFile, type Wanted } from '../core/core-file.js';
+import { binding, type NativeEnd, openEnd } from '../core/core.js';
 import type { Preparable } from '../native/socket-end.js';
 
 /** A file that is open already. */
@@ -13,7 +14,7 @@ export type FileEndpoints = DescriptorEndpoint | FileEndpoint | UnavailableEndpo
 /** A regular file that is to be sent, whoever opened it. */
 export interface FileSource extends Preparable {
   /** What the core is given. */
-  open(): NativeEnd | CoreFile | Failure;
+  open(): NativeEnd | PreopenedFile | Failure;
   /** Good from when it is ready until it is released; released by whoever asked for the transfer. */
   readonly fd: number;
   /** Bytes in the file, by what it is when it is ready. */
@@ -86,7 +87,7 @@ export class FileEnd implements FileSource {
   readonly #path: PathLike;
   readonly #wanted: Wanted;
   readonly #refuse: (mistake: Error) => void;
-  #end: NativeEnd | CoreFile | undefined;
+  #end: NativeEnd | PreopenedFile | undefined;
   /** What Node opened, where there is no core to keep it. */
   #fd: number | undefined;
   #closeFd = () => {};
@@ -109,15 +110,15 @@ export class FileEnd implements FileSource {
   }
 
   size(): number {
-    return this.#end instanceof CoreFile ? this.#end.size : fstatSync(this.fd).size;
+    return this.#end instanceof PreopenedFile ? this.#end.size : fstatSync(this.fd).size;
   }
 
   get isAtHand(): boolean {
-    return this.#end instanceof CoreFile && this.#end.fd < 0;
+    return this.#end instanceof PreopenedFile && this.#end.fd < 0;
   }
 
   get contents(): Buffer | undefined {
-    return this.#end instanceof CoreFile ? this.#end.contents : undefined;
+    return this.#end instanceof PreopenedFile ? this.#end.contents : undefined;
   }
 
   letGo(): void {}
@@ -187,7 +188,7 @@ export class FileEnd implements FileSource {
     ready();
   }
 
-  open(): NativeEnd | CoreFile | Failure {
+  open(): NativeEnd | PreopenedFile | Failure {
     return this.#end ?? { what: 'the file is not open', code: 'EBADF', side: 'source' };
   }
 

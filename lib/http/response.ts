@@ -3,7 +3,8 @@ import { Http2ServerResponse } from 'node:http2';
 import type { Failure } from '../contract/errors.js';
 import { HeldCalls } from '../node/held-calls.js';
 import { holdWrites, letWritesGo } from '../node/held-writes.js';
-import { binding, type NativeEnd, type CoreFile } from '../core/core.js';
+import type { PreopenedFile } from '../core/core-file.js';
+import { binding, type NativeEnd } from '../core/core.js';
 import { isPlainSocket } from '../node/plain-socket.js';
 import { type Openable, PreparedEnd } from '../native/socket-end.js';
 import { destroyed } from '../stream/failures.js';
@@ -115,7 +116,7 @@ export class ResponseEnd implements Openable {
   }
 
   /** Sends all that was read of a file as the body, if the socket takes it without waiting. */
-  sendNow(file: CoreFile, bytes: number): boolean {
+  sendNow(file: PreopenedFile, bytes: number): boolean {
     if (this.#inner?.sendNow(file, bytes) !== true) return false;
     this.#written = () => bytes;
     return true;

@@ -1,6 +1,7 @@
 import type { Failure } from '../contract/errors.js';
 import type { FileSource } from '../file/file-source.js';
-import { CoreFile, type NativeEnd, type Outcome, start as begin } from '../core/core.js';
+import { PreopenedFile } from '../core/core-file.js';
+import { type NativeEnd, type NativeOutcome, startNative } from '../core/core.js';
 import type { SendFileSettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
 import type { Range } from '../file/range.js';
@@ -9,7 +10,7 @@ import type { Task } from '../transfer/transfer.js';
 /** A descriptor that is ready to be sent to. */
 interface Target {
   /** Sends all that was read of a file, if it takes that without waiting. */
-  sendNow(file: CoreFile, bytes: number): boolean;
+  sendNow(file: PreopenedFile, bytes: number): boolean;
   open(): NativeEnd | Failure;
   hold(written: () => number): void;
 }
@@ -35,7 +36,7 @@ export function sendNatively(
     task.fail(file);
     return;
   }
-  if (length !== undefined && file instanceof CoreFile && to.sendNow(file, length)) {
+  if (length !== undefined && file instanceof PreopenedFile && to.sendNow(file, length)) {
     endAlready(task, length);
     return;
   }
@@ -54,12 +55,12 @@ export function sendNatively(
   to.hold(() => task.traffic.tx);
   task.run((settled) => {
     // The core looks at the file's size again.
-    const ended = (outcome: Outcome) => {
+    const ended = (outcome: NativeOutcome) => {
       const isShort = isFramed && outcome.error === undefined && outcome.tx < (length ?? 0);
       settled(isShort ? { ...outcome, error: { reason: 'truncated', side: 'source' } } : outcome);
     };
-    const opened = file instanceof CoreFile ? file.id : file;
-    return begin((core, id) => core.sendFile(id, opened, socket, what, how, inCore(limit)), ended);
+    const opened = file instanceof PreopenedFile ? file.id : file;
+    return startNative((core, id) => core.sendFile(id, opened, socket, what, how, inCore(limit)), ended);
   });
 }
 

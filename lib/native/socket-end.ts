@@ -5,7 +5,8 @@ import type { NativeEndpoint } from '../endpoint/endpoint.js';
 import { type Failure, idle, nodeFailure, systemFailure } from '../contract/errors.js';
 import { HeldReads } from '../node/held-reads.js';
 import { HeldWrites } from '../node/held-writes.js';
-import { type CoreFile, type NativeEnd, type NativeTransfer, openEnd, start } from '../core/core.js';
+import type { PreopenedFile } from '../core/core-file.js';
+import { type NativeEnd, type NativeTransfer, openEnd, startNative } from '../core/core.js';
 import { descriptorOf, handleKind } from '../node/plain-socket.js';
 import { TimeLimit } from '../transfer/time-limit.js';
 import type { Side } from '../contract/types.js';
@@ -141,7 +142,7 @@ export class PreparedEnd implements Openable {
   }
 
   /** Sends all that was read of a file, if the socket takes it without waiting; it counts as the socket's. */
-  sendNow(file: CoreFile, bytes: number): boolean {
+  sendNow(file: PreopenedFile, bytes: number): boolean {
     if (!file.sendNow(this.#number() ?? -1)) return false;
     this.account(() => ({ read: 0, written: bytes }));
     return true;
@@ -178,8 +179,8 @@ export class PreparedEnd implements Openable {
     const opened = fd === undefined ? undefined : openEnd(fd, this.side);
     const end = opened?.end;
     if (end === undefined || this.#watch !== undefined) return;
-    this.#watch = start(
-      (core, id) => core.watch(id, end),
+    this.#watch = startNative(
+      (core, id) => core.waitForError(id, end),
       ({ error }) => {
         if (error?.errno !== undefined) fail(systemFailure(error.errno, error.syscall ?? '', this.side));
       },

@@ -2,7 +2,14 @@ import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { CopySpec } from '../binding.js';
 import { type Failure, systemFailure } from '../contract/errors.js';
-import { type NativeEnd, type NativeTransfer, openEnd, type Outcome, required, start } from '../core/core.js';
+import {
+  type NativeEnd,
+  type NativeOutcome,
+  type NativeTransfer,
+  openEnd,
+  required,
+  startNative,
+} from '../core/core.js';
 import type { Side } from '../contract/types.js';
 import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';
@@ -23,7 +30,7 @@ function pair(): { end: NativeEnd; socket: Socket } {
 
 const HOW = { zeroCopy: true };
 
-function failureIn({ error }: Outcome, side: Side): Failure | undefined {
+function failureIn({ error }: NativeOutcome, side: Side): Failure | undefined {
   if (error?.errno === undefined) return undefined;
   return systemFailure(error.errno, error.syscall ?? '', side);
 }
@@ -31,12 +38,12 @@ function failureIn({ error }: Outcome, side: Side): Failure | undefined {
 /** Resolves with what a transfer of the core ended with. */
 class Carrier {
   readonly transfer: NativeTransfer;
-  readonly outcome: Promise<Outcome>;
+  readonly outcome: Promise<NativeOutcome>;
 
-  constructor(from: NativeEnd, to: NativeEnd, what: CopySpec, ended: (outcome: Outcome) => void) {
-    let resolve: (outcome: Outcome) => void = () => {};
+  constructor(from: NativeEnd, to: NativeEnd, what: CopySpec, ended: (outcome: NativeOutcome) => void) {
+    let resolve: (outcome: NativeOutcome) => void = () => {};
     this.outcome = new Promise((settle) => (resolve = settle));
-    this.transfer = start(
+    this.transfer = startNative(
       (core, id) => core.copy(id, from, to, what, HOW),
       (outcome) => {
         resolve(outcome);

@@ -1,7 +1,5 @@
 import type { Failure } from '../contract/errors.js';
-
-/** Milliseconds that what was read before a failure gets to be accepted by the other side, and to leave this machine. */
-export const LAST_WORDS = 1000;
+import type { Throttle } from '../contract/token-bucket.js';
 
 /** What a flow takes bytes from. */
 export interface Reader {
@@ -35,19 +33,6 @@ export interface Writer {
   finish(end: boolean, done: () => void): void;
   /** Lets go of the destination; resolves with what it was handed and will never accept. */
   release(): Promise<Buffer>;
-}
-
-/** One transfer's place at a limiter: pieces of bytes, or, negative, milliseconds to wait. */
-export interface Throttle {
-  piece(who: number): number;
-  /**
-   * Says how many bytes of the piece were used; the rest of it is the next piece. A stream often has less at a time than
-   * a piece, a file never: if it gave the rest back and queued again each time, its share would be the smaller one.
-   */
-  used(who: number, bytes: number): void;
-  /** Leaves what is reserved and not used to others. */
-  giveBack(): void;
-  leave(who: number): void;
 }
 
 export interface FlowOptions {
@@ -146,7 +131,7 @@ export class Flow {
       if (!reader.isReady) break;
       let allowed = this.#remaining;
       if (throttle !== undefined) {
-        const piece = throttle.piece(who);
+        const piece = throttle.quantum(who);
         if (piece < 0) {
           this.#timer = setTimeout(this.#resume, -piece);
           return;

@@ -1,12 +1,13 @@
 import { performance } from 'node:perf_hooks';
 import { type Failure, idle } from '../contract/errors.js';
+import { FAILURE_GRACE_MS } from '../contract/failure-grace.js';
 import { keepProcessAlive, letProcessEnd } from '../core/keep-alive.js';
 import { binding } from '../core/core.js';
 import { streamCounts } from '../core/stats.js';
 import { TimeLimit } from '../transfer/time-limit.js';
 import type { Ended, Running } from '../transfer/transfer.js';
 import type { Side } from '../contract/types.js';
-import { type Flow, LAST_WORDS } from './flow.js';
+import type { Flow } from './flow.js';
 
 export interface RunOptions {
   idleTimeout?: number | undefined;
@@ -108,7 +109,7 @@ export class StreamRun implements Running {
       this.#settle();
       return;
     }
-    this.#lastWords = setTimeout(() => this.#settle(), LAST_WORDS);
+    this.#lastWords = setTimeout(() => this.#settle(), FAILURE_GRACE_MS);
     this.#settleOnceHeard();
   }
 

@@ -2,7 +2,7 @@ import { AsyncResource } from 'node:async_hooks';
 import { performance } from 'node:perf_hooks';
 import { type Trace, traceStart, type TransferKind } from './diagnostics.js';
 import { aborted, type Failure, idle, systemFailure, TransferError } from '../contract/errors.js';
-import { binding, type Outcome } from '../core/core.js';
+import { binding, type NativeOutcome } from '../core/core.js';
 import type { Settings } from '../contract/options.js';
 import { onAbort } from './abort-signal.js';
 import { streamFailure } from '../stream/failures.js';
@@ -21,7 +21,7 @@ export interface Running {
 }
 
 /** How it ended: what the core reported, or the same of streams. */
-export interface Ended extends Omit<Outcome, 'id'> {
+export interface Ended extends Omit<NativeOutcome, 'id'> {
   failure?: Failure;
 }
 

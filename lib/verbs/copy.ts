@@ -8,7 +8,7 @@ import {
   type StreamEndpoint,
 } from '../endpoint/endpoint.js';
 import { invalidValue } from '../contract/errors.js';
-import { start as begin } from '../core/core.js';
+import { startNative } from '../core/core.js';
 import { type CopySettings, copySettings } from '../contract/options.js';
 import { checkEnds, startWhenReady } from '../native/start.js';
 import { PreparedEnd } from '../native/socket-end.js';
@@ -78,7 +78,7 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
     from.account(() => ({ read: Math.max(0, written() - head.length - taken.length), written: 0 }));
     to.hold(written);
     task.run((settled) =>
-      begin((core, id) => core.copy(id, openSource, openDestination, what, how, inCore(limit)), settled),
+      startNative((core, id) => core.copy(id, openSource, openDestination, what, how, inCore(limit)), settled),
     );
   });
   return task.transfer;

@@ -1,7 +1,7 @@
 import type { EndRole } from '../binding.js';
 import { areNative, endpoint } from '../endpoint/endpoint.js';
 import { type Failure, invalidState } from '../contract/errors.js';
-import { type NativeEnd, start } from '../core/core.js';
+import { type NativeEnd, startNative } from '../core/core.js';
 import { relaySettings } from '../contract/options.js';
 import { checkEnds, prepareBoth } from '../native/start.js';
 import { PreparedEnd } from '../native/socket-end.js';
@@ -79,7 +79,7 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
     endOfB.account(() => ({ read: Math.max(0, counts().rx - knownToo), written: counts().tx }));
     const isPlain = how.zeroCopy && Object.keys(how).length === 1;
     task.run((settled) =>
-      start(
+      startNative(
         (core, id) =>
           core.relay(
             id,

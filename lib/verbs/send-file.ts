@@ -12,7 +12,7 @@ import { FileEnd, type FileEndpoints, type FileSource, OpenedFile } from '../fil
 import { isWrittenByTransfer } from '../node/held-writes.js';
 import { type SendFileSettings, sendFileSettings } from '../contract/options.js';
 import { prepareBoth } from '../native/start.js';
-import type { Wanted } from '../core/core.js';
+import type { Wanted } from '../core/core-file.js';
 import { PreparedEnd } from '../native/socket-end.js';
 import { hasNoBody, isResponse, type Response } from '../http/response.js';
 import { sendNatively } from '../native/send-file.js';
