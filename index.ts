@@ -1,4 +1,6 @@
-export { capabilities, stats } from './lib/core/stats.js';
+// The public surface of the package: re-exports, nothing else.
+export { capabilities } from './lib/core/capabilities.js';
+export { stats } from './lib/core/stats.js';
 export { copy } from './lib/verbs/copy.js';
 export { TransferError } from './lib/contract/errors.js';
 export { RateLimiter } from './lib/contract/rate-limiter.js';

@@ -3,8 +3,8 @@
 /**
  * Starts transfers, and calls `settled` with a batch of outcomes when some have ended.
  *
- * A transfer goes by the number it was started with. It has no object of its own: one that is
- * wrapped and finalized costs a short relay as much as two system calls.
+ * A transfer is identified by the number that it was started with. It has no object of its own,
+ * because wrapping and finalizing one costs a short relay as much as two system calls.
  */
 export declare class Dispatcher {
   /**
@@ -13,61 +13,65 @@ export declare class Dispatcher {
    * # Errors
    * When Node is shutting this environment down.
    */
-  constructor(settled: (arg0: Array<number>, arg1: Array<Failure>) => void, files: NativeFiles)
+  constructor(settled: (arg0: Array<number>, arg1: Array<NativeFailure>) => void, files: NativeFiles)
   /**
-   * Tells when the connection of a socket fails that no transfer uses yet.
+   * Reports an error of the connection of a socket that no transfer uses yet.
    *
    * # Errors
-   * When no worker thread can be started, or the end was used before.
+   * When no worker thread can be started, the end was used before, or the number is in use.
    */
-  watch(id: number, end: NativeEnd): void
+  waitForError(id: number, end: NativeEnd): void
   /**
-   * Joins two sockets. Where a role is absent, the end was handed over, is open for writing, and
-   * nothing was read from it; where `how` is, nothing was asked for.
+   * Joins two sockets. An absent role stands for an end that was handed over, is open for
+   * writing, and was not read from. Absent `options` stand for the defaults.
    *
    * # Errors
-   * When no worker thread can be started, or an end was used before.
+   * When no worker thread can be started, an end was used before, or the number is in use.
    */
-  relay(id: number, a: number | NativeEnd, b: number | NativeEnd, roleOfA?: EndRole | undefined | null, roleOfB?: EndRole | undefined | null, how?: MoveSpec | undefined | null, limit?: NativeRateLimiter | undefined | null, limitOfTx?: NativeRateLimiter | undefined | null, limitOfRx?: NativeRateLimiter | undefined | null): void
+  relay(id: number, a: number | NativeEnd, b: number | NativeEnd, roleOfA?: EndRole | undefined | null, roleOfB?: EndRole | undefined | null, options?: MoveSpec | undefined | null, limiter?: NativeRateLimiter | undefined | null, limiterOfTx?: NativeRateLimiter | undefined | null, limiterOfRx?: NativeRateLimiter | undefined | null): void
   /**
-   * Sends a file, or a part of one: by the number it was opened with, or by its descriptor.
+   * Sends a file or a range of one. The file is the number that it was opened with, or a
+   * descriptor.
    *
    * # Errors
-   * When no worker thread can be started, or an end was used before.
+   * When no worker thread can be started, an end was used before, or the number is in use.
    */
-  sendFile(id: number, file: number | NativeEnd, destination: NativeEnd, what: SendFileSpec, how: MoveSpec, limit?: NativeRateLimiter | undefined | null): void
+  sendFile(id: number, file: number | NativeEnd, destination: NativeEnd, options: SendFileSpec, moveOptions: MoveSpec, limiter?: NativeRateLimiter | undefined | null): void
   /**
    * Copies from one descriptor to another.
    *
    * # Errors
-   * When no worker thread can be started, or an end was used before.
+   * When no worker thread can be started, an end was used before, or the number is in use.
    */
-  copy(id: number, source: NativeEnd, destination: NativeEnd, what: CopySpec, how: MoveSpec, limit?: NativeRateLimiter | undefined | null): void
-  /** The live counts of a transfer; none once it is forgotten. */
+  copy(id: number, source: NativeEnd, destination: NativeEnd, options: CopySpec, moveOptions: MoveSpec, limiter?: NativeRateLimiter | undefined | null): void
+  /** The live counts of a transfer; zeros once it is forgotten. */
   traffic(id: number): NativeTraffic
-  /** Ends a transfer; its outcome follows. Nothing where it has ended. */
+  /** Aborts a transfer; its outcome follows. Does nothing when it has ended. */
   abort(id: number): void
-  /** Lets go of a transfer that has ended; its number can be used again. */
-  forget(id: number): void
-  /** Aborts every transfer of this thread and waits a moment until their sockets are let go. */
+  /**
+   * Forgets the transfers whose outcomes were delivered. Their numbers can be used again. One call
+   * after each batch costs one lock of the registry, however many transfers have ended.
+   */
+  forgetDelivered(): void
+  /** Aborts every transfer of this thread, and waits for a moment until their sockets are released. */
   abortAll(): void
 }
 
 /**
- * One end of a transfer, duplicated when it is made: what happens to the number afterwards does
- * not matter. It goes into the transfer it is given to, and is closed when that ends, or when it
- * is released or collected without one.
+ * One end of a transfer. The descriptor is duplicated when the object is made, so closing or
+ * reusing its number later has no effect. A transfer takes the duplicate and closes it at its end.
+ * Without a transfer, the duplicate is closed when the object is released or collected.
  */
 export declare class NativeEnd {
   /** `tcp`, `unix`, `pipe`, `tty`, `file` or `device`. */
   get kind(): string
-  /** Whether it was opened with `O_APPEND`. */
+  /** Whether the descriptor was opened with `O_APPEND`. */
   get appends(): boolean
-  /** The number of the duplicate, good until it is released or given to a transfer; -1 after. */
+  /** The number of the duplicate, valid until it is released or given to a transfer; then -1. */
   get fd(): number
   /**
-   * Moves the position of a file back by so many bytes, and tells where it is then; -1 when it
-   * cannot be moved.
+   * Moves the position of a file back by `bytes` and returns the new position; -1 when the
+   * position cannot be moved.
    */
   rewind(bytes: number): number
   /** Closes the duplicate if no transfer has taken it. */
@@ -77,41 +81,42 @@ export declare class NativeEnd {
 /**
  * The files of one JavaScript thread that were opened to be sent.
  *
- * They have no objects of their own, which would be garbage to finalize for each of them. Nothing
- * here borrows mutably: an opening that is under way borrows for as long as it takes.
+ * A file has no object of its own, because each one would have to be finalized. No method borrows
+ * mutably, because an opening in progress borrows the object until it ends.
  */
 export declare class NativeFiles {
   /** One per JavaScript thread. */
   constructor()
   /**
-   * Opens a regular file of which the bytes from `start` to `end` inclusive are to be sent, and
-   * tells how many bytes it has, and its descriptor. Where these bytes are few and `readAhead`
-   * has them read at once, it is closed again, and the descriptor is -1.
+   * Opens a regular file to send its bytes from `start` to `end` inclusive. Resolves with its size
+   * and its descriptor. With `readAhead`, a small range is read at once; the file is then closed
+   * again and the descriptor is -1.
    *
-   * It goes by the number `file` until it is given to a transfer, sent, or released.
+   * The number `file` identifies it until it is given to a transfer, sent or released.
    */
   open(file: number, path: string, start: number, end: number | undefined | null, readAhead: boolean): Promise<[size: number, fd: number] | Refusal>
-  /** A copy of what was read when the file was opened, and not sent since. */
+  /** A copy of the bytes that were read when the file was opened and are not sent yet. */
   unsent(file: number): Buffer | null
   /**
-   * Sends what was read when the file was opened as far as the socket takes it without waiting,
-   * and tells whether that was all. If so, a transfer has ended; if not, one is to send the rest.
+   * Sends the bytes that were read when the file was opened, as far as the socket accepts them
+   * without waiting. Returns whether all of them were sent, which counts as an ended transfer.
+   * Otherwise a transfer has to send the rest.
    */
   sendNow(file: number, socket: number): boolean
   /** Closes a file that no transfer has taken. */
   release(file: number): void
 }
 
-/** A limit on bytes per second, shared by the transfers it is given to. */
+/** A limit on bytes per second that several transfers share. */
 export declare class NativeRateLimiter {
   /**
-   * The facade has checked that the numbers are above 0.
+   * Both numbers are above 0; the TypeScript side has checked that.
    *
    * # Errors
-   * Where they are not, all the same: the core would panic.
+   * When a number is not above 0, because the core would panic.
    */
   constructor(bytesPerSecond: number, burst?: number | undefined | null)
-  /** A place for a transfer that JavaScript runs. */
+  /** A share of the limit for a transfer that JavaScript runs. */
   throttle(): NativeThrottle
   /** Bytes per second. */
   get bytesPerSecond(): number
@@ -119,40 +124,40 @@ export declare class NativeRateLimiter {
    * Bytes per second, above 0.
    *
    * # Errors
-   * As the constructor.
+   * When the number is not above 0.
    */
   set bytesPerSecond(bytesPerSecond: number)
 }
 
-/** A transfer that JavaScript runs, in the counts of the process. */
+/** A transfer that JavaScript runs, as part of the counts of the process. */
 export declare class NativeStreamEntry {
-  /** It has started. */
+  /** Counts the transfer as started. */
   constructor()
-  /** Bytes since it last told. */
+  /** Adds the bytes moved since the last report. */
   moved(tx: number, rx: number): void
-  /** It has ended. */
+  /** Counts the transfer as ended. */
   end(failed: boolean): void
 }
 
-/** One transfer's place among those that share a limiter. */
+/** The use that one transfer makes of a rate limiter. */
 export declare class NativeThrottle {
   /**
-   * How many bytes the direction `who` (0 or 1) may move now; or, negative, how many
-   * milliseconds to wait before asking again.
+   * How many bytes `direction` (0 or 1) may move now. A negative number is the time in
+   * milliseconds to wait before the next request.
    */
-  piece(who: number): number
-  /** Says how many bytes of the piece were used. The rest of it is the next piece. */
-  used(who: number, bytes: number): void
-  /** Leaves what is reserved and not used to others. */
+  quantum(direction: number): number
+  /** Reports how many bytes of the quantum were used. The rest of it is the next quantum. */
+  used(direction: number, bytes: number): void
+  /** Gives the reserved and unused bytes back to the limiter. */
   giveBack(): void
-  /** The direction has ended and asks no more. */
-  leave(who: number): void
+  /** `direction` makes no more requests. */
+  leave(direction: number): void
 }
 
-/** What the running kernel offers. */
+/** The capabilities of the running kernel. */
 export declare function capabilities(): NativeCapabilities
 
-/** What only a copy can be told. */
+/** Options of a copy only. */
 export interface CopySpec {
   /** First byte to read of a file. */
   start?: number
@@ -167,26 +172,50 @@ export interface CopySpec {
 }
 
 /**
- * Keeps a TCP socket of Node's from sending what is no full packet (`TCP_CORK`, `tcp(7)`), or lets
- * it again: headers and a small file then go out together. Nothing on another socket.
+ * Makes a TCP socket of Node hold back partial packets (`TCP_CORK`, `tcp(7)`), or send them again.
+ * Headers and a small file then leave in one packet. Does nothing on any other descriptor.
  */
 export declare function cork(fd: number, on: boolean): void
 
-/** What a transfer may do with an end, and what was already read from it. */
+/** The role of an end in a relay, and the bytes already read from it. */
 export interface EndRole {
-  /** The connection behind it belongs to the transfer: reset it on failure. */
+  /** Whether the relay owns the connection and resets it on failure. */
   handedOver: boolean
-  /** It was already shut down for writing. */
+  /** Whether the end was already shut down for writing. */
   writeEnded: boolean
-  /** Bytes to deliver before anything that is read from it. */
+  /** Bytes to deliver before anything that is read from the end. */
   head?: Uint8Array
 }
 
-/** Why a transfer ended before its end. */
-export interface Failure {
-  /** A reason that is not the system's: `aborted`, `truncated`, `idle` or `halfOpen`. */
+/** Whether two ends are one socket or one pipe, between which no transfer is possible. */
+export declare function isSame(one: NativeEnd, other: NativeEnd): boolean
+
+/** Options on how bytes are moved, common to all transfers. */
+export interface MoveSpec {
+  /** `false`: through a private buffer, never a pipe. */
+  zeroCopy: boolean
+  /** Wanted capacity of the kernel pipe in bytes. */
+  pipeSize?: number
+  /** Longest time in milliseconds without one byte moved. */
+  idleTimeout?: number
+  /**
+   * For a relay: longest time in milliseconds that one direction may stay open after the other
+   * has ended.
+   */
+  halfCloseTimeout?: number
+}
+
+/** Capabilities of the running kernel; see the public `capabilities()`. */
+export interface NativeCapabilities {
+  /** Largest capacity in bytes of a pipe that an unprivileged process may request. */
+  pipeMaxSize: number
+}
+
+/** The failure of a transfer. */
+export interface NativeFailure {
+  /** A reason other than a system call: `aborted`, `truncated`, `idle` or `halfOpen`. */
   reason?: string
-  /** Negative, as Node's. */
+  /** The error number, negative as in Node. */
   errno?: number
   /** The failed system call. */
   syscall?: string
@@ -194,27 +223,6 @@ export interface Failure {
   side?: string
   /** Bytes taken from the source that the destination did not accept. */
   undelivered?: Buffer
-}
-
-/** Whether two ends are one socket or pipe, which no transfer can serve. */
-export declare function isSame(one: NativeEnd, other: NativeEnd): boolean
-
-/** How bytes are moved. */
-export interface MoveSpec {
-  /** `false`: through a private buffer, never a pipe. */
-  zeroCopy: boolean
-  /** Wanted capacity of the kernel pipe in bytes. */
-  pipeSize?: number
-  /** Milliseconds that may pass without one byte moved. */
-  idleTimeout?: number
-  /** Of a relay: milliseconds one direction may stay open after the other has ended. */
-  halfCloseTimeout?: number
-}
-
-/** What the running kernel offers; see the public `capabilities()`. */
-export interface NativeCapabilities {
-  /** Largest pipe an unprivileged process may ask for, in bytes. */
-  pipeMaxSize: number
 }
 
 /** Counts of the whole process; see the public `stats()`. */
@@ -248,23 +256,23 @@ export interface NativeTraffic {
 }
 
 /**
- * Duplicates an open descriptor, and refuses what cannot play the role: `source`, `destination`,
- * or else an end of a relay. A socket of Node's own with a TCP handle needs no looking into: libuv
- * makes them non-blocking.
+ * Duplicates an open descriptor. Refuses one that cannot take the role: `source`, `destination`, or
+ * any other text for an end of a relay. A socket with a TCP handle of Node is not inspected, because
+ * libuv makes those non-blocking.
  */
 export declare function openEnd(fd: number, role: string, isNodeTcp: boolean): NativeEnd | Refusal
 
-/** Why a descriptor cannot be used; nothing was read, written or kept. */
+/** The reason why a descriptor cannot be used. Nothing was read, written or kept. */
 export interface Refusal {
-  /** What it is instead of what is wanted; absent for a system failure. */
+  /** What the descriptor is instead; absent for a system failure. */
   found?: string
-  /** Negative, as Node's. */
+  /** The error number, negative as in Node. */
   errno?: number
   /** The failed system call. */
   syscall?: string
 }
 
-/** What only the sending of a file can be told. */
+/** Options of sending a file only. */
 export interface SendFileSpec {
   /** First byte to send. */
   start?: number
@@ -275,11 +283,11 @@ export interface SendFileSpec {
 }
 
 /**
- * Two connected Unix sockets, a way from a descriptor that Node has no stream for to a stream. Both
- * numbers are the caller's to close.
+ * Two connected Unix sockets. They connect a descriptor for which Node has no stream to one that
+ * has. The caller closes both.
  *
  * # Errors
- * When the process or the system has no descriptors left.
+ * When the process or the system has no free descriptor.
  */
 export declare function socketPair(): Array<number>
 

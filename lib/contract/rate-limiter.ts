@@ -1,24 +1,30 @@
-import { rejectUnknown } from './known-keys.js';
-import { invalidType, outOfRange } from './errors.js';
+// The public `RateLimiter`, and the limits that the rate options of a transfer stand for.
+
 import type { NativeRateLimiter } from '../binding.js';
-import { Bucket } from './token-bucket.js';
+import { invalidType, outOfRange } from './errors.js';
+import { rejectUnknown } from './known-keys.js';
+import { type Throttle, TokenBucket } from './token-bucket.js';
 
-/** What stands behind a limit: the core's, or where there is no core, ours. */
-export type Limit = NativeRateLimiter | Bucket;
-
-/** Not for users of the package. */
-let limitIn: (limiter: RateLimiter) => Limit;
-
-/** Creates the bucket behind a limiter. The core replaces it where there is one: `contract` imports nothing above it. */
-let newLimit: (bytesPerSecond: number, burst?: number) => Limit = (bytesPerSecond, burst) =>
-  new Bucket(bytesPerSecond, burst);
-
-/** Makes all limiters those of the core; called once, before the first limiter exists. */
-export function limitInCore(create: typeof newLimit): void {
-  newLimit = create;
+/** A limit on bytes per second: a token bucket of the core, or one of this package where there is no core. */
+export interface Limit {
+  bytesPerSecond: number;
+  /** The use that one transfer makes of the limit. */
+  throttle(): Throttle;
 }
 
-/** A limit as the core is given it; where a core runs, every limit is its own. */
+type LimitFactory = (bytesPerSecond: number, burst?: number) => Limit;
+
+let newLimit: LimitFactory = (bytesPerSecond, burst) => new TokenBucket(bytesPerSecond, burst);
+
+/** Replaces the token bucket of this package as the implementation of every limit made from now on. */
+export function createLimitsWith(factory: LimitFactory): void {
+  newLimit = factory;
+}
+
+/** The limit of a limiter; not public. */
+let limitIn: (limiter: RateLimiter) => Limit;
+
+/** A limit in the form in which the core takes it. Where the core runs, it has made every limit itself. */
 export function inCore(limit: Limit | undefined): NativeRateLimiter | undefined {
   return limit;
 }
@@ -56,7 +62,7 @@ export class RateLimiter {
   }
 }
 
-/** What stands behind an option that is a number or a limiter. */
+/** The limit that an option stands for, which is a number or a limiter. */
 export function limitOf(name: string, limit: number | RateLimiter | undefined): Limit | undefined {
   if (limit === undefined) return undefined;
   if (limit instanceof RateLimiter) return limitIn(limit);

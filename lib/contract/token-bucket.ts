@@ -1,37 +1,44 @@
+// The rate limit for platforms without the core: a token bucket, and the use that one transfer makes of it.
+// crates/fdsplice/src/limits/ has the same in Rust, with the same names.
+
 import { performance } from 'node:perf_hooks';
 
-/** One transfer's place at a limiter: quanta of bytes, or, negative, milliseconds to wait. */
+/** The quantum of a transfer, as seconds at the rate in force: small and even at any rate. */
+const QUANTUM_SECONDS = 0.01;
+/** The largest quantum in bytes. */
+const LARGEST_QUANTUM = 1024 * 1024;
+/** The default burst, as seconds at the rate in force. */
+const BURST_SECONDS = 0.02;
+/** The longest wait in milliseconds before the bucket is checked again. A new rate takes effect within this time. */
+const RECHECK = 50;
+
+/** The use that one transfer makes of a rate limit. Its directions, 0 and 1, take turns. */
 export interface Throttle {
-  piece(who: number): number;
+  /** How many bytes `direction` may move now. A negative number is the time in milliseconds to wait before the next request. */
+  quantum(direction: number): number;
   /**
-   * Reports how many bytes of the quantum were used; the rest of it is the next quantum. A stream often has less at a time
-   * than a quantum, a file never: if it returned the rest and queued again each time, its share would be smaller.
+   * Reports how many bytes of the quantum were used; the rest of it is the next quantum. A stream often has less than a
+   * quantum at a time, a file never. A stream that gave the rest back and queued again each time would get less than its
+   * share.
    */
-  used(who: number, bytes: number): void;
-  /** Returns reserved tokens that were not used. */
+  used(direction: number, bytes: number): void;
+  /** Gives the reserved and unused bytes back to the limit. */
   giveBack(): void;
-  leave(who: number): void;
+  /** `direction` makes no more requests. */
+  leave(direction: number): void;
 }
 
-/** What one transfer asks for at a time, in seconds' worth: small and even pieces at any rate. */
-const PIECE_SECONDS = 0.01;
-const MOST_OF_A_PIECE = 1024 * 1024;
-/** The default burst, in seconds' worth. */
-const BURST_SECONDS = 0.02;
-/** The longest wait in milliseconds before the bucket is looked at again: a new rate takes effect within this. */
-const NAP = 50;
-
 /**
- * A token bucket for where the core and its own are missing. A reservation is a place in the queue: the count of bytes
- * reserved so far, its own included. It is due when as many have come in, so a change of the rate moves all that wait.
+ * A token bucket. A reservation is a position in the queue: the count of all bytes reserved so far, its own included. It
+ * is due when that many bytes have been earned, so a change of the rate moves every waiting reservation.
  */
-export class Bucket {
+export class TokenBucket {
   bytesPerSecond: number;
   readonly #burst: number | undefined;
   /** At most `#reserved` + burst. */
   #earned = 0;
   #reserved = 0;
-  #seen = performance.now();
+  #updated = performance.now();
 
   constructor(bytesPerSecond: number, burst?: number) {
     this.bytesPerSecond = bytesPerSecond;
@@ -42,35 +49,36 @@ export class Bucket {
     return new BucketThrottle(this);
   }
 
-  /** What one transfer gets at a time, at the rate in force. */
-  get piece(): number {
-    const most = Math.min(MOST_OF_A_PIECE, this.#burst ?? Infinity);
-    return Math.max(1, Math.floor(Math.min(this.bytesPerSecond * PIECE_SECONDS, most)));
+  /** The bytes that one reservation stands for, at the rate in force. */
+  get quantum(): number {
+    const most = Math.min(LARGEST_QUANTUM, this.#burst ?? Infinity);
+    return Math.max(1, Math.floor(Math.min(this.bytesPerSecond * QUANTUM_SECONDS, most)));
   }
 
+  /** Reserves bytes at the end of the queue, and returns their position. */
   reserve(bytes: number): number {
     this.#earn();
     this.#reserved += bytes;
     return this.#reserved;
   }
 
-  /** Milliseconds until a place is due; 0 when it is. */
-  wait(place: number): number {
+  /** Milliseconds until a position is due; 0 when it is due. */
+  wait(position: number): number {
     this.#earn();
-    const missing = place - this.#earned;
+    const missing = position - this.#earned;
     if (missing <= 0 || this.bytesPerSecond === Infinity) return 0;
-    return Math.min(NAP, Math.max(1, (missing / this.bytesPerSecond) * 1000));
+    return Math.min(RECHECK, Math.max(1, (missing / this.bytesPerSecond) * 1000));
   }
 
-  /** Bytes that were reserved and not used. */
+  /** Returns bytes that were reserved and not used. */
   giveBack(bytes: number): void {
     this.#earned += bytes;
   }
 
   #earn(): void {
     const now = performance.now();
-    const seconds = (now - this.#seen) / 1000;
-    this.#seen = now;
+    const seconds = (now - this.#updated) / 1000;
+    this.#updated = now;
     const rate = this.bytesPerSecond;
     if (rate === Infinity) {
       this.#earned = this.#reserved;
@@ -81,48 +89,54 @@ export class Bucket {
   }
 }
 
-class BucketThrottle implements Throttle {
-  readonly #bucket: Bucket;
-  #ticket: { place: number; piece: number } | undefined;
-  /** Who used the last piece, and who has asked since. */
-  #last = 1;
-  readonly #asked = [false, false];
+interface Reservation {
+  position: number;
+  quantum: number;
+}
 
-  constructor(bucket: Bucket) {
+class BucketThrottle implements Throttle {
+  readonly #bucket: TokenBucket;
+  #reservation: Reservation | undefined;
+  /** The direction that used the last quantum. */
+  #last = 1;
+  /** The directions that have requested a quantum since they used one. */
+  readonly #requested = [false, false];
+
+  constructor(bucket: TokenBucket) {
     this.#bucket = bucket;
   }
 
-  piece(who: number): number {
-    this.#asked[who] = true;
-    const { piece } = this.#bucket;
-    this.#ticket ??= { place: this.#bucket.reserve(piece), piece };
-    const ticket = this.#ticket;
-    // Reserved at a far higher rate, it would be a lump at this one, and keep all that wait behind it waiting.
-    if (ticket.piece > 2 * piece) {
-      this.#bucket.giveBack(ticket.piece - piece);
-      ticket.piece = piece;
+  quantum(direction: number): number {
+    this.#requested[direction] = true;
+    const { quantum } = this.#bucket;
+    this.#reservation ??= { position: this.#bucket.reserve(quantum), quantum };
+    const reservation = this.#reservation;
+    // It was reserved at a far higher rate. Such a large read would delay every transfer queued behind it.
+    if (reservation.quantum > 2 * quantum) {
+      this.#bucket.giveBack(reservation.quantum - quantum);
+      reservation.quantum = quantum;
     }
-    const wait = this.#bucket.wait(ticket.place);
+    const wait = this.#bucket.wait(reservation.position);
     if (wait > 0) return -wait;
-    // The other direction's turn.
-    if (this.#last === who && this.#asked[1 - who] === true) return -1;
-    return ticket.piece;
+    // It is the turn of the other direction.
+    if (this.#last === direction && this.#requested[1 - direction] === true) return -1;
+    return reservation.quantum;
   }
 
-  used(who: number, bytes: number): void {
-    this.leave(who);
-    if (this.#ticket === undefined) return;
-    this.#ticket.piece -= bytes;
-    if (this.#ticket.piece < 1) this.#ticket = undefined;
+  used(direction: number, bytes: number): void {
+    this.leave(direction);
+    if (this.#reservation === undefined) return;
+    this.#reservation.quantum -= bytes;
+    if (this.#reservation.quantum < 1) this.#reservation = undefined;
   }
 
   giveBack(): void {
-    if (this.#ticket !== undefined) this.#bucket.giveBack(this.#ticket.piece);
-    this.#ticket = undefined;
+    if (this.#reservation !== undefined) this.#bucket.giveBack(this.#reservation.quantum);
+    this.#reservation = undefined;
   }
 
-  leave(who: number): void {
-    this.#asked[who] = false;
-    this.#last = who;
+  leave(direction: number): void {
+    this.#requested[direction] = false;
+    this.#last = direction;
   }
 }

@@ -1,25 +1,23 @@
-import type { Dispatcher, Failure, NativeEnd, NativeFiles, NativeRateLimiter, Refusal } from '../binding.js';
-import { unavailable } from '../contract/errors.js';
-import { limitInCore } from '../contract/rate-limiter.js';
-import { keepProcessAlive, letProcessEnd } from './keep-alive.js';
-import { type Binding, loadBinding } from './loader.js';
+// The transfers of the core: it opens their ends, starts them, and settles them when their outcomes arrive.
+
+import type { Dispatcher, NativeEnd, NativeFailure, NativeRateLimiter, Refusal } from '../binding.js';
+import { createLimitsWith } from '../contract/rate-limiter.js';
 import type { Side } from '../contract/traffic.js';
+import { binding, reason, required } from './addon.js';
+import { nativeFiles } from './core-file.js';
+import { keepProcessAlive, letProcessEnd } from './keep-alive.js';
+import { decodeBatch, type NativeOutcome } from './outcome.js';
 
-export type { NativeEnd, NativeRateLimiter };
+export { binding, reason, required };
+export type { NativeEnd, NativeOutcome, NativeRateLimiter };
 
-/** How a transfer in the core ended. */
-export interface NativeOutcome {
-  tx: number;
-  rx: number;
-  zeroCopy: number;
-  /** Whether the source, or `a`, was read to its end. */
-  aEnded: boolean;
-  bEnded: boolean;
-  /** Absent after a clean end. */
-  error?: Failure | undefined;
+// The limiters of the core serve transfers on streams too, so where there is a core, every limiter is one of its own.
+if (binding !== undefined) {
+  const { NativeRateLimiter: Limiter } = binding;
+  createLimitsWith((bytesPerSecond, burst) => new Limiter(bytesPerSecond, burst));
 }
 
-/** A transfer in the core, which goes by a number there. */
+/** A transfer in the core, which identifies it by a number. */
 export class NativeTransfer {
   readonly #dispatcher: Dispatcher;
   readonly #id: number;
@@ -38,25 +36,16 @@ export class NativeTransfer {
   }
 }
 
-/** The binding, if there is one for this platform; else why there is none. */
-export const { binding, reason } = loadBinding();
-
-if (binding !== undefined) {
-  const { NativeRateLimiter: Limiter } = binding;
-  limitInCore((bytesPerSecond, burst) => new Limiter(bytesPerSecond, burst));
-}
-
-const waiting = new Map<number, (outcome: NativeOutcome) => void>();
+/**
+ * The function to call at the end of each transfer, by its number. The registry of transfers is in the binding
+ * (crates/fdsplice-node/src/registry.rs). Only the functions are here: the binding could hold one only through a
+ * reference, which would have to be made and released for every transfer.
+ */
+const callbacks = new Map<number, (outcome: NativeOutcome) => void>();
 let lastId = 0;
 let dispatcher: Dispatcher | undefined;
 
-/** The binding, for callers that cannot do without. */
-export function required(): Binding {
-  if (binding !== undefined) return binding;
-  throw unavailable(reason ?? '');
-}
-
-/** Duplicates a descriptor for a transfer, or tells why it cannot play that part in one. */
+/** Duplicates a descriptor for a transfer. Returns a refusal when it cannot be that end of a transfer. */
 export function openEnd(
   fd: number,
   side: Side,
@@ -67,67 +56,12 @@ export function openEnd(
   return opened instanceof native.NativeEnd ? { end: opened } : { end: undefined, refusal: opened };
 }
 
-/** What of a file is to be sent, as far as that is known before it is open. */
-export interface Wanted {
-  start: number | undefined;
-  /** The last byte. */
-  end: number | undefined;
-  /** Whether the bytes, where they are few, may be read when the file is opened. */
-  readAhead: boolean;
-}
-
-/** A regular file that the core has opened to send it. */
-export class PreopenedFile {
-  readonly #files: NativeFiles;
-  /** What it goes by in the core. */
-  readonly id: number;
-  /** Bytes in it when it was opened. */
-  readonly size: number;
-  /** Good until it is given to a transfer; -1 where its bytes are at hand. */
-  readonly fd: number;
-
-  constructor(files: NativeFiles, id: number, size: number, fd: number) {
-    this.#files = files;
-    this.id = id;
-    this.size = size;
-    this.fd = fd;
-  }
-
-  /** A copy of the bytes that are at hand. */
-  get contents(): Buffer | undefined {
-    return this.#files.unsent(this.id) ?? undefined;
-  }
-
-  /** Sends the bytes that are at hand as far as a socket takes them without waiting, and tells whether that was all. */
-  sendNow(socket: number): boolean {
-    return this.#files.sendNow(this.id, socket);
-  }
-
-  /** Closes it if no transfer has taken it. */
-  release(): void {
-    this.#files.release(this.id);
-  }
-}
-
-let files: NativeFiles | undefined;
-let lastFile = 0;
-
-/** Opens a file to send it, or tells why that cannot be. */
-export async function openFile(
-  path: string,
-  { start = 0, end, readAhead }: Wanted,
-): Promise<{ file: PreopenedFile; refusal?: never } | { file?: never; refusal: Refusal }> {
-  const place = (files ??= new (required().NativeFiles)());
-  const id = (lastFile = (lastFile + 1) % 2 ** 32);
-  const opened = await place.open(id, path, start, end, readAhead);
-  return Array.isArray(opened) ? { file: new PreopenedFile(place, id, ...opened) } : { refusal: opened };
-}
-
+/** Whether two ends are one socket or one pipe. */
 export function isSame(one: NativeEnd, other: NativeEnd): boolean {
   return required().isSame(one, other);
 }
 
-/** Starts a transfer in the core and calls `settled` on this thread when it has ended. */
+/** Starts a transfer in the core, and calls `settled` on this thread when it has ended. */
 export function startNative(
   begin: (dispatcher: Dispatcher, id: number) => void,
   settled: (outcome: NativeOutcome) => void,
@@ -135,7 +69,7 @@ export function startNative(
   const id = nextId();
   const core = dispatch();
   begin(core, id);
-  waiting.set(id, settled);
+  callbacks.set(id, settled);
   keepProcessAlive();
   return new NativeTransfer(core, id);
 }
@@ -143,30 +77,26 @@ export function startNative(
 function nextId(): number {
   do {
     lastId = (lastId + 1) % 2 ** 32;
-  } while (waiting.has(lastId));
+  } while (callbacks.has(lastId));
   return lastId;
 }
 
 function dispatch(): Dispatcher {
   if (dispatcher !== undefined) return dispatcher;
-  const native = required();
-  files ??= new native.NativeFiles();
-  const created = new native.Dispatcher(deliver, files);
+  const created = new (required().Dispatcher)(deliver, nativeFiles());
   dispatcher = created;
-  // process.exit() ends the core's threads where they stand: what still runs is reset before.
+  // process.exit() stops the threads of the core at once, so running transfers are reset before.
   process.on('exit', () => created.abortAll());
   return created;
 }
 
-/** Of each outcome seven numbers, and of those whose last one is not 0 the failure, in the same order. */
-function deliver(numbers: number[], failures: Failure[]): void {
-  let failed = 0;
-  for (let at = 0; at < numbers.length; at += 7) {
-    const [id = 0, tx = 0, rx = 0, zeroCopy = 0, aEnded, bEnded, hasFailed] = numbers.slice(at, at + 7);
-    const error = hasFailed === 0 ? undefined : failures[failed++];
-    const settled = waiting.get(id);
-    if (waiting.delete(id)) letProcessEnd();
-    settled?.({ tx, rx, zeroCopy, aEnded: aEnded !== 0, bEnded: bEnded !== 0, error });
-    dispatcher?.forget(id);
-  }
+function deliver(numbers: number[], failures: NativeFailure[]): void {
+  decodeBatch(numbers, failures, settle);
+  dispatcher?.forgetDelivered();
+}
+
+function settle(id: number, outcome: NativeOutcome): void {
+  const settled = callbacks.get(id);
+  if (callbacks.delete(id)) letProcessEnd();
+  settled?.(outcome);
 }

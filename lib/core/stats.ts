@@ -1,24 +1,9 @@
-import { release } from 'node:os';
-import { platform } from './loader.js';
-import { binding, reason } from './core.js';
-import type { Capabilities, Stats } from '../contract/types.js';
+// The public `stats()`: the counts of the process, from the core or, without it, from the transfers on streams.
 
-/** What this platform offers. Never throws. */
-export function capabilities(): Capabilities {
-  const native = binding !== undefined;
-  return {
-    native,
-    ...(reason === undefined ? {} : { reason }),
-    platform,
-    kernel: release(),
-    splice: native,
-    sendfile: native,
-    copyFileRange: native,
-    pipeMaxSize: binding?.capabilities().pipeMaxSize ?? 0,
-  };
-}
+import type { Stats } from '../contract/types.js';
+import { binding } from './addon.js';
 
-/** The counts of this thread's transfers, where there is no core to count those of the whole process. */
+/** The counts of the transfers of this thread, for platforms without a core that counts for the whole process. */
 export const streamCounts = {
   active: 0,
   completed: 0,
@@ -41,18 +26,18 @@ export const streamCounts = {
   },
 };
 
-/** Counts of the whole process, all threads together, live; without the core, of this thread. */
+/** Live counts of the whole process, all threads together; without the core, of this thread. */
 export function stats(): Stats {
   const { active, completed, failed, tx, rx, zeroCopy, pipes } =
-    binding === undefined ? ofStreams() : ofCore(binding);
+    binding === undefined ? countsOfStreams() : countsOfCore(binding);
   return { active, completed, failed, tx, rx, total: tx + rx, zeroCopy, pipes };
 }
 
-function ofStreams() {
+function countsOfStreams() {
   return { ...streamCounts, zeroCopy: 0, pipes: { leased: 0, idle: 0, created: 0 } };
 }
 
-function ofCore(core: NonNullable<typeof binding>) {
+function countsOfCore(core: NonNullable<typeof binding>) {
   const { pipesLeased: leased, pipesIdle: idle, pipesCreated: created, ...counts } = core.stats();
   return { ...counts, pipes: { leased, idle, created } };
 }

@@ -10,7 +10,8 @@ import {
   systemFailure,
 } from '../contract/errors.js';
 import type { FileRange } from '../contract/file-range.js';
-import { binding, type NativeEnd, openEnd, openFile, PreopenedFile, type Wanted } from '../core/core.js';
+import { openFile, PreopenedFile, type Wanted } from '../core/core-file.js';
+import { binding, type NativeEnd, openEnd } from '../core/core.js';
 import type { DescriptorEndpoint, FileEndpoint, UnavailableEndpoint } from '../endpoint/endpoint.js';
 import { positionOf } from '../endpoint/file-status.js';
 import type { Preparable } from '../endpoint/preparable.js';
@@ -55,7 +56,7 @@ export class CallerFile implements FileSource {
   }
 
   /** Nothing to close: the descriptor is the caller's, or a duplicate that `release` closes. */
-  letGo(): void {}
+  dispose(): void {}
 
   range(bounds: Bounds): FileRange {
     const { size } = fstatSync(this.fd);
@@ -122,7 +123,7 @@ export class PathFile implements FileSource {
   }
 
   /** Nothing to close: `release` does. */
-  letGo(): void {}
+  dispose(): void {}
 
   range(bounds: Bounds): FileRange {
     const size = this.#end instanceof PreopenedFile ? this.#end.size : fstatSync(this.fd).size;

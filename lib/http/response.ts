@@ -3,7 +3,8 @@ import { Http2ServerResponse } from 'node:http2';
 import { type Failure, streamDestroyed } from '../contract/errors.js';
 import { HeldCalls } from '../node/held-calls.js';
 import { holdWrites, letWritesGo } from '../node/held-writes.js';
-import { binding, type NativeEnd, type PreopenedFile } from '../core/core.js';
+import type { PreopenedFile } from '../core/core-file.js';
+import { binding, type NativeEnd } from '../core/core.js';
 import { isPlainSocket } from '../node/plain-socket.js';
 import { type Openable, SocketEnd } from '../native/socket-end.js';
 

@@ -6,7 +6,8 @@ import { alreadyEnded, type Failure, invalidValue } from '../contract/errors.js'
 import type { FileRange } from '../contract/file-range.js';
 import { HeldCalls } from '../node/held-calls.js';
 import { holdWrites, letWritesGo } from '../node/held-writes.js';
-import { binding, type NativeEnd, type PreopenedFile } from '../core/core.js';
+import type { PreopenedFile } from '../core/core-file.js';
+import { binding, type NativeEnd } from '../core/core.js';
 import type { SendFileSettings } from '../contract/options.js';
 import { descriptorOf, isPlainSocket } from '../node/plain-socket.js';
 import {

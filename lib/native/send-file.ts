@@ -3,7 +3,8 @@ import { type Failure, truncated } from '../contract/errors.js';
 import type { FileRange } from '../contract/file-range.js';
 import type { SendFileSettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
-import { type NativeEnd, type NativeOutcome, PreopenedFile, startNative } from '../core/core.js';
+import { PreopenedFile } from '../core/core-file.js';
+import { type NativeEnd, type NativeOutcome, startNative } from '../core/core.js';
 import type { Task } from '../transfer/transfer.js';
 
 /** A file that is open. */

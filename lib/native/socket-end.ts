@@ -14,13 +14,8 @@ import {
 } from '../contract/errors.js';
 import { HeldReads } from '../node/held-reads.js';
 import { HeldWrites } from '../node/held-writes.js';
-import {
-  type PreopenedFile,
-  type NativeEnd,
-  type NativeTransfer,
-  openEnd,
-  startNative,
-} from '../core/core.js';
+import type { PreopenedFile } from '../core/core-file.js';
+import { type NativeEnd, type NativeTransfer, openEnd, startNative } from '../core/core.js';
 import { descriptorOf, handleKind } from '../node/plain-socket.js';
 import { TimeLimit } from '../transfer/time-limit.js';
 import type { Side } from '../contract/traffic.js';
@@ -174,7 +169,7 @@ export class SocketEnd implements Openable {
     const end = opened?.end;
     if (end === undefined || this.#watch !== undefined) return;
     this.#watch = startNative(
-      (core, id) => core.watch(id, end),
+      (core, id) => core.waitForError(id, end),
       ({ error }) => {
         if (error?.errno !== undefined) fail(systemFailure(error.errno, error.syscall ?? '', this.side));
       },

@@ -51,14 +51,14 @@ function heldIn(end: NativeEnd): HeldFile {
     get fd() {
       return end.fd;
     },
-    letGo: () => end.release(),
+    dispose: () => end.release(),
   };
 }
 
 /** The caller's own. A FileHandle that is collected closes its descriptor too. */
 function heldOf(endpoint: FileEndpoint): HeldFile {
   const { fd, owner } = endpoint;
-  return { fd, owner, letGo: () => {} };
+  return { fd, owner, dispose: () => {} };
 }
 
 function streamOf(endpoint: StreamEndpoint | { kind: 'socket'; socket: Socket }): unknown {

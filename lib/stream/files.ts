@@ -26,12 +26,12 @@ export interface ReadRange {
   rewind?: ((bytes: number) => void) | undefined;
 }
 
-/** An open file. Its owner keeps it open until `letGo`. */
+/** An open file. Its owner keeps it open until `dispose`. */
 export interface HeldFile {
   readonly fd: number;
   /** Kept reachable while the file is in use, because its finalizer would close the descriptor. */
   readonly owner?: unknown;
-  letGo(): void;
+  dispose(): void;
 }
 
 /** Reads a regular file. */
@@ -116,7 +116,7 @@ export class FileReader implements Reader {
   async release(rest: Buffer): Promise<Buffer> {
     await this.#running;
     const left = this.#giveBack(rest);
-    this.#file.letGo();
+    this.#file.dispose();
     return left;
   }
 
@@ -207,7 +207,7 @@ export class FileWriter implements Writer {
   async release(): Promise<Buffer> {
     this.#released = true;
     await this.#running;
-    this.#file.letGo();
+    this.#file.dispose();
     return this.#rest;
   }
 }

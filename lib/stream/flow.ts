@@ -2,9 +2,6 @@
 import type { Failure } from '../contract/errors.js';
 import type { Throttle } from '../contract/token-bucket.js';
 
-/** Milliseconds after a failure in which bytes read before it may still be accepted and leave this machine. */
-export const LAST_WORDS = 1000;
-
 /** The source of a flow. */
 export interface Reader {
   /** Whether the source has ended and every byte of it was taken. */
@@ -139,7 +136,7 @@ export class Flow {
       if (!reader.isReady) break;
       let allowed = this.#remaining;
       if (throttle !== undefined) {
-        const quantum = throttle.piece(direction);
+        const quantum = throttle.quantum(direction);
         if (quantum < 0) {
           this.#timer = setTimeout(this.#resume, -quantum);
           return;

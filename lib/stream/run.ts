@@ -1,13 +1,14 @@
 // Runs the flows of one transfer on the stream engine: counts, time limits, and the end of both on a failure.
 import { performance } from 'node:perf_hooks';
 import { aborted, type Failure, halfCloseTimeout, idle } from '../contract/errors.js';
+import { FAILURE_GRACE_MS } from '../contract/failure-grace.js';
 import type { Side } from '../contract/traffic.js';
 import { binding } from '../core/core.js';
 import { keepProcessAlive, letProcessEnd } from '../core/keep-alive.js';
 import { streamCounts } from '../core/stats.js';
 import { TimeLimit } from '../transfer/time-limit.js';
 import type { EngineTransfer, Settled } from '../transfer/transfer.js';
-import { type Flow, LAST_WORDS } from './flow.js';
+import type { Flow } from './flow.js';
 
 export interface RunOptions {
   idleTimeout?: number | undefined;
@@ -103,7 +104,7 @@ export class StreamRun implements EngineTransfer {
       this.#settle();
       return;
     }
-    this.#grace = setTimeout(() => this.#settle(), LAST_WORDS);
+    this.#grace = setTimeout(() => this.#settle(), FAILURE_GRACE_MS);
     this.#settleWhenAccepted();
   }
 

@@ -7,7 +7,8 @@ import { holdWrites, letWritesGo } from '../node/held-writes.js';
 import { Shadow } from '../node/overlay.js';
 import type { Side } from '../contract/traffic.js';
 import { closesByReset } from '../node/close-by-reset.js';
-import { LAST_WORDS, type Writer } from './flow.js';
+import { FAILURE_GRACE_MS } from '../contract/failure-grace.js';
+import type { Writer } from './flow.js';
 
 type Call = (...args: unknown[]) => unknown;
 
@@ -67,7 +68,7 @@ export class StreamWriter implements Writer {
 
   /** Nothing in Node tells how much of it the peer has taken. */
   get queuedUntil(): number {
-    return closesByReset(this.#stream) ? this.#acceptedAt + LAST_WORDS : 0;
+    return closesByReset(this.#stream) ? this.#acceptedAt + FAILURE_GRACE_MS : 0;
   }
 
   start(wake: () => void, accepted: (bytes: number) => void, fail: (failure: Failure) => void): void {

@@ -3,7 +3,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { invalidType, invalidValue } from '../contract/errors.js';
 import { type SendFileSettings, sendFileSettings } from '../contract/options.js';
 import type { Destination, SendFileOptions, Transfer } from '../contract/types.js';
-import type { Wanted } from '../core/core.js';
+import type { Wanted } from '../core/core-file.js';
 import { canBeEnded, discard, type Endpoint, endpoint } from '../endpoint/endpoint.js';
 import { CallerFile, type FileEndpoints, PathFile } from '../file/file-source.js';
 import { sendToDescriptor, sendToStream } from '../file/send.js';

@@ -53,7 +53,7 @@ fn throttle() -> Throttle {
 #[bench::piece(throttle())]
 fn limiter(mut throttle: Throttle) -> Throttle {
     for _ in 0..CALLS {
-        assert!(throttle.try_piece(0).is_ok());
+        assert!(throttle.try_quantum(0).is_ok());
         throttle.used(0, 64);
     }
     throttle

@@ -27,17 +27,17 @@ fn pipe_made(bencher: Bencher<'_, '_>) {
     bencher.bench_local(pipe);
 }
 
-/// One piece asked for and used, under a limit that is never reached.
+/// One quantum requested and used, under a limit that is never reached.
 #[divan::bench(args = [1, 4])]
-fn limiter_piece(bencher: Bencher<'_, '_>, sharing: usize) {
+fn limiter_quantum(bencher: Bencher<'_, '_>, sharing: usize) {
     let limiter = RateLimiter::new(1e15).burst(1e15);
     let mut throttles: Vec<_> = (0..sharing).map(|_| limiter.throttle()).collect();
     let mut turn = 0;
     bencher.bench_local(|| {
         turn = (turn + 1) % sharing;
-        let piece = throttles[turn].try_piece(0);
+        let quantum = throttles[turn].try_quantum(0);
         throttles[turn].used(0, 64);
-        piece
+        quantum
     });
 }
 

@@ -1,79 +1,48 @@
-//! Transfers of one JavaScript environment: started by it, their outcomes brought back to it.
+//! The transfers of one JavaScript environment: it starts them here and receives their outcomes.
 
-use std::collections::HashMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use fdsplice::{
     Control, Endpoint, EndpointError, Side, TrafficResult, TransferError, copy, relay, send_file,
-    watch,
+    wait_for_error,
 };
+use napi::Error;
 use napi::bindgen_prelude::{ClassInstance, Either, Env, FnArgs, Function, Result};
-use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
-use napi::{Error, Status};
 use napi_derive::napi;
 use pin_project_lite::pin_project;
 
 use crate::convert::{
-    CopySpec, EndRole, Failure, Limits, MoveSpec, NativeEnd, NativeRateLimiter, Outcome,
-    SendFileSpec, copy_options, relay_options, send_file_options,
+    CopySpec, LimiterArgs, MoveSpec, SendFileSpec, copy_options, relay_options, send_file_options,
 };
+use crate::delivery::Delivery;
 use crate::files::{Files, NativeFiles};
+use crate::native_end::{EndRole, NativeEnd};
+use crate::native_rate_limiter::NativeRateLimiter;
 use crate::numbers::with_descriptor;
-use crate::registry::{self, Entry};
-use crate::runtime::{self, Place};
+use crate::outcome::{NativeFailure, NativeOutcome};
+use crate::registry::{self, Entry, Key};
+use crate::runtime::{self, WorkerSlot};
 
-/// How long the end of an environment waits for its transfers to let go.
+/// How long the end of an environment waits until its transfers have released their sockets.
 const GRACE: Duration = Duration::from_millis(500);
 
 static ENVIRONMENTS: AtomicU64 = AtomicU64::new(0);
 
-/// Weak: a dispatcher alone does not keep the event loop alive; the facade does while transfers
-/// run.
-type Deliver = ThreadsafeFunction<(), (), Batch, Status, false, true>;
-
-/// Outcomes on the border: [`Outcome::NUMBERS`] numbers each, and the failures of those that failed.
-/// An object each, with eight properties that are set by name, costs a short relay more than its
-/// system calls do.
-type Batch = FnArgs<(Vec<f64>, Vec<Failure>)>;
-
-/// An end of a relay: a connected TCP socket of Node's own, by number, or what was opened before.
+/// An end of a relay: the number of a connected TCP socket of Node, or an end opened before.
 type RelayEnd<'a> = Either<i32, ClassInstance<'a, NativeEnd>>;
-
-/// Outcomes on their way to JavaScript. The event loop is woken when the first one arrives, and
-/// takes all that are there when it comes: a thousand transfers that end together wake it once.
-struct Settled {
-    waiting: Arc<Mutex<Vec<Outcome>>>,
-    deliver: Deliver,
-}
-
-impl Settled {
-    fn push(&self, outcome: Outcome) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.push(outcome);
-        let first = waiting.len() == 1;
-        drop(waiting);
-        if first {
-            // Closing: the environment has ended, and nobody is left to tell.
-            self.deliver
-                .call((), ThreadsafeFunctionCallMode::NonBlocking);
-        }
-    }
-}
 
 /// Starts transfers, and calls `settled` with a batch of outcomes when some have ended.
 ///
-/// A transfer goes by the number it was started with. It has no object of its own: one that is
-/// wrapped and finalized costs a short relay as much as two system calls.
+/// A transfer is identified by the number that it was started with. It has no object of its own,
+/// because wrapping and finalizing one costs a short relay as much as two system calls.
 #[napi]
 pub struct Dispatcher {
     environment: u64,
-    settled: Arc<Settled>,
-    /// Until they are forgotten, which is when JavaScript has taken note of their outcome.
-    controls: HashMap<u32, Control>,
+    delivery: Arc<Delivery>,
     files: Files,
 }
 
@@ -96,71 +65,56 @@ impl Dispatcher {
     #[allow(
         clippy::needless_pass_by_value,
         clippy::type_complexity,
-        reason = "napi hands arguments over, and reads their types for TypeScript here"
+        reason = "napi passes owned arguments, and generates the TypeScript types from this signature"
     )]
     pub fn new(
         env: Env,
-        settled: Function<FnArgs<(Vec<f64>, Vec<Failure>)>, ()>,
+        settled: Function<FnArgs<(Vec<f64>, Vec<NativeFailure>)>, ()>,
         files: &NativeFiles,
     ) -> Result<Self> {
         let environment = ENVIRONMENTS.fetch_add(1, Ordering::Relaxed);
         env.add_env_cleanup_hook(environment, |environment| {
             registry::abort_all(environment, GRACE);
         })?;
-        let waiting = Arc::new(Mutex::new(Vec::<Outcome>::new()));
-        let taken = Arc::clone(&waiting);
-        let deliver = settled
-            .build_threadsafe_function::<()>()
-            .weak::<true>()
-            .build_callback(move |_| {
-                let mut waiting = taken.lock().unwrap_or_else(PoisonError::into_inner);
-                let outcomes = std::mem::take(&mut *waiting);
-                drop(waiting);
-                let mut numbers = Vec::with_capacity(outcomes.len() * Outcome::NUMBERS);
-                let mut failures = Vec::new();
-                for outcome in outcomes {
-                    numbers.extend(outcome.numbers());
-                    failures.extend(outcome.error);
-                }
-                Ok((numbers, failures).into())
-            })?;
         Ok(Self {
             environment,
-            settled: Arc::new(Settled { waiting, deliver }),
-            controls: HashMap::new(),
+            delivery: Arc::new(Delivery::new(&settled)?),
             files: files.files.clone(),
         })
     }
 
-    /// Tells when the connection of a socket fails that no transfer uses yet.
+    /// Reports an error of the connection of a socket that no transfer uses yet.
     ///
     /// # Errors
-    /// When no worker thread can be started, or the end was used before.
+    /// When no worker thread can be started, the end was used before, or the number is in use.
     #[napi]
-    pub fn watch(&mut self, id: u32, end: &mut NativeEnd) -> Result<()> {
+    pub fn wait_for_error(&mut self, id: u32, end: &mut NativeEnd) -> Result<()> {
         let socket = end.take_borrowed()?;
         let control = Control::new();
-        let watching = watch(socket, Side::A, control.clone());
-        let settled = Arc::clone(&self.settled);
-        self.place()?.run(|place| async move {
-            let outcome = watching.await;
-            drop(place);
-            settled.push(Outcome::of_watch(id, outcome));
+        let error = wait_for_error(socket, Side::A, control.clone());
+        let delivery = Arc::clone(&self.delivery);
+        let slot = self.slot()?;
+        if !registry::begin_watch(self.key(id), control) {
+            return Err(in_use(id));
+        }
+        slot.run(|slot| async move {
+            let error = error.await;
+            drop(slot);
+            delivery.push(NativeOutcome::without_traffic(id, error));
         });
-        self.controls.insert(id, control);
         Ok(())
     }
 
-    /// Joins two sockets. Where a role is absent, the end was handed over, is open for writing, and
-    /// nothing was read from it; where `how` is, nothing was asked for.
+    /// Joins two sockets. An absent role stands for an end that was handed over, is open for
+    /// writing, and was not read from. Absent `options` stand for the defaults.
     ///
     /// # Errors
-    /// When no worker thread can be started, or an end was used before.
+    /// When no worker thread can be started, an end was used before, or the number is in use.
     #[napi]
     #[allow(
         clippy::needless_pass_by_value,
         clippy::too_many_arguments,
-        reason = "napi hands arguments over, and classes only as arguments"
+        reason = "napi passes owned arguments, and class instances only as arguments"
     )]
     pub fn relay(
         &mut self,
@@ -169,20 +123,21 @@ impl Dispatcher {
         b: Either<i32, ClassInstance<NativeEnd>>,
         role_of_a: Option<EndRole>,
         role_of_b: Option<EndRole>,
-        how: Option<MoveSpec>,
-        limit: Option<&NativeRateLimiter>,
-        limit_of_tx: Option<&NativeRateLimiter>,
-        limit_of_rx: Option<&NativeRateLimiter>,
+        options: Option<MoveSpec>,
+        limiter: Option<&NativeRateLimiter>,
+        limiter_of_tx: Option<&NativeRateLimiter>,
+        limiter_of_rx: Option<&NativeRateLimiter>,
     ) -> Result<()> {
         let (role_of_a, role_of_b) = (role_of_a.unwrap_or_default(), role_of_b.unwrap_or_default());
         let control = Control::new();
-        let limits = Limits {
-            both: limit,
-            tx: limit_of_tx,
-            rx: limit_of_rx,
+        let limiters = LimiterArgs {
+            both: limiter,
+            tx: limiter_of_tx,
+            rx: limiter_of_rx,
         };
-        let how = how.unwrap_or_default();
-        let options = relay_options(&role_of_a, &role_of_b, &how, &limits).control(control.clone());
+        let options = options.unwrap_or_default();
+        let options =
+            relay_options(&role_of_a, &role_of_b, &options, &limiters).control(control.clone());
         let numbers = [&a, &b].map(number);
         let opened = match open(a, &role_of_a, Side::A)? {
             Ok(a) => open(b, &role_of_b, Side::B)?.map(|b| (a, b)),
@@ -194,30 +149,32 @@ impl Dispatcher {
                 for fd in numbers.into_iter().flatten() {
                     with_descriptor(fd, |fd| Endpoint::reset_on_close(fd));
                 }
-                Entry::begin(self.environment, control).end(true);
-                self.settled.push(Outcome::of_watch(id, Some(error)));
+                self.begin(id, control)?.end(true);
+                self.delivery
+                    .push(NativeOutcome::without_traffic(id, Some(error)));
                 Ok(())
             }
         }
     }
 
-    /// Sends a file, or a part of one: by the number it was opened with, or by its descriptor.
+    /// Sends a file or a range of one. The file is the number that it was opened with, or a
+    /// descriptor.
     ///
     /// # Errors
-    /// When no worker thread can be started, or an end was used before.
+    /// When no worker thread can be started, an end was used before, or the number is in use.
     #[napi]
-    #[allow(clippy::needless_pass_by_value, reason = "napi hands arguments over")]
+    #[allow(clippy::needless_pass_by_value, reason = "napi passes owned arguments")]
     pub fn send_file(
         &mut self,
         id: u32,
         file: Either<u32, ClassInstance<NativeEnd>>,
         destination: &mut NativeEnd,
-        what: SendFileSpec,
-        how: MoveSpec,
-        limit: Option<&NativeRateLimiter>,
+        options: SendFileSpec,
+        move_options: MoveSpec,
+        limiter: Option<&NativeRateLimiter>,
     ) -> Result<()> {
         let control = Control::new();
-        let options = send_file_options(&what, &how, limit).control(control.clone());
+        let options = send_file_options(&options, &move_options, limiter).control(control.clone());
         match file {
             Either::A(file) => {
                 let (file, destination) = (self.files.take(file)?, destination.take_borrowed()?);
@@ -233,54 +190,52 @@ impl Dispatcher {
     /// Copies from one descriptor to another.
     ///
     /// # Errors
-    /// When no worker thread can be started, or an end was used before.
+    /// When no worker thread can be started, an end was used before, or the number is in use.
     #[napi]
-    #[allow(clippy::needless_pass_by_value, reason = "napi hands arguments over")]
+    #[allow(clippy::needless_pass_by_value, reason = "napi passes owned arguments")]
     pub fn copy(
         &mut self,
         id: u32,
         source: &mut NativeEnd,
         destination: &mut NativeEnd,
-        what: CopySpec,
-        how: MoveSpec,
-        limit: Option<&NativeRateLimiter>,
+        options: CopySpec,
+        move_options: MoveSpec,
+        limiter: Option<&NativeRateLimiter>,
     ) -> Result<()> {
         let control = Control::new();
-        let options = copy_options(&what, &how, limit).control(control.clone());
+        let options = copy_options(&options, &move_options, limiter).control(control.clone());
         let (source, destination) = (source.take_borrowed()?, destination.take_borrowed()?);
         self.start(id, control, copy(source, destination, options))
     }
 
-    /// The live counts of a transfer; none once it is forgotten.
+    /// The live counts of a transfer; zeros once it is forgotten.
     #[napi]
     #[allow(
         clippy::cast_precision_loss,
         reason = "JavaScript numbers; exact up to 2^53"
     )]
     pub fn traffic(&self, id: u32) -> NativeTraffic {
-        let traffic = self.controls.get(&id).map(Control::traffic);
-        let traffic = traffic.unwrap_or_default();
+        let traffic = registry::traffic(self.key(id));
         NativeTraffic {
             tx: traffic.tx as f64,
             rx: traffic.rx as f64,
         }
     }
 
-    /// Ends a transfer; its outcome follows. Nothing where it has ended.
+    /// Aborts a transfer; its outcome follows. Does nothing when it has ended.
     #[napi]
     pub fn abort(&self, id: u32) {
-        if let Some(control) = self.controls.get(&id) {
-            control.abort();
-        }
+        registry::abort(self.key(id));
     }
 
-    /// Lets go of a transfer that has ended; its number can be used again.
+    /// Forgets the transfers whose outcomes were delivered. Their numbers can be used again. One call
+    /// after each batch costs one lock of the registry, however many transfers have ended.
     #[napi]
-    pub fn forget(&mut self, id: u32) {
-        self.controls.remove(&id);
+    pub fn forget_delivered(&self) {
+        registry::forget(self.environment, &self.delivery.take_delivered());
     }
 
-    /// Aborts every transfer of this thread and waits a moment until their sockets are let go.
+    /// Aborts every transfer of this thread, and waits for a moment until their sockets are released.
     #[napi]
     pub fn abort_all(&self) {
         registry::abort_all(self.environment, GRACE);
@@ -292,20 +247,37 @@ impl Dispatcher {
         control: Control,
         transfer: impl Future<Output = TrafficResult> + Send + 'static,
     ) -> Result<()> {
-        let place = self.place()?;
-        let entry = Entry::begin(self.environment, control.clone());
-        let settled = Arc::clone(&self.settled);
-        place.run(|place| Settling {
+        let slot = self.slot()?;
+        let entry = self.begin(id, control)?;
+        let delivery = Arc::clone(&self.delivery);
+        slot.run(|slot| RunningTransfer {
             transfer,
-            then: Some((id, entry, settled, place)),
+            at_end: Some((entry, delivery, slot)),
         });
-        self.controls.insert(id, control);
         Ok(())
     }
 
-    fn place(&self) -> Result<Place> {
-        Place::take(self.environment).map_err(|error| Error::from_reason(error.to_string()))
+    fn begin(&self, id: u32, control: Control) -> Result<Entry> {
+        Entry::begin(self.key(id), control).ok_or_else(|| in_use(id))
     }
+
+    fn key(&self, id: u32) -> Key {
+        (self.environment, id)
+    }
+
+    fn slot(&self) -> Result<WorkerSlot> {
+        WorkerSlot::take(self.environment).map_err(|error| Error::from_reason(error.to_string()))
+    }
+}
+
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        registry::forget_all(self.environment);
+    }
+}
+
+fn in_use(id: u32) -> Error {
+    Error::from_reason(format!("a transfer with the number {id} is running"))
 }
 
 fn number(end: &RelayEnd) -> Option<i32> {
@@ -315,7 +287,8 @@ fn number(end: &RelayEnd) -> Option<i32> {
     }
 }
 
-/// Duplicates the socket, or takes what was opened before. A failure of the system's is the relay's.
+/// Duplicates the socket, or takes the end opened before. The inner error is a failed system call,
+/// which is the outcome of the relay.
 fn open(
     end: RelayEnd,
     role: &EndRole,
@@ -336,26 +309,27 @@ fn open(
 }
 
 pin_project! {
-    /// A transfer, then the news of its end. A struct, because an `async` block would keep room for the
-    /// transfer twice, once as what it captured and once as what it awaits: 2.4 KiB per idle relay.
-    struct Settling<F> {
+    /// A transfer, and what to do at its end. This is a struct because an `async` block would keep room
+    /// for the transfer twice, as a captured and as an awaited value: 2.4 KiB per idle relay.
+    struct RunningTransfer<F> {
         #[pin]
         transfer: F,
-        then: Option<(u32, Entry, Arc<Settled>, Place)>,
+        at_end: Option<(Entry, Arc<Delivery>, WorkerSlot)>,
     }
 }
 
-impl<F: Future<Output = TrafficResult>> Future for Settling<F> {
+impl<F: Future<Output = TrafficResult>> Future for RunningTransfer<F> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
         let result = ready!(this.transfer.poll(cx));
-        if let Some((id, entry, settled, place)) = this.then.take() {
-            drop(place);
-            runtime::note(result.tx + result.rx);
+        if let Some((entry, delivery, slot)) = this.at_end.take() {
+            let id = entry.id();
+            drop(slot);
+            runtime::note_size(result.tx + result.rx);
             entry.end(result.error.is_some());
-            settled.push(Outcome::new(id, result));
+            delivery.push(NativeOutcome::new(id, result));
         }
         Poll::Ready(())
     }

@@ -1,4 +1,4 @@
-//! Files by path, opened on Node's threads for files.
+//! Files opened by path to be sent, on the threads that Node has for file calls.
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
@@ -10,11 +10,12 @@ use napi::Task;
 use napi::bindgen_prelude::{AsyncTask, Buffer, Either, Env, Error, Result};
 use napi_derive::napi;
 
-use crate::convert::{Refusal, refusal, whole};
+use crate::convert::integer;
 use crate::numbers::with_descriptor;
+use crate::outcome::{Refusal, refusal};
 use crate::registry;
 
-/// By the numbers that JavaScript gave them.
+/// Opened files by the numbers that JavaScript gave them.
 #[derive(Clone, Default)]
 pub(crate) struct Files(Arc<Mutex<HashMap<u32, PreopenedFile>>>);
 
@@ -31,8 +32,8 @@ impl Files {
 
 /// The files of one JavaScript thread that were opened to be sent.
 ///
-/// They have no objects of their own, which would be garbage to finalize for each of them. Nothing
-/// here borrows mutably: an opening that is under way borrows for as long as it takes.
+/// A file has no object of its own, because each one would have to be finalized. No method borrows
+/// mutably, because an opening in progress borrows the object until it ends.
 #[napi]
 #[derive(Default)]
 pub struct NativeFiles {
@@ -47,11 +48,11 @@ impl NativeFiles {
         Self::default()
     }
 
-    /// Opens a regular file of which the bytes from `start` to `end` inclusive are to be sent, and
-    /// tells how many bytes it has, and its descriptor. Where these bytes are few and `readAhead`
-    /// has them read at once, it is closed again, and the descriptor is -1.
+    /// Opens a regular file to send its bytes from `start` to `end` inclusive. Resolves with its size
+    /// and its descriptor. With `readAhead`, a small range is read at once; the file is then closed
+    /// again and the descriptor is -1.
     ///
-    /// It goes by the number `file` until it is given to a transfer, sent, or released.
+    /// The number `file` identifies it until it is given to a transfer, sent or released.
     #[napi(ts_return_type = "Promise<[size: number, fd: number] | Refusal>")]
     pub fn open(
         &self,
@@ -65,21 +66,22 @@ impl NativeFiles {
             files: self.files.clone(),
             file,
             path: PathBuf::from(path),
-            start: whole(start),
-            last: end.map(whole),
+            start: integer(start),
+            last: end.map(integer),
             read_ahead,
         })
     }
 
-    /// A copy of what was read when the file was opened, and not sent since.
+    /// A copy of the bytes that were read when the file was opened and are not sent yet.
     #[napi]
     pub fn unsent(&self, file: u32) -> Option<Buffer> {
         self.files
             .with(|files| Some(Buffer::from(files.get(&file)?.unsent()?)))
     }
 
-    /// Sends what was read when the file was opened as far as the socket takes it without waiting,
-    /// and tells whether that was all. If so, a transfer has ended; if not, one is to send the rest.
+    /// Sends the bytes that were read when the file was opened, as far as the socket accepts them
+    /// without waiting. Returns whether all of them were sent, which counts as an ended transfer.
+    /// Otherwise a transfer has to send the rest.
     #[napi]
     pub fn send_now(&self, file: u32, socket: i32) -> bool {
         self.files.with(|files| {
@@ -103,7 +105,7 @@ impl NativeFiles {
     }
 }
 
-/// The opening of a file.
+/// The opening of a file, a task of libuv's thread pool.
 pub struct Opening {
     files: Files,
     file: u32,
@@ -134,9 +136,9 @@ impl Task for Opening {
         Ok(match output {
             Ok(opened) => {
                 let fd = opened.endpoint().map_or(-1, Endpoint::as_raw_fd);
-                let told = vec![opened.size() as f64, f64::from(fd)];
+                let opening = vec![opened.size() as f64, f64::from(fd)];
                 self.files.with(|files| files.insert(self.file, opened));
-                Either::A(told)
+                Either::A(opening)
             }
             Err(error) => Either::B(refusal(error)),
         })

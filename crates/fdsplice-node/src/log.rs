@@ -1,11 +1,11 @@
-//! `FDSPLICE_LOG`: the core's log on stderr, off by default.
+//! `FDSPLICE_LOG`: writes the log of the core to stderr. It is off by default.
 
 use std::io;
 
 use napi_derive::module_init;
 use tracing_subscriber::EnvFilter;
 
-/// Once per process, when the addon is loaded. Without the variable no subscriber is set, and a
+/// Runs once per process, when the addon is loaded. Without the variable, no subscriber is set, and a
 /// log statement costs the load of one static.
 #[module_init]
 fn init() {
@@ -19,7 +19,7 @@ fn init() {
             return;
         }
     };
-    // Somebody else's subscriber in this process is as good.
+    // This fails when the process already has a subscriber, which then receives the log.
     let _ = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)

@@ -1,26 +1,48 @@
-//! Every running transfer of the process, and the totals of those that have ended.
+//! The transfers of the process: the one place that knows those that JavaScript can still refer to,
+//! and the totals of those that have ended.
+//!
+//! A transfer has the number that its environment gave it, so the key is the environment and that
+//! number. It stays here after its end, until JavaScript has processed its outcome. Every operation
+//! takes one process-wide lock for one hash lookup; a short relay takes it at its begin and at its
+//! end, and finished transfers are forgotten a batch at a time.
 
 use std::collections::HashMap;
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fdsplice::{Control, Traffic, pipe_stats};
-
-use crate::NativeStats;
+use fdsplice::{Control, Traffic};
 
 static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
 static ENDED: Condvar = Condvar::new();
 
+/// An environment, and the number that it gave to a transfer.
+pub(crate) type Key = (u64, u32);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Running,
+    /// Waits for an error of a socket that is connecting. It moves no bytes, so no count includes
+    /// it, and [`abort_all`] leaves it alone.
+    Watch,
+    /// Its counts are part of the totals.
+    Ended,
+}
+
+struct Transfer {
+    control: Control,
+    state: State,
+    /// The environment no longer exists, so the entry is removed at the end of the transfer.
+    is_orphan: bool,
+}
+
 #[derive(Default)]
 struct Registry {
-    next: u64,
-    /// By key: the environment that started the transfer, and the handle on it.
-    running: HashMap<u64, (u64, Control)>,
+    transfers: HashMap<Key, Transfer>,
     completed: u64,
     failed: u64,
-    /// What has ended, and what streams have moved so far.
-    ended: Traffic,
-    /// Transfers that JavaScript runs, on streams.
+    /// Bytes of the ended transfers, and those that transfers on streams have moved so far.
+    moved: Traffic,
+    /// Running transfers that JavaScript runs, on streams.
     streams: u32,
 }
 
@@ -28,20 +50,63 @@ fn lock() -> MutexGuard<'static, Registry> {
     REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A running transfer's place in the registry. Dropped without [`Entry::end`], when its task dies,
-/// it counts as failed.
+impl Registry {
+    /// Adds a transfer. `false` when one of that key is still running.
+    fn insert(&mut self, key: Key, control: Control, state: State) -> bool {
+        let previous = self.transfers.get(&key);
+        if previous.is_some_and(|previous| previous.state != State::Ended) {
+            return false;
+        }
+        let transfer = Transfer {
+            control,
+            state,
+            is_orphan: false,
+        };
+        self.transfers.insert(key, transfer);
+        true
+    }
+
+    fn running(&self) -> impl Iterator<Item = (u64, &Control)> {
+        let running = |transfer: &Transfer| transfer.state == State::Running;
+        let transfers = self.transfers.iter();
+        transfers
+            .filter(move |(_, transfer)| running(transfer))
+            .map(|(key, transfer)| (key.0, &transfer.control))
+    }
+
+    fn count_end(&mut self, failed: bool) {
+        if failed {
+            self.failed += 1;
+        } else {
+            self.completed += 1;
+        }
+    }
+}
+
+fn add(sum: &mut Traffic, traffic: Traffic) {
+    sum.tx += traffic.tx;
+    sum.rx += traffic.rx;
+    sum.zero_copy += traffic.zero_copy;
+}
+
+/// A running transfer in the registry. When it is dropped without [`Entry::end`], because its task
+/// died, the transfer counts as failed.
 pub(crate) struct Entry {
-    key: u64,
+    key: Key,
     failed: bool,
 }
 
 impl Entry {
-    pub(crate) fn begin(environment: u64, control: Control) -> Self {
-        let mut registry = lock();
-        let key = registry.next;
-        registry.next += 1;
-        registry.running.insert(key, (environment, control));
-        Self { key, failed: true }
+    /// `None` when a transfer of that key is still running.
+    pub(crate) fn begin(key: Key, control: Control) -> Option<Self> {
+        lock()
+            .insert(key, control, State::Running)
+            .then_some(Self { key, failed: true })
+    }
+
+    /// The number that the environment gave to the transfer.
+    pub(crate) fn id(&self) -> u32 {
+        self.key.1
     }
 
     pub(crate) fn end(mut self, failed: bool) {
@@ -52,30 +117,83 @@ impl Entry {
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut registry = lock();
-        if let Some((_, control)) = registry.running.remove(&self.key) {
-            let traffic = control.traffic();
-            registry.ended.tx += traffic.tx;
-            registry.ended.rx += traffic.rx;
-            registry.ended.zero_copy += traffic.zero_copy;
+        if let Some(transfer) = registry.transfers.get_mut(&self.key) {
+            transfer.state = State::Ended;
+            let (traffic, is_orphan) = (transfer.control.traffic(), transfer.is_orphan);
+            add(&mut registry.moved, traffic);
+            if is_orphan {
+                registry.transfers.remove(&self.key);
+            }
         }
-        if self.failed {
-            registry.failed += 1;
-        } else {
-            registry.completed += 1;
-        }
+        registry.count_end(self.failed);
         ENDED.notify_all();
     }
 }
 
-/// Counts a transfer that was over in one call.
+/// Adds a watch on a connecting socket. `false` when a transfer of that key is still running.
+pub(crate) fn begin_watch(key: Key, control: Control) -> bool {
+    lock().insert(key, control, State::Watch)
+}
+
+/// The live counts of a transfer; zeros when it is not known.
+pub(crate) fn traffic(key: Key) -> Traffic {
+    let registry = lock();
+    let transfer = registry.transfers.get(&key);
+    transfer.map_or_else(Traffic::default, |transfer| transfer.control.traffic())
+}
+
+/// Aborts a transfer. Does nothing when it has ended or is not known.
+pub(crate) fn abort(key: Key) {
+    let control = lock().transfers.get(&key).map(|it| it.control.clone());
+    if let Some(control) = control {
+        control.abort();
+    }
+}
+
+/// Removes transfers of an environment whose outcomes JavaScript has processed.
+pub(crate) fn forget(environment: u64, ids: &[u32]) {
+    let mut registry = lock();
+    for id in ids {
+        registry.transfers.remove(&(environment, *id));
+    }
+}
+
+/// Removes everything that an environment would have to forget, because it no longer exists. Running
+/// transfers are removed at their end.
+pub(crate) fn forget_all(environment: u64) {
+    lock().transfers.retain(|key, transfer| {
+        if key.0 != environment {
+            return true;
+        }
+        transfer.is_orphan = true;
+        transfer.state == State::Running
+    });
+}
+
+/// Aborts every transfer of an environment, and waits for at most `grace` until their sockets are
+/// released. A process that exits afterwards has then reset all of them.
+pub(crate) fn abort_all(environment: u64, grace: Duration) {
+    let registry = lock();
+    for (owner, control) in registry.running() {
+        if owner == environment {
+            control.abort();
+        }
+    }
+    let is_running =
+        |registry: &mut Registry| registry.running().any(|(owner, _)| owner == environment);
+    drop(ENDED.wait_timeout_while(registry, grace, is_running));
+}
+
+/// Counts a transfer that was completed in one call.
 pub(crate) fn sent_at_once(bytes: u64) {
     let mut registry = lock();
-    registry.ended.tx += bytes;
+    registry.moved.tx += bytes;
     registry.completed += 1;
 }
 
-/// A transfer that JavaScript runs, on streams: it tells what it moves. Dropped without
-/// [`StreamEntry::end`], when its environment dies, it counts as failed.
+/// A transfer that JavaScript runs, on streams. JavaScript reports the bytes that it moves. When the
+/// entry is dropped without [`StreamEntry::end`], because its environment ended, the transfer counts
+/// as failed.
 pub(crate) struct StreamEntry {
     failed: bool,
 }
@@ -86,15 +204,15 @@ impl StreamEntry {
         Self { failed: true }
     }
 
-    /// Bytes since it last told.
+    /// Adds the bytes moved since the last report.
     #[allow(
         clippy::unused_self,
-        reason = "nothing is moved without a transfer that is open"
+        reason = "only an open transfer can have moved bytes"
     )]
     pub(crate) fn moved(&self, tx: u64, rx: u64) {
         let mut registry = lock();
-        registry.ended.tx += tx;
-        registry.ended.rx += rx;
+        registry.moved.tx += tx;
+        registry.moved.rx += rx;
     }
 
     pub(crate) fn end(mut self, failed: bool) {
@@ -106,56 +224,31 @@ impl Drop for StreamEntry {
     fn drop(&mut self) {
         let mut registry = lock();
         registry.streams -= 1;
-        if self.failed {
-            registry.failed += 1;
-        } else {
-            registry.completed += 1;
-        }
+        registry.count_end(self.failed);
     }
 }
 
-/// Aborts every transfer of an environment and waits, for at most `grace`, until they have let go
-/// of their sockets: a process that exits right afterwards has then reset them all.
-pub(crate) fn abort_all(environment: u64, grace: Duration) {
+/// Counts of the process.
+pub(crate) struct Counts {
+    /// Transfers running in the core and on streams.
+    pub(crate) active: u32,
+    pub(crate) completed: u64,
+    pub(crate) failed: u64,
+    /// Bytes of all transfers, running or ended.
+    pub(crate) traffic: Traffic,
+}
+
+pub(crate) fn counts() -> Counts {
     let registry = lock();
-    for (owner, control) in registry.running.values() {
-        if *owner == environment {
-            control.abort();
-        }
-    }
-    let of_this = |registry: &mut Registry| {
-        registry
-            .running
-            .values()
-            .any(|(owner, _)| *owner == environment)
+    let mut counts = Counts {
+        active: registry.streams,
+        completed: registry.completed,
+        failed: registry.failed,
+        traffic: registry.moved,
     };
-    drop(ENDED.wait_timeout_while(registry, grace, of_this));
-}
-
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    reason = "JavaScript numbers; exact up to 2^53"
-)]
-pub(crate) fn stats() -> NativeStats {
-    let registry = lock();
-    let mut sum = registry.ended;
-    for (_, control) in registry.running.values() {
-        let traffic = control.traffic();
-        sum.tx += traffic.tx;
-        sum.rx += traffic.rx;
-        sum.zero_copy += traffic.zero_copy;
+    for (_, control) in registry.running() {
+        counts.active += 1;
+        add(&mut counts.traffic, control.traffic());
     }
-    let pipes = pipe_stats();
-    NativeStats {
-        active: registry.running.len() as u32 + registry.streams,
-        completed: registry.completed as f64,
-        failed: registry.failed as f64,
-        tx: sum.tx as f64,
-        rx: sum.rx as f64,
-        zero_copy: sum.zero_copy as f64,
-        pipes_leased: pipes.leased as u32,
-        pipes_idle: pipes.idle as u32,
-        pipes_created: pipes.created as u32,
-    }
+    counts
 }

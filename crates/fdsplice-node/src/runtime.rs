@@ -1,9 +1,9 @@
-//! The threads transfers run on: one current-thread tokio runtime per core, each with its own
-//! epoll, and every transfer pinned to the one it was started on.
+//! The threads on which transfers run: one current-thread tokio runtime per core, each with its own
+//! epoll. Every transfer is pinned to the runtime that it was started on.
 //!
-//! Measured against tokio's multi-threaded runtime with one worker per core, and against one worker
-//! for everything: the same addon with this file exchanged, medians of five interleaved rounds on
-//! two shared cores, Linux 6.18, Node 20, CPU time of the whole relay process:
+//! The alternatives are the multi-threaded runtime of tokio with one worker per core, and one worker
+//! for everything. They were measured with the same addon and this file exchanged: medians of five
+//! interleaved rounds on two shared cores, Linux 6.18, Node 20, CPU time of the whole relay process.
 //!
 //! | work | pinned | multi-threaded | one worker |
 //! | --- | --- | --- | --- |
@@ -13,15 +13,15 @@
 //! | bulk, 8 streams, ms a GiB | 192 | 191 | 205 |
 //! | connect, 100 B each way, close, µs | 654 | 640 | 577 |
 //!
-//! The rounds of one runtime lie further apart (±10 % and more) than the medians of the three, so
-//! cost does not decide. Pinned runtimes do without what the others need locks or luck for: pools of
-//! pipes and buffers that belong to a thread, no task that wanders away from the core its sockets'
-//! memory is warm on, and no lock shared by the workers of a machine with many cores.
+//! The rounds of one runtime differ more (±10 % and more) than the medians of the three, so cost does
+//! not decide. Pinned runtimes have other advantages. Pools of pipes and buffers belong to a thread
+//! and need no lock. No task moves away from the core whose cache holds the memory of its sockets.
+//! The workers of a machine with many cores share no lock.
 //!
-//! Short relays are another matter. One costs the event loop that accepts and connects about twice
-//! what it costs a worker, so one worker keeps up with the short relays of a JavaScript thread, and
-//! is woken half as often as two that share them: 20 % less CPU time for connect, 100 B each way
-//! and close. So while relays turn out to be short, they share a worker.
+//! Short relays differ. One costs the event loop, which accepts and connects, about twice as much as
+//! it costs a worker. So one worker keeps up with the short relays of a JavaScript thread, and it is
+//! woken half as often as two workers that share them: 20 % less CPU time for connect, 100 B each way
+//! and close. Therefore relays share a worker while they turn out to be short.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,33 +30,33 @@ use std::thread;
 
 use tokio::runtime::{Builder, Handle};
 
-/// Bytes that a short transfer moves at most: so many that it hardly was bulk.
+/// The most bytes that a short transfer moves: too few for bulk.
 const SHORT: u64 = 64 * 1024;
-/// So many in a row have to be short before the next one is expected to be.
+/// How many transfers in a row have to be short until the next one is expected to be short.
 const RUN: usize = 64;
-/// So many share a worker at most: should they turn out to be bulk, others have room elsewhere.
+/// How many transfers share a worker at most. If they turn out to be bulk, the others run elsewhere.
 const SHARED: usize = 32;
 
 static WORKERS: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
 static NEXT: AtomicUsize = AtomicUsize::new(0);
-/// Short transfers since the last one that was not.
+/// How many short transfers have ended since the last long one.
 static SHORT_RUN: AtomicUsize = AtomicUsize::new(0);
 
+/// A thread that runs transfers.
 struct Worker {
     runtime: Handle,
     transfers: Arc<AtomicUsize>,
 }
 
-/// A transfer's place on a worker.
-pub(crate) struct Place {
+/// The share that a transfer has of a worker. Dropping it frees the share.
+pub(crate) struct WorkerSlot {
     runtime: Handle,
     transfers: Arc<AtomicUsize>,
 }
 
-impl Place {
-    /// The worker for the next transfer of a JavaScript thread. They are started on first use, and
-    /// never stopped: they own nothing but the transfers on them, whatever environment those came
-    /// from.
+impl WorkerSlot {
+    /// Takes a slot for the next transfer of a JavaScript thread. Workers are started on first use
+    /// and never stopped, because they own only their transfers, of any environment.
     pub(crate) fn take(environment: u64) -> io::Result<Self> {
         let mut workers = WORKERS.lock().unwrap_or_else(PoisonError::into_inner);
         if workers.is_empty() {
@@ -76,7 +76,7 @@ impl Place {
         })
     }
 
-    /// Runs a task on the worker; it keeps the place.
+    /// Runs a task on the worker. The task keeps the slot.
     pub(crate) fn run<T>(self, task: impl FnOnce(Self) -> T)
     where
         T: Future<Output = ()> + Send + 'static,
@@ -86,8 +86,8 @@ impl Place {
     }
 }
 
-/// Takes note of what a transfer has moved that has ended.
-pub(crate) fn note(bytes: u64) {
+/// Records the bytes that an ended transfer has moved.
+pub(crate) fn note_size(bytes: u64) {
     if bytes > SHORT {
         SHORT_RUN.store(0, Ordering::Relaxed);
     } else {
@@ -95,14 +95,14 @@ pub(crate) fn note(bytes: u64) {
     }
 }
 
-impl Drop for Place {
+impl Drop for WorkerSlot {
     fn drop(&mut self) {
         self.transfers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// `home` for short transfers, as long as it is not crowded; else the worker with the least to do,
-/// and of several such, each in its turn.
+/// The index of the worker for the next transfer. For short transfers this is `home` until it is
+/// crowded; otherwise it is the worker with the fewest transfers. Several such workers take turns.
 fn choose(
     workers: usize,
     load: impl Fn(usize) -> usize,
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn transfers_spread_over_the_workers_that_have_the_least_to_do() {
+    fn transfers_spread_over_the_least_loaded_workers() {
         let mut loads = [0_usize; 4];
         for next in 0..40 {
             let chosen = choose(4, |index| loads[index], 1, next, false);

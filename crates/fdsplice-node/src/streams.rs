@@ -1,4 +1,4 @@
-//! What the core lends to transfers that JavaScript runs on streams: its limiter and its counts.
+//! The rate limiter and the counts of the core, for transfers that JavaScript runs on streams.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use napi_derive::napi;
 
 use crate::registry::StreamEntry;
 
-/// One transfer's place among those that share a limiter.
+/// The use that one transfer makes of a rate limiter.
 #[napi]
 pub struct NativeThrottle {
     throttle: Throttle,
@@ -21,49 +21,49 @@ impl NativeThrottle {
     }
 }
 
-fn index(who: u32) -> usize {
-    usize::from(who > 0)
+fn index(direction: u32) -> usize {
+    usize::from(direction > 0)
 }
 
 #[napi]
 impl NativeThrottle {
-    /// How many bytes the direction `who` (0 or 1) may move now; or, negative, how many
-    /// milliseconds to wait before asking again.
+    /// How many bytes `direction` (0 or 1) may move now. A negative number is the time in
+    /// milliseconds to wait before the next request.
     #[napi]
-    #[allow(clippy::cast_precision_loss, reason = "a piece is at most a MiB")]
-    pub fn piece(&mut self, who: u32) -> f64 {
-        match self.throttle.try_piece(index(who)) {
-            Ok(piece) => piece as f64,
+    #[allow(clippy::cast_precision_loss, reason = "a quantum is at most a MiB")]
+    pub fn quantum(&mut self, direction: u32) -> f64 {
+        match self.throttle.try_quantum(index(direction)) {
+            Ok(quantum) => quantum as f64,
             Err(Duration::ZERO) => -1.0,
             Err(wait) => -(wait.as_secs_f64() * 1000.0).max(1.0),
         }
     }
 
-    /// Says how many bytes of the piece were used. The rest of it is the next piece.
+    /// Reports how many bytes of the quantum were used. The rest of it is the next quantum.
     #[napi]
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a whole number of at most a MiB"
     )]
-    pub fn used(&mut self, who: u32, bytes: f64) {
-        self.throttle.used_part(index(who), bytes as u64);
+    pub fn used(&mut self, direction: u32, bytes: f64) {
+        self.throttle.used_part(index(direction), bytes as u64);
     }
 
-    /// Leaves what is reserved and not used to others.
+    /// Gives the reserved and unused bytes back to the limiter.
     #[napi]
     pub fn give_back(&mut self) {
         self.throttle.give_back();
     }
 
-    /// The direction has ended and asks no more.
+    /// `direction` makes no more requests.
     #[napi]
-    pub fn leave(&mut self, who: u32) {
-        self.throttle.leave(index(who));
+    pub fn leave(&mut self, direction: u32) {
+        self.throttle.leave(index(direction));
     }
 }
 
-/// A transfer that JavaScript runs, in the counts of the process.
+/// A transfer that JavaScript runs, as part of the counts of the process.
 #[napi]
 pub struct NativeStreamEntry {
     entry: Option<StreamEntry>,
@@ -71,16 +71,16 @@ pub struct NativeStreamEntry {
 
 #[napi]
 impl NativeStreamEntry {
-    /// It has started.
+    /// Counts the transfer as started.
     #[napi(constructor)]
-    #[allow(clippy::new_without_default, reason = "for JavaScript alone")]
+    #[allow(clippy::new_without_default, reason = "only JavaScript constructs it")]
     pub fn new() -> Self {
         Self {
             entry: Some(StreamEntry::begin()),
         }
     }
 
-    /// Bytes since it last told.
+    /// Adds the bytes moved since the last report.
     #[napi]
     #[allow(
         clippy::cast_possible_truncation,
@@ -93,7 +93,7 @@ impl NativeStreamEntry {
         }
     }
 
-    /// It has ended.
+    /// Counts the transfer as ended.
     #[napi]
     pub fn end(&mut self, failed: bool) {
         if let Some(entry) = self.entry.take() {

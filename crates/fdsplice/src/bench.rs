@@ -1,5 +1,5 @@
-//! Pieces of the core for its micro-benchmarks, behind the feature `bench`: no part of the public
-//! surface, and free to change at any time.
+//! Parts of the core that its micro-benchmarks call, behind the feature `bench`. They are not part of
+//! the public interface and may change at any time.
 
 use std::future::poll_fn;
 use std::os::fd::OwnedFd;
@@ -7,23 +7,22 @@ use std::task::Poll;
 
 use crate::direction::Direction;
 use crate::direction::plan::{Plan, Route};
-use crate::fd::Endpoint;
-use crate::fd::RegisteredFd;
+use crate::fd::{Endpoint, RegisteredFd};
 use crate::pipe::Lease;
 use crate::traffic::Control;
 
 /// Takes a pipe from the pool of this thread, or makes one, and gives it back.
 ///
 /// # Panics
-/// Where no pipe can be had.
+/// When no pipe can be made.
 pub fn lease_and_return() {
     drop(Lease::take(None).expect("a pipe"));
 }
 
-/// Makes a pipe of its own capacity, in bytes, which no pool keeps.
+/// Makes a pipe with a capacity in bytes, which no pool keeps.
 ///
 /// # Panics
-/// Where no pipe can be had.
+/// When no pipe can be made.
 pub fn lease_of(capacity: usize) {
     drop(Lease::take(Some(capacity)).expect("a pipe"));
 }
@@ -41,7 +40,7 @@ impl Joint {
     /// Registers both sockets with the current runtime.
     ///
     /// # Panics
-    /// For anything but stream sockets, and outside a runtime with I/O enabled.
+    /// For any other kind than stream sockets, and outside a runtime with I/O enabled.
     pub fn new(source: OwnedFd, destination: OwnedFd) -> Self {
         let register = |fd: OwnedFd| {
             let endpoint = Endpoint::try_from(fd).expect("a socket");
@@ -56,12 +55,12 @@ impl Joint {
         }
     }
 
-    /// Polls the direction until the destination has accepted this many bytes more.
+    /// Polls the direction until the destination has accepted `bytes` more bytes.
     ///
     /// # Panics
-    /// When the direction fails or ends before.
+    /// When the direction fails or ends first.
     pub async fn carry(&mut self, bytes: usize) {
-        let wanted = self.control.traffic().tx + bytes as u64;
+        let target = self.control.traffic().tx + bytes as u64;
         poll_fn(|cx| {
             let route = Route {
                 source: &self.source,
@@ -70,7 +69,7 @@ impl Joint {
             };
             let ended = self.direction.poll(cx, route, None);
             assert!(ended.is_pending(), "the direction ended: {ended:?}");
-            if self.control.traffic().tx >= wanted {
+            if self.control.traffic().tx >= target {
                 Poll::Ready(())
             } else {
                 Poll::Pending

@@ -1,11 +1,11 @@
-//! What can go wrong, and at which end.
+//! The errors of transfers and endpoints, and the side at which they occur.
 
 use std::error::Error;
 use std::fmt;
 
 use rustix::io::Errno;
 
-/// The end of a transfer that something is said about.
+/// An end of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
     /// The end a copy reads from.
@@ -36,39 +36,38 @@ impl Side {
 pub enum Reason {
     /// A system call failed.
     System {
-        /// What the kernel said.
+        /// The error number.
         errno: Errno,
-        /// The system call that said it, by the name of its Linux manual page.
+        /// The failed system call, by the name of its Linux manual page.
         syscall: &'static str,
     },
     /// [`Control::abort`](crate::Control::abort) was called.
     Aborted,
-    /// The file became shorter while it was sent.
+    /// The source file was truncated while it was sent.
     SourceTruncated,
-    /// No byte moved for as long as was allowed.
+    /// No byte moved for the length of the idle timeout.
     IdleTimeout,
-    /// One direction stayed open after the other had ended for longer than was allowed; the side is
-    /// the one that has not ended.
+    /// One direction stayed open for longer than the half-close timeout after the other had ended.
+    /// The side is the one that has not ended.
     HalfCloseTimeout,
 }
 
-/// The failure of a transfer; the counts stand beside it in
-/// [`TrafficResult`](crate::TrafficResult).
+/// The failure of a transfer. The counts are beside it in [`TrafficResult`](crate::TrafficResult).
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransferError {
     /// Why the transfer ended.
     pub reason: Reason,
-    /// The end at which it failed; `None` where it failed at neither.
+    /// The end at which the transfer failed; `None` when it failed at neither.
     pub side: Option<Side>,
-    /// Bytes a copy took from its source that the destination did not accept, in order.
+    /// Bytes that a copy took from its source and the destination did not accept, in order.
     ///
-    /// They are not counted. Always empty for a relay, which owns what it reads.
+    /// They are not counted. Always empty for a relay, which owns the bytes that it reads.
     pub undelivered: Vec<u8>,
 }
 
 impl TransferError {
-    /// A failure of the system's, met at one end.
+    /// A failed system call at one end.
     pub fn system(errno: Errno, syscall: &'static str, side: Side) -> Self {
         Self {
             reason: Reason::System { errno, syscall },
@@ -86,7 +85,8 @@ impl TransferError {
     }
 }
 
-/// Tells how many bytes were not delivered, not which: they are users' data, and errors are logged.
+/// Shows the count of undelivered bytes, but not the bytes. They are user data, and errors are
+/// logged.
 impl fmt::Debug for TransferError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TransferError")
@@ -119,14 +119,14 @@ impl Error for TransferError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndpointError {
-    /// The descriptor is open, but of a kind this transfer cannot use; the text names the kind.
+    /// The descriptor is open, but of a kind that the transfer cannot use; the text names the kind.
     Unsupported(&'static str),
-    /// A system call on it failed: `EBADF` for a closed descriptor, `EMFILE` where there is no
-    /// room for the duplicate.
+    /// A system call on the descriptor failed: `EBADF` when it is closed, `EMFILE` when the process
+    /// has no free descriptor for the duplicate.
     System {
-        /// What the kernel said.
+        /// The error number.
         errno: Errno,
-        /// The system call that said it.
+        /// The failed system call.
         syscall: &'static str,
     },
 }

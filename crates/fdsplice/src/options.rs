@@ -1,11 +1,11 @@
-//! What the verbs of one direction can both be told.
+//! The options that `copy` and `send_file` have in common.
 
-/// The builder methods that the options of `copy` and `send_file` have in common; both hold a
-/// `plan`, `bounds` and a `control`.
+/// The common builder methods of `CopyOptions` and `SendFileOptions`, which both hold a `plan`,
+/// `bounds` and a `control`.
 macro_rules! one_way_options {
     () => {
-        /// First byte to read, source a file; its own position is then left alone. Default: the
-        /// current position, which advances by what was delivered.
+        /// First byte to read when the source is a file. The position of the file then stays as it
+        /// is. Default: the current position, which advances by the bytes delivered.
         #[must_use]
         pub fn start(mut self, byte: u64) -> Self {
             self.plan.start = Some(byte);
@@ -34,7 +34,7 @@ macro_rules! one_way_options {
             self
         }
 
-        /// Limits the bytes per second. Waiting happens before reading, so that backpressure
+        /// Limits the bytes per second. The transfer waits before it reads, so that backpressure
         /// reaches the sender.
         #[must_use]
         pub fn rate_limit(mut self, limiter: crate::RateLimiter) -> Self {
@@ -42,15 +42,16 @@ macro_rules! one_way_options {
             self
         }
 
-        /// How long may pass without one byte moved; waiting for a limiter does not count. Then
-        /// the transfer fails with [`Reason::IdleTimeout`](crate::Reason::IdleTimeout).
+        /// Longest time without one byte moved, after which the transfer fails with
+        /// [`Reason::IdleTimeout`](crate::Reason::IdleTimeout). Waiting for a limiter does not
+        /// count.
         #[must_use]
         pub fn idle_timeout(mut self, limit: std::time::Duration) -> Self {
             self.bounds.idle_timeout = Some(limit);
             self
         }
 
-        /// The handle by which the transfer is watched and aborted.
+        /// The handle to watch and abort the transfer.
         #[must_use]
         pub fn control(mut self, control: crate::Control) -> Self {
             self.control = control;

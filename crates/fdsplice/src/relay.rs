@@ -1,4 +1,4 @@
-//! Both directions at once.
+//! Relays bytes between two sockets, in both directions at once.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -15,14 +15,14 @@ use crate::direction::Direction;
 use crate::direction::plan::{Plan, Route};
 use crate::error::{Reason, Side, TransferError};
 use crate::fault::{End, Fault};
-use crate::fd::RegisteredFd;
-use crate::fd::{Endpoint, Role};
+use crate::fd::{Endpoint, RegisteredFd, Role};
 use crate::limits::rate::RateLimiter;
-use crate::limits::relay::{Limits, RelayBounds, RelayRules};
+use crate::limits::relay::{RelayBounds, RelayLimiters, RelayRules};
 use crate::traffic::{Control, TrafficResult};
 
-/// How long bytes that came before a failure may take to reach the other side.
-const GRANT: Duration = Duration::from_secs(1);
+/// How long bytes that arrived before a failure may take to reach the other side. The stream engine
+/// has the same value as `FAILURE_GRACE_MS` in `lib/contract/failure-grace.ts`.
+const FAILURE_GRACE: Duration = Duration::from_secs(1);
 
 /// Options of [`relay`].
 #[derive(Debug, Default)]
@@ -41,14 +41,14 @@ impl RelayOptions {
         Self::default()
     }
 
-    /// Bytes already read from `a`: delivered to `b` first, and counted.
+    /// Bytes already read from `a`. They are delivered to `b` first, and counted.
     #[must_use]
     pub fn head_from_a(mut self, head: impl Into<Vec<u8>>) -> Self {
         self.head_from_a = head.into();
         self
     }
 
-    /// Bytes already read from `b`: delivered to `a` first, and counted.
+    /// Bytes already read from `b`. They are delivered to `a` first, and counted.
     #[must_use]
     pub fn head_from_b(mut self, head: impl Into<Vec<u8>>) -> Self {
         self.head_from_b = head.into();
@@ -69,38 +69,38 @@ impl RelayOptions {
         self
     }
 
-    /// Limits both directions together. Waiting happens before reading, so that backpressure
-    /// reaches the sender.
+    /// Limits both directions together. The relay waits before it reads, so that backpressure reaches
+    /// the sender.
     #[must_use]
     pub fn rate_limit(mut self, limiter: RateLimiter) -> Self {
-        self.rules.limits = Limits::Both(limiter);
+        self.rules.limiters = RelayLimiters::Both(limiter);
         self
     }
 
-    /// Limits each direction by itself: `tx` what comes from `a`, `rx` what comes from `b`.
+    /// Limits each direction separately: `tx` limits the bytes from `a`, `rx` the bytes from `b`.
     #[must_use]
     pub fn rate_limits(mut self, tx: Option<RateLimiter>, rx: Option<RateLimiter>) -> Self {
-        self.rules.limits = Limits::Each { tx, rx };
+        self.rules.limiters = RelayLimiters::Each { tx, rx };
         self
     }
 
-    /// How long may pass without one byte moved in any direction; waiting for a limiter does not
-    /// count. Then the relay fails with [`Reason::IdleTimeout`].
+    /// Longest time without one byte moved in any direction, after which the relay fails with
+    /// [`Reason::IdleTimeout`]. Waiting for a limiter does not count.
     #[must_use]
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.rules.idle_timeout = Some(limit);
         self
     }
 
-    /// How long one direction may stay open after the other has ended. Then the relay fails with
-    /// [`Reason::HalfCloseTimeout`].
+    /// Longest time that one direction may stay open after the other has ended, after which the relay
+    /// fails with [`Reason::HalfCloseTimeout`].
     #[must_use]
     pub fn half_close_timeout(mut self, limit: Duration) -> Self {
         self.rules.half_close_timeout = Some(limit);
         self
     }
 
-    /// The handle by which the relay is watched and aborted.
+    /// The handle to watch and abort the relay.
     #[must_use]
     pub fn control(mut self, control: Control) -> Self {
         self.control = control;
@@ -120,18 +120,21 @@ impl RelayOptions {
 
 /// Relays bytes between two connected stream sockets until both have ended.
 ///
-/// The end of input on one side drains what is in flight and then shuts down writing on the other;
-/// the opposite direction goes on. A failure of one side, also of one that nobody reads or writes
-/// at that moment, ends the relay at once: what was received before it is still delivered to the
-/// other side, for at most 1 s, and ends that were handed over are then reset, so that a truncated
-/// stream never looks complete. An abort resets without that second.
+/// After the end of input on one side, the relay drains the held bytes and then shuts down writing on
+/// the other side. The opposite direction continues.
+///
+/// A failure of one side ends the relay at once, even when that side is neither read nor written at
+/// that moment. Bytes received before the failure are still delivered to the other side, for at most
+/// 1 s. Then the sockets that were handed over are reset, so that a truncated stream never looks
+/// complete. An abort resets them without that delay.
 ///
 /// # Errors
-/// Failures stand in [`TrafficResult::error`], beside counts that are exact in every case. A
-/// process without descriptors left may see `EMFILE` only as bytes that are not spliced.
+/// [`TrafficResult::error`] holds the failure, beside counts that are exact in every case. When the
+/// process has no descriptor left for a pipe, bytes are moved without `splice` instead of failing
+/// with `EMFILE`.
 ///
 /// # Cancel safety
-/// Dropping the future closes the endpoints without a reset and loses what is in flight. Use
+/// Dropping the future closes the endpoints without a reset and loses the held bytes. Use
 /// [`Control::abort`] to end a relay early.
 ///
 /// # Panics
@@ -153,21 +156,25 @@ pub async fn relay(a: Endpoint, b: Endpoint, options: RelayOptions) -> TrafficRe
     .await
 }
 
-/// Waits until the connection of a socket fails, without reading from it or writing to it: for a
-/// socket that is to be relayed, while the other one is still being connected. `None` when
-/// [`Control::abort`] has ended the watch.
+/// Waits until the connection of a socket fails, without reading from it or writing to it. This is
+/// for the first socket of a relay while the second one is still connecting. `None` when
+/// [`Control::abort`] has ended the wait.
 ///
 /// # Cancel safety
-/// Dropping the future ends the watch and closes the endpoint.
+/// Dropping the future ends the wait and closes the endpoint.
 ///
 /// # Panics
 /// Outside a tokio runtime that has I/O enabled.
-pub async fn watch(socket: Endpoint, side: Side, control: Control) -> Option<TransferError> {
-    let stream = match RegisteredFd::register(socket) {
-        Ok(stream) => stream,
+pub async fn wait_for_error(
+    socket: Endpoint,
+    side: Side,
+    control: Control,
+) -> Option<TransferError> {
+    let registered = match RegisteredFd::register(socket) {
+        Ok(registered) => registered,
         Err((_, errno)) => return Some(TransferError::system(errno, "epoll_ctl", side)),
     };
-    let mut failed = pin!(stream.watch(Interest::ERROR));
+    let mut failed = pin!(registered.watch(Interest::ERROR));
     poll_fn(|cx| {
         if control.poll_aborted(cx) {
             return Poll::Ready(None);
@@ -203,13 +210,13 @@ fn register(a: Endpoint, b: Endpoint) -> Result<(RegisteredFd, RegisteredFd), Tr
 async fn run(a: RegisteredFd, b: RegisteredFd, mut options: RelayOptions) -> TrafficResult {
     let head_from_a = std::mem::take(&mut options.head_from_a);
     let head_from_b = std::mem::take(&mut options.head_from_b);
-    // Bytes that have nowhere to go are a failure, not an end: they meet the EPIPE.
+    // A head for a side that was shut down for writing is a failure: its write fails with EPIPE.
     let skips_tx = b.endpoint().is_write_ended() && head_from_a.is_empty();
     let skips_rx = a.endpoint().is_write_ended() && head_from_b.is_empty();
     let mut tx = Direction::new(options.plan(head_from_a), &a, &b);
     let mut rx = Direction::new(options.plan(head_from_b), &b, &a);
     for end in [&a, &b].into_iter().filter(|end| end.endpoint().resets()) {
-        // A connection that has just failed says so in the first read or write.
+        // If the connection has just failed, the first read or write reports it.
         let _ = sockopt::set_tcp_nodelay(end, true);
     }
     for (direction, skips) in [(&mut tx, skips_tx), (&mut rx, skips_rx)] {
@@ -234,8 +241,8 @@ async fn run(a: RegisteredFd, b: RegisteredFd, mut options: RelayOptions) -> Tra
     let (a_ended, b_ended) = (tx.source_ended(), rx.source_ended());
     let error = match outcome {
         Ok(()) => None,
-        Err(Stop::Other(reason, side)) => Some(TransferError::other(reason, side)),
-        Err(Stop::Failed {
+        Err(Halt::Other(reason, side)) => Some(TransferError::other(reason, side)),
+        Err(Halt::Failed {
             errno,
             syscall,
             side,
@@ -259,7 +266,8 @@ async fn run(a: RegisteredFd, b: RegisteredFd, mut options: RelayOptions) -> Tra
     }
 }
 
-enum Stop {
+/// The reason why a relay ended early.
+enum Halt {
     Other(Reason, Option<Side>),
     Failed {
         errno: Errno,
@@ -276,19 +284,19 @@ async fn exchange(
     back: Route<'_>,
     control: &Control,
     bounds: &mut RelayBounds,
-) -> Result<(), Stop> {
+) -> Result<(), Halt> {
     let (a, b) = (there.source, there.destination);
     let watched = Interest::ERROR | Interest::PRIORITY;
     let mut a_fails = pin!(a.watch(watched));
     let mut b_fails = pin!(b.watch(watched));
     poll_fn(|cx| {
         if control.poll_aborted(cx) {
-            return Poll::Ready(Err(Stop::Other(Reason::Aborted, None)));
+            return Poll::Ready(Err(Halt::Other(Reason::Aborted, None)));
         }
-        // The watches come first: they also tell how a socket with an out-of-band byte is read.
+        // Poll the watches first, because an out-of-band byte changes the reads below.
         for (watch, side) in [(a_fails.as_mut(), Side::A), (b_fails.as_mut(), Side::B)] {
             if let Poll::Ready(errno) = watch.poll(cx) {
-                return Poll::Ready(Err(Stop::Failed {
+                return Poll::Ready(Err(Halt::Failed {
                     errno,
                     syscall: "epoll_wait",
                     side,
@@ -315,7 +323,7 @@ async fn exchange(
                     End::Source => source,
                     End::Destination => destination,
                 };
-                return Poll::Ready(Err(Stop::Failed {
+                return Poll::Ready(Err(Halt::Failed {
                     errno,
                     syscall,
                     side,
@@ -326,24 +334,24 @@ async fn exchange(
             return Poll::Ready(Ok(()));
         }
         match bounds.poll_exceeded(cx, control.traffic().total(), tx.is_ended(), rx.is_ended()) {
-            Some((reason, side)) => Poll::Ready(Err(Stop::Other(reason, side))),
+            Some((reason, side)) => Poll::Ready(Err(Halt::Other(reason, side))),
             None => Poll::Pending,
         }
     })
     .await
 }
 
-/// What was received before a failure goes to the side that still stands, as far as it takes it.
+/// Delivers the bytes received before a failure to the other side, as far as it accepts them.
 async fn deliver_rest(direction: &mut Direction, route: Route<'_>, control: &Control) {
     let mut delivery = pin!(async {
         let _ = poll_fn(|cx| direction.poll_rest(cx, route)).await;
         if route.destination.endpoint().resets() {
-            // The reset would purge what the peer's kernel has not acknowledged.
+            // A reset would purge the bytes that the kernel of the peer has not acknowledged.
             route.destination.acknowledged().await;
         }
     });
     let _ = timeout(
-        GRANT,
+        FAILURE_GRACE,
         poll_fn(|cx| {
             if control.poll_aborted(cx) {
                 return Poll::Ready(());

@@ -1,4 +1,4 @@
-//! Counts, and the handle by which a running transfer is watched and aborted.
+//! The counts of a transfer, and the handle to watch and abort it while it runs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,8 +10,8 @@ use crate::error::TransferError;
 
 /// Bytes accepted by the destinations of a transfer.
 ///
-/// Accepted means that this machine's kernel took them for that descriptor. It does not mean that
-/// the peer has received them.
+/// Accepted means that the kernel of this machine has taken them for that descriptor. It does not
+/// mean that the peer has received them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traffic {
@@ -30,7 +30,8 @@ impl Traffic {
     }
 }
 
-/// How a transfer ended: the counts, whatever happened, and the failure if there was one.
+/// The result of a transfer: its counts, which are valid in every case, and its failure if there was
+/// one.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TrafficResult {
@@ -59,8 +60,8 @@ struct Shared {
 
 /// A handle on one transfer, usable from any thread while it runs and after it has ended.
 ///
-/// Give a clone to the options of the transfer. A `Control` belongs to one transfer: the counts of
-/// two would be mixed.
+/// Give a clone to the options of the transfer. A `Control` belongs to one transfer, because two
+/// would add to the same counts.
 #[derive(Clone, Debug, Default)]
 pub struct Control(Arc<Shared>);
 
@@ -70,7 +71,7 @@ impl Control {
         Self::default()
     }
 
-    /// The live counts. Each is exact; the three are read one after the other.
+    /// The live counts. Each is exact, but they are read one after the other.
     pub fn traffic(&self) -> Traffic {
         Traffic {
             tx: self.0.tx.load(Ordering::Relaxed),
@@ -79,8 +80,8 @@ impl Control {
         }
     }
 
-    /// Ends the transfer with [`Reason::Aborted`](crate::Reason::Aborted); its counts are kept.
-    /// Does nothing once the transfer has ended.
+    /// Ends the transfer with [`Reason::Aborted`](crate::Reason::Aborted). Its counts are kept. Does
+    /// nothing once the transfer has ended.
     pub fn abort(&self) {
         self.0.aborted.store(true, Ordering::Release);
         self.0.waker.wake();
@@ -90,7 +91,7 @@ impl Control {
         self.0.aborted.load(Ordering::Acquire)
     }
 
-    /// Whether an abort was asked for; otherwise the task of `cx` is woken when it is.
+    /// Whether an abort was requested. Otherwise, a later abort wakes the task of `cx`.
     pub(crate) fn poll_aborted(&self, cx: &Context<'_>) -> bool {
         self.0.waker.register(cx.waker());
         self.is_aborted()
@@ -138,8 +139,8 @@ impl Counter<'_> {
 
     /// Counts bytes that a destination accepted.
     pub(crate) fn add(self, bytes: usize, zero_copy: bool) {
-        // One task writes these: a plain load and store cannot lose an update, and costs no
-        // locked instruction per message.
+        // Only one task writes these counts. A plain load and store cannot lose an update, and needs
+        // no locked instruction per message.
         let add = |count: &AtomicU64| {
             count.store(
                 count.load(Ordering::Relaxed) + bytes as u64,

@@ -226,7 +226,7 @@ impl Direction {
         // Before reading: what is not read keeps its sender waiting.
         let allowed = match limit {
             None => u64::MAX,
-            Some((throttle, who)) => ready!(throttle.poll_piece(cx, *who)),
+            Some((throttle, who)) => ready!(throttle.poll_quantum(cx, *who)),
         };
         Poll::Ready(Ok(Start {
             readable,

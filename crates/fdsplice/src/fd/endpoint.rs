@@ -1,4 +1,4 @@
-//! A descriptor, and what the kernel can do with it.
+//! A descriptor as one end of a transfer, with its kind and its possible roles.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use rustix::termios::isatty;
 
 use crate::error::EndpointError;
 
-/// What a descriptor refers to.
+/// The kind of file that a descriptor refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
@@ -29,54 +29,54 @@ pub enum Kind {
     Device,
 }
 
-/// What an end is wanted for.
+/// The role of an endpoint in a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// To be read from by [`copy`](crate::copy()).
+    /// [`copy`](crate::copy()) reads from it.
     Source,
-    /// To be written to by [`copy`](crate::copy()).
+    /// [`copy`](crate::copy()) writes to it.
     Destination,
-    /// Either end of a [`relay`](crate::relay()).
+    /// One of the two ends of a [`relay`](crate::relay()).
     Relay,
 }
 
-/// One end of a transfer: a descriptor that the transfer owns alone.
+/// One end of a transfer: a descriptor that only the transfer owns.
 ///
-/// [`Endpoint::duplicate`] leaves the caller's descriptor with the caller, and whatever happens to
-/// that number afterwards (closed, reused) cannot reach the transfer. A duplicate shares the open
-/// file description: flags, position and shutdown are common to both. [`Endpoint::try_from`] takes
-/// a descriptor over.
+/// [`Endpoint::duplicate`] leaves the caller's descriptor with the caller. When that number is
+/// closed or reused later, the transfer is not affected. A duplicate shares the open file
+/// description, so flags, position and shutdown are common to both. [`Endpoint::try_from`] takes
+/// ownership of a descriptor.
 #[derive(Debug)]
 pub struct Endpoint {
     fd: OwnedFd,
     kind: Kind,
     flags: OFlags,
-    /// Unknown where nobody has asked.
+    /// Device and inode; `None` when they were not queried.
     identity: Option<(u64, u64)>,
     handed_over: bool,
     write_ended: bool,
 }
 
 impl Endpoint {
-    /// Duplicates a descriptor (close-on-exec) and finds out what it is.
+    /// Duplicates a descriptor (close-on-exec) and determines its kind.
     ///
-    /// A relay passes only a clean end on to such an end; what a failure means to its peer stays
-    /// with the caller, unless [`Endpoint::handed_over`] says otherwise.
+    /// A relay passes only a clean end on to such an endpoint. After a failure, the caller decides
+    /// what its peer sees, unless [`Endpoint::handed_over`] is set.
     ///
     /// # Errors
-    /// [`EndpointError::System`] for a closed descriptor or when no duplicate can be had,
-    /// [`EndpointError::Unsupported`] for what has no stream of bytes: datagram and listening
-    /// sockets, directories, event descriptors and the like.
+    /// [`EndpointError::System`] when the descriptor is closed or cannot be duplicated.
+    /// [`EndpointError::Unsupported`] for a descriptor without a stream of bytes: datagram and
+    /// listening sockets, directories, event descriptors and the like.
     pub fn duplicate(fd: impl AsFd) -> Result<Self, EndpointError> {
         let duplicate = fcntl_dupfd_cloexec(fd, 0).map_err(failed("fcntl"))?;
         Self::inspect(duplicate, false)
     }
 
-    /// Duplicates a descriptor of which the caller knows that it is a connected TCP socket with
-    /// `O_NONBLOCK`: five system calls less, for who relays many short connections.
+    /// Duplicates a descriptor that the caller knows to be a connected TCP socket with `O_NONBLOCK`.
+    /// This saves five system calls, which matters to a proxy of many short connections.
     ///
     /// # Errors
-    /// [`EndpointError::System`] for a closed descriptor or when no duplicate can be had.
+    /// [`EndpointError::System`] when the descriptor is closed or cannot be duplicated.
     pub fn duplicate_nonblocking_tcp(fd: impl AsFd) -> Result<Self, EndpointError> {
         Ok(Self {
             fd: fcntl_dupfd_cloexec(fd, 0).map_err(failed("fcntl"))?,
@@ -88,32 +88,33 @@ impl Endpoint {
         })
     }
 
-    /// Whether the socket behind this end belongs to the transfer. A relay then sets `TCP_NODELAY`
-    /// on it, and resets it when it fails, so that a truncated stream never looks complete to its
-    /// peer. On for a descriptor that was taken over, off for a duplicate. Only TCP has either.
+    /// Whether the socket of this endpoint belongs to the transfer. A relay then sets `TCP_NODELAY`
+    /// on it, and resets it on failure, so that a truncated stream never looks complete to its peer.
+    /// Default: `true` for a descriptor whose ownership was taken, `false` for a duplicate. This
+    /// affects TCP only.
     #[must_use]
     pub fn handed_over(mut self, handed_over: bool) -> Self {
         self.handed_over = handed_over;
         self
     }
 
-    /// Says that the socket was already shut down for writing: a relay then moves nothing into it,
-    /// and that direction starts at its end.
+    /// Whether the socket was already shut down for writing. A relay then writes nothing to it, and
+    /// that direction starts as ended.
     #[must_use]
     pub fn write_ended(mut self, write_ended: bool) -> Self {
         self.write_ended = write_ended;
         self
     }
 
-    /// What the descriptor refers to.
+    /// The kind of file that the descriptor refers to.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Checks that the end can play a role.
+    /// Checks that the endpoint can take a role.
     ///
     /// # Errors
-    /// [`EndpointError::Unsupported`] with what it is instead.
+    /// [`EndpointError::Unsupported`] with a text that names what was found instead.
     pub fn require(&self, role: Role) -> Result<(), EndpointError> {
         let mode = self.flags & OFlags::RWMODE;
         let found = match role {
@@ -125,18 +126,18 @@ impl Endpoint {
         Err(EndpointError::Unsupported(found))
     }
 
-    /// Whether writes go to the end of the file, wherever it is (`O_APPEND`).
+    /// Whether every write appends to the file (`O_APPEND`).
     pub fn appends(&self) -> bool {
         self.flags.contains(OFlags::APPEND)
     }
 
-    /// Whether both are the same socket, pipe or file, perhaps through two descriptors.
+    /// Whether both endpoints are the same socket, pipe or file, perhaps through two descriptors.
     pub(crate) fn same_as(&self, other: &Self) -> bool {
         self.identity.is_some() && self.identity == other.identity
     }
 
-    /// Whether what is written to one comes out of the other, or both are one socket: no transfer
-    /// can serve them. Two parts of one file are another matter.
+    /// Whether both endpoints are one socket, or the two ends of one pipe. Such a transfer would read
+    /// its own output and is refused. Two ranges of one file are allowed.
     pub fn is_itself(&self, other: &Self) -> bool {
         (self.is_socket() || self.kind == Kind::Pipe) && self.same_as(other)
     }
@@ -145,8 +146,8 @@ impl Endpoint {
         matches!(self.kind, Kind::Tcp | Kind::UnixStream)
     }
 
-    /// Whether the reactor can tell when it is ready, and no call on it blocks. A socket always is:
-    /// its calls can be told not to wait.
+    /// Whether the reactor can report its readiness, and no call on it blocks. This is true for every
+    /// socket, because a flag makes each call on it non-blocking.
     pub(crate) fn is_pollable(&self) -> bool {
         match self.kind {
             Kind::Tcp | Kind::UnixStream => true,
@@ -155,13 +156,13 @@ impl Endpoint {
         }
     }
 
-    /// Whether the open file description has `O_NONBLOCK`. Where a socket has not, splicing into it
-    /// could block the worker (`SPLICE_F_NONBLOCK` does not reach the socket).
+    /// Whether the open file description has `O_NONBLOCK`. Without it, splicing into a socket could
+    /// block the worker, because `SPLICE_F_NONBLOCK` does not apply to the socket.
     pub(crate) fn is_nonblocking(&self) -> bool {
         self.flags.contains(OFlags::NONBLOCK)
     }
 
-    /// Whether the transfer owns a connection that has a reset.
+    /// Whether the transfer owns the connection and can reset it.
     pub(crate) fn resets(&self) -> bool {
         self.handed_over && self.kind == Kind::Tcp
     }
@@ -170,20 +171,20 @@ impl Endpoint {
         self.write_ended
     }
 
-    /// From here on closing the last descriptor of the socket resets it. Nothing where there is no
-    /// reset.
+    /// After this call, closing the last descriptor of the socket resets the connection. Does nothing
+    /// when the endpoint cannot be reset.
     pub(crate) fn prepare_reset(&self) {
         if self.resets() {
             Self::reset_on_close(self);
         }
     }
 
-    /// From here on closing the last descriptor of a TCP socket resets it, and unsent bytes are
-    /// purged (`socket(7)`, `SO_LINGER`): for one that was to be relayed, and of which no duplicate
-    /// can be had.
+    /// After this call, closing the last descriptor of a TCP socket resets the connection and purges
+    /// unsent bytes (`socket(7)`, `SO_LINGER`). This is for a socket whose relay cannot start because
+    /// its descriptor cannot be duplicated.
     pub fn reset_on_close(socket: impl AsFd) {
         if let Err(errno) = sockopt::set_socket_linger(socket, Some(Duration::ZERO)) {
-            tracing::debug!(%errno, "no reset could be prepared");
+            tracing::debug!(%errno, "setting SO_LINGER for a reset failed");
         }
     }
 
@@ -200,7 +201,7 @@ impl Endpoint {
             FileType::CharacterDevice if isatty(&fd) => Kind::Tty,
             FileType::CharacterDevice => Kind::Device,
             FileType::Directory => return Err(EndpointError::Unsupported("a directory")),
-            // eventfd, epoll, signalfd, timerfd and their kin have no file type.
+            // eventfd, epoll, signalfd and timerfd descriptors have no file type.
             _ => return Err(EndpointError::Unsupported("not a stream of bytes")),
         };
         let identity = Some((stat.st_dev, stat.st_ino));
@@ -215,15 +216,15 @@ impl Endpoint {
         let pty_master = stat.st_rdev == makedev(5, 2);
         Ok(match kind {
             Kind::Pipe => endpoint.without_blocking(),
-            // Opening a pseudo-terminal's master again makes a new pseudo-terminal.
+            // Opening the master of a pseudo-terminal again makes a new pseudo-terminal.
             Kind::Tty if !pty_master => endpoint.without_blocking(),
             _ => endpoint,
         })
     }
 
-    /// Swaps a blocking descriptor for a second open file description of the same pipe or terminal
-    /// that does not block. `O_NONBLOCK` is never set on the one that was passed in: it belongs to
-    /// everybody who shares it, a parent shell among them.
+    /// Replaces a blocking descriptor with a second, non-blocking open file description of the same
+    /// pipe or terminal. `O_NONBLOCK` is never set on the original description, because other
+    /// processes share it, for example the parent shell.
     fn without_blocking(mut self) -> Self {
         if !self.is_nonblocking() {
             let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
@@ -233,9 +234,9 @@ impl Endpoint {
                 flags | OFlags::CLOEXEC | OFlags::NOCTTY,
                 Mode::empty(),
             );
-            // Without permission to open it, its calls are made on a thread that may block.
-            // A FIFO that is opened when its writers are gone waits for the next one, and never
-            // tells of the end that the first description stands at.
+            // When it cannot be opened again, its calls are made on a thread that may block.
+            // A FIFO that is opened after its writers have closed it waits for the next writer, and
+            // never reports the end of input that the original description has reached.
             if let Ok(fd) = reopened
                 && !hung_up(&self.fd)
             {
@@ -271,7 +272,7 @@ pub(crate) fn socket_kind(fd: impl AsFd) -> Result<Kind, EndpointError> {
     match sockopt::socket_type(fd).map_err(failed("getsockopt"))? {
         SocketType::STREAM => {}
         SocketType::DGRAM => return Err(EndpointError::Unsupported("a datagram socket")),
-        // A splice shorter than a packet would lose the packet's rest.
+        // A splice shorter than a packet would lose the rest of the packet.
         SocketType::SEQPACKET => {
             return Err(EndpointError::Unsupported("a sequenced-packet socket"));
         }
@@ -291,10 +292,10 @@ pub(crate) fn socket_kind(fd: impl AsFd) -> Result<Kind, EndpointError> {
 impl TryFrom<OwnedFd> for Endpoint {
     type Error = EndpointError;
 
-    /// Takes a descriptor over; it is closed when the transfer ends, or here on an error.
+    /// Takes ownership of a descriptor. It is closed when the transfer ends, or here on an error.
     ///
-    /// Set `O_NONBLOCK` first: bytes for a blocking socket cannot be spliced without blocking, and
-    /// go through a buffer instead.
+    /// Set `O_NONBLOCK` first. Splicing into a blocking socket could block, so its bytes go through
+    /// a buffer.
     fn try_from(fd: OwnedFd) -> Result<Self, EndpointError> {
         Self::inspect(fd, true)
     }

@@ -1,5 +1,5 @@
-//! Descriptors: what one is and which part it can play in a transfer, and its registration with
-//! the reactor.
+//! Descriptors: the kind of one, its possible roles in a transfer, and its registration with the
+//! reactor.
 
 mod endpoint;
 mod registered;

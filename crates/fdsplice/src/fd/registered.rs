@@ -14,24 +14,28 @@ use crate::fd::{Endpoint, Kind};
 
 pub(crate) type Ready<'a> = AsyncFdReadyGuard<'a, Endpoint>;
 
+/// An endpoint and its registration with the reactor.
 #[derive(Debug)]
 pub(crate) struct RegisteredFd {
     io: AsyncFd<Endpoint>,
-    /// An out-of-band byte was announced: from then on a short read no longer proves that the
-    /// socket is empty, because reads stop in front of that byte.
+    /// Whether an out-of-band byte was announced. After that, a short read no longer proves that the
+    /// socket is empty, because reads stop in front of the out-of-band byte.
     urgent: AtomicBool,
 }
 
 impl RegisteredFd {
-    /// A failure gives the endpoint back.
+    /// Registers an endpoint. A failure returns the endpoint.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub(crate) fn register(endpoint: Endpoint) -> Result<Self, (Endpoint, Errno)> {
         let interest = Interest::READABLE | Interest::WRITABLE | Interest::PRIORITY;
-        #[allow(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
-        // SAFETY: an endpoint owns its descriptor and never changes it, so it names the same open
-        // file until the registration is dropped together with it.
+        #[allow(
+            unsafe_code,
+            reason = "tokio requires a guarantee about the descriptor"
+        )]
+        // SAFETY: an endpoint owns its descriptor and never changes it. The descriptor refers to the
+        // same open file until it is dropped together with the registration.
         let registered = unsafe { AsyncFd::register_with_interest(endpoint, interest) };
         match registered {
             Ok(io) => Ok(Self {
@@ -65,22 +69,22 @@ impl RegisteredFd {
         self.io.poll_write_ready(cx).map_err(|_| Errno::CANCELED)
     }
 
-    /// Sends FIN: the peer sees the end of input, and can still send. A pipe ends when its last
-    /// writer closes it.
+    /// Sends FIN. The peer sees the end of input and can still send. Does nothing for a pipe, which
+    /// ends when its last writer closes it.
     pub(crate) fn end(&self) -> Result<(), Errno> {
         if !self.endpoint().is_socket() {
             return Ok(());
         }
         shutdown(self, Shutdown::Write).map_err(|errno| match errno {
-            // The connection is gone; the reason, where it still stands, says more.
+            // The connection is lost. Its pending error, if there is one, gives the cause.
             Errno::NOTCONN => self.take_error().unwrap_or(errno),
             _ => errno,
         })
     }
 
-    /// Watches for what reads and writes may not meet, or not in time: an error while nobody reads
-    /// or writes (with [`Interest::ERROR`]; resolves with it) and an out-of-band byte (with
-    /// [`Interest::PRIORITY`]; taken note of).
+    /// Watches for events that reads and writes may miss or see too late. With [`Interest::ERROR`],
+    /// resolves with an error, also while there is no read or write. With [`Interest::PRIORITY`],
+    /// records the arrival of an out-of-band byte.
     pub(crate) async fn watch(&self, mut interest: Interest) -> Errno {
         loop {
             let Ok(mut guard) = self.io.ready(interest).await else {
@@ -93,16 +97,16 @@ impl RegisteredFd {
             if ready.is_error() {
                 guard.clear_ready_matching(tokio::io::Ready::ERROR);
                 if !self.endpoint().is_socket() {
-                    // What a pipe says when it has no reader any more.
+                    // A pipe reports this when its last reader has closed it.
                     return Errno::PIPE;
                 }
-                // None: the read or write that met the error first reports it.
+                // `None`: a read or write has taken the error, and reports it.
                 if let Some(errno) = self.take_error() {
                     return self.explain(errno);
                 }
             }
-            // "Priority" also covers the end of input, which stays ready for ever, and one
-            // out-of-band byte changes how the socket is read for good: look no further.
+            // Do not wait for priority events again. They include the end of input, which stays
+            // ready for ever, and the first out-of-band byte changes the reads for good.
             match interest.remove(Interest::PRIORITY) {
                 Some(rest) => interest = rest,
                 None => return std::future::pending().await,
@@ -110,9 +114,9 @@ impl RegisteredFd {
         }
     }
 
-    /// What a failed write means. A TCP socket that has lost its connection says why once, to
-    /// whoever asks first, and from then on only `EPIPE`; the same where a reset came after the
-    /// peer's FIN. If it still is connected, somebody has shut it down for writing.
+    /// The cause of a failed write. A TCP socket that has lost its connection reports the cause only
+    /// once, and `EPIPE` from then on. It also reports `EPIPE` when a reset came after the FIN of the
+    /// peer. `EPIPE` from a connected socket means that it was shut down for writing.
     pub(crate) fn explain(&self, errno: Errno) -> Errno {
         if errno == Errno::PIPE && self.is_lost() {
             return Errno::CONNRESET;
@@ -129,10 +133,10 @@ impl RegisteredFd {
         sockopt::socket_error(self).ok()?.err()
     }
 
-    /// Resolves when the peer's kernel has acknowledged all that was sent.
+    /// Resolves when the kernel of the peer has acknowledged every byte sent.
     pub(crate) async fn acknowledged(&self) {
-        // No event tells that a send queue has become empty, so this looks, ever less often; the
-        // caller bounds the time.
+        // No event reports an empty send queue, so this polls it, less and less often. The caller
+        // limits the time.
         let mut pause = Duration::from_micros(200);
         while self.unacknowledged().is_ok_and(|bytes| bytes > 0) {
             tokio::time::sleep(pause).await;
@@ -159,8 +163,9 @@ mod send_queue {
     use rustix::io::Errno;
     use rustix::ioctl::{Getter, Opcode, ioctl};
 
-    /// `SIOCOUTQ` (`tcp(7)`): bytes sent or queued that the peer has not acknowledged. It shares
-    /// its number with `TIOCOUTQ` on every architecture; those with other numbers are not built.
+    /// `SIOCOUTQ` (`tcp(7)`): bytes sent or queued that the peer has not acknowledged. It has the
+    /// number of `TIOCOUTQ` on every architecture. Architectures where that number differs from this
+    /// one are not built.
     #[cfg(any(
         target_arch = "x86_64",
         target_arch = "aarch64",
@@ -170,7 +175,7 @@ mod send_queue {
     const SIOCOUTQ: Opcode = 0x5411;
 
     pub(super) fn bytes(socket: BorrowedFd<'_>) -> Result<c_int, Errno> {
-        // SAFETY: SIOCOUTQ stores one int at the address it is given.
+        // SAFETY: SIOCOUTQ stores one int at the given address.
         unsafe { ioctl(socket, Getter::<SIOCOUTQ, c_int>::new()) }
     }
 }

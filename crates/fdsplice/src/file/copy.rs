@@ -61,7 +61,7 @@ pub(crate) async fn run(
                 None => Poll::Ready(Ok(())),
             };
             let ready = match (ready, &mut throttle) {
-                (Poll::Ready(Ok(())), Some(throttle)) => throttle.poll_piece(cx, 0).map(Ok),
+                (Poll::Ready(Ok(())), Some(throttle)) => throttle.poll_quantum(cx, 0).map(Ok),
                 (ready, _) => ready.map_ok(|()| u64::MAX),
             };
             if ready.is_ready() {

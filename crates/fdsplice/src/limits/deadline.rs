@@ -1,4 +1,4 @@
-//! Time limits, without a timer that is set anew per message.
+//! Time limits that do not reset a timer for every message.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Expires when no byte has moved for a while.
+/// Expires when no byte has moved for the length of a limit.
 #[derive(Debug)]
 pub(crate) struct IdleTimer {
     limit: Duration,
     total: u64,
     moved_at: Instant,
-    /// The time is over, and the reactor was asked for a last look.
+    /// The limit has passed, and the reactor polls for events once more.
     over: bool,
     sleep: Pin<Box<Sleep>>,
 }
@@ -30,10 +30,12 @@ impl IdleTimer {
         }
     }
 
-    /// `total` is what has moved so far; `excused` says that something else than silence keeps it
-    /// from growing. The timer runs out once per limit, and only then is set to what is left since
-    /// the last byte. A process that was stopped meanwhile (`SIGSTOP`) learns of the time before it
-    /// learns of the bytes that wait, so the reactor looks once more before silence is called that.
+    /// `total` is the count of bytes moved so far. `excused` means that it does not grow for another
+    /// reason than silence.
+    ///
+    /// The timer runs out once per limit, and is only then reset to the rest of the limit since the
+    /// last byte. A process that was stopped (`SIGSTOP`) sees its timers before its sockets, so the
+    /// reactor polls for events once more before the transfer counts as idle.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>, total: u64, excused: bool) -> bool {
         if excused || total != self.total {
             self.total = total;
@@ -56,7 +58,7 @@ impl IdleTimer {
     }
 }
 
-/// Expires a while after it was first asked.
+/// Expires when its limit has passed since the first poll.
 #[derive(Debug)]
 pub(crate) struct Countdown {
     limit: Duration,
@@ -75,8 +77,8 @@ impl Countdown {
     }
 }
 
-/// Notices that a destination takes nothing. One timer runs per stall, however often a fast flow
-/// has to wait for a moment.
+/// Detects a destination that accepts nothing. One timer runs per stall, even when a fast flow has
+/// to wait briefly many times.
 #[derive(Debug)]
 pub(crate) struct Stall {
     moved: u64,
@@ -84,7 +86,7 @@ pub(crate) struct Stall {
 }
 
 impl Stall {
-    /// How long a pipe is kept for a destination that takes nothing.
+    /// How long a pipe is kept for a destination that accepts nothing.
     const PATIENCE: Duration = Duration::from_millis(200);
 
     pub(crate) fn new(moved: u64) -> Self {
@@ -94,7 +96,7 @@ impl Stall {
         }
     }
 
-    /// Ready when nothing has `moved` for as long as there is patience.
+    /// Ready when `moved`, the count of bytes moved so far, has not grown for [`Self::PATIENCE`].
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, moved: u64) -> Poll<()> {
         while self.sleep.as_mut().poll(cx).is_ready() {
             if moved == self.moved {

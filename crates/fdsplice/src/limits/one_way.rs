@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::limits::deadline::IdleTimer;
 use crate::limits::rate::{RateLimiter, Throttle};
 
-/// What a copy must keep to.
+/// The limits that a copy was given.
 #[derive(Debug, Default)]
 pub(crate) struct Bounds {
     pub(crate) limiter: Option<RateLimiter>,
@@ -13,6 +13,7 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    /// Starts the clocks.
     pub(crate) fn start(self) -> (Option<Throttle>, Option<IdleTimer>) {
         (
             self.limiter.map(Throttle::new),

@@ -1,4 +1,4 @@
-//! What a relay must keep to: limits on its rate, and on the time it may be idle or half open.
+//! The limits of a relay: on its rate, and on the time that it may be idle or half open.
 
 use std::task::Context;
 use std::time::Duration;
@@ -7,9 +7,9 @@ use crate::error::{Reason, Side};
 use crate::limits::deadline::{Countdown, IdleTimer};
 use crate::limits::rate::{Limit, RateLimiter, Throttle};
 
-/// Who shares which limiter.
+/// The rate limiters of a relay: none, one for both directions together, or one for each.
 #[derive(Debug, Default)]
-pub(crate) enum Limits {
+pub(crate) enum RelayLimiters {
     #[default]
     None,
     Both(RateLimiter),
@@ -19,26 +19,26 @@ pub(crate) enum Limits {
     },
 }
 
-/// What a relay is told to keep to.
+/// The limits that a relay was given.
 #[derive(Debug, Default)]
 pub(crate) struct RelayRules {
-    pub(crate) limits: Limits,
+    pub(crate) limiters: RelayLimiters,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) half_close_timeout: Option<Duration>,
 }
 
 impl RelayRules {
-    /// The clocks run from here on.
+    /// Starts the clocks.
     pub(crate) fn start(self) -> RelayBounds {
         RelayBounds {
-            throttles: Throttles::new(self.limits),
+            throttles: Throttles::new(self.limiters),
             idle: self.idle_timeout.map(IdleTimer::new),
             half_close: self.half_close_timeout.map(Countdown::new),
         }
     }
 }
 
-/// What a running relay must keep to.
+/// The limits of a running relay.
 pub(crate) struct RelayBounds {
     pub(crate) throttles: Throttles,
     idle: Option<IdleTimer>,
@@ -46,6 +46,8 @@ pub(crate) struct RelayBounds {
 }
 
 impl RelayBounds {
+    /// The limit that is exceeded now, and the side that exceeds it. `total` is the count of bytes
+    /// moved so far.
     pub(crate) fn poll_exceeded(
         &mut self,
         cx: &mut Context<'_>,
@@ -73,7 +75,7 @@ impl RelayBounds {
     }
 }
 
-/// The limiters of both directions, as this relay uses them.
+/// The use that both directions of a relay make of their limiters.
 pub(crate) enum Throttles {
     None,
     Both(Throttle),
@@ -81,27 +83,30 @@ pub(crate) enum Throttles {
 }
 
 impl Throttles {
-    fn new(limits: Limits) -> Self {
-        match limits {
-            Limits::None => Self::None,
-            Limits::Both(limiter) => Self::Both(Throttle::new(limiter)),
-            Limits::Each { tx, rx } => Self::Each([tx, rx].map(|each| each.map(Throttle::new))),
+    fn new(limiters: RelayLimiters) -> Self {
+        match limiters {
+            RelayLimiters::None => Self::None,
+            RelayLimiters::Both(limiter) => Self::Both(Throttle::new(limiter)),
+            RelayLimiters::Each { tx, rx } => {
+                Self::Each([tx, rx].map(|each| each.map(Throttle::new)))
+            }
         }
     }
 
+    /// The limit of the direction that reads from `source`.
     pub(crate) fn of(&mut self, source: Side) -> Option<Limit<'_>> {
-        let who = usize::from(source == Side::B);
+        let direction = usize::from(source == Side::B);
         match self {
             Self::None => None,
-            Self::Both(throttle) => Some((throttle, who)),
-            Self::Each(throttles) => throttles[who].as_mut().map(|throttle| (throttle, 0)),
+            Self::Both(throttle) => Some((throttle, direction)),
+            Self::Each(throttles) => throttles[direction].as_mut().map(|throttle| (throttle, 0)),
         }
     }
 
-    /// A direction that has ended does not take turns any more.
+    /// The direction that reads from `source` has ended and takes no more turns.
     pub(crate) fn leave(&mut self, source: Side) {
-        if let Some((throttle, who)) = self.of(source) {
-            throttle.leave(who);
+        if let Some((throttle, direction)) = self.of(source) {
+            throttle.leave(direction);
         }
     }
 

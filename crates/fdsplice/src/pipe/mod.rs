@@ -1,56 +1,51 @@
-//! Kernel pipes, kept in one pool per thread and lent out while bytes move in bulk.
+//! Kernel pipes, kept in one pool per thread and leased while bytes move in bulk.
 //!
-//! A pipe is expensive to make (two descriptors, and a megabyte of room counted against a quota
-//! that all processes of the user share), so a transfer only leases one: it takes it when bulk
-//! bytes are about to move and gives it back the moment it is empty. The pool is a `thread_local`:
-//! no lock, and a pipe stays warm in the cache of the core that used it.
+//! A pipe is expensive to make: two descriptors, and a megabyte of capacity that counts against a
+//! quota shared by all processes of the user. So a transfer leases one when bulk bytes are about to
+//! move, and gives it back the moment it is empty. The pool is a `thread_local`: there is no lock,
+//! and a pipe stays warm in the cache of the core that used it.
+
+mod quota;
 
 use std::cell::{Cell, RefCell};
-use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rustix::io::read;
 use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
-use rustix::process::{Resource, getrlimit};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::time::{Instant, sleep};
 
-/// Asked for where there is room: it halves the cost per GiB against the default of 64 KiB.
-const LARGE: usize = 1024 * 1024;
-/// Asked for once half of the budget is used: more flows find a pipe.
+use crate::pipe::quota::{LARGE, PipeQuota};
+
+/// Requested once half of the budget is in use, so that more flows find a pipe.
 const MEDIUM: usize = 256 * 1024;
-/// What the kernel gives without asking (`pipe(7)`).
+/// The capacity of a new pipe (`pipe(7)`).
 const DEFAULT: usize = 64 * 1024;
-/// How long nothing is asked for after the kernel had only a dwarf of a pipe for us.
+/// How long no pipe is made after the kernel granted only a very small one.
 const REFUSED: Duration = Duration::from_millis(500);
 /// How long an idle pipe is kept.
 const KEEP: Duration = Duration::from_secs(10);
-/// Without a quota: enough for every bulk flow a machine can push at once.
-const UNLIMITED_BUDGET: usize = 256 * LARGE;
-/// Pipes a thread keeps for the next lease.
+/// How many pipes a thread keeps for the next lease.
 const KEPT: usize = 32;
 
 static LEASED: AtomicUsize = AtomicUsize::new(0);
 static IDLE: AtomicUsize = AtomicUsize::new(0);
 static CREATED: AtomicUsize = AtomicUsize::new(0);
-/// Bytes of capacity of all pipes of this process, leased and idle.
-static CAPACITY: AtomicUsize = AtomicUsize::new(0);
-static LIMITS: LazyLock<Limits> = LazyLock::new(Limits::read);
 
 thread_local! {
     static POOL: RefCell<Vec<Idle>> = const { RefCell::new(Vec::new()) };
-    /// When the kernel last had only a dwarf of a pipe for this thread.
+    /// When the kernel last granted this thread only a very small pipe.
     static REFUSED_AT: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// Whether a task closes the pipes of this thread that are idle for long.
+    /// Whether a task runs that closes the old idle pipes of this thread.
     static SWEPT: Cell<bool> = const { Cell::new(false) };
 }
 
+/// A pipe in the pool.
 #[derive(Debug)]
 struct Idle {
-    /// `None` only while it is dropped.
+    /// `None` only while the value is dropped.
     pipe: Option<Pipe>,
     since: Instant,
 }
@@ -61,8 +56,9 @@ impl Drop for Idle {
     }
 }
 
-/// Closes what has been idle for long, until nothing is left. Only on a runtime with one thread
-/// does a task stay where the pool is; elsewhere idle pipes are closed when others are given back.
+/// Starts a task that closes old idle pipes until the pool is empty. A task stays on the thread of
+/// the pool only in a current-thread runtime. In other runtimes, old pipes are closed when another
+/// one is given back.
 fn sweep() {
     let Ok(runtime) = Handle::try_current() else {
         return;
@@ -90,7 +86,7 @@ impl Idle {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PipeStats {
-    /// In use by a transfer at this moment.
+    /// In use by a transfer.
     pub leased: usize,
     /// Kept for the next lease.
     pub idle: usize,
@@ -110,95 +106,53 @@ pub fn pipe_stats() -> PipeStats {
 /// The largest capacity, in bytes, that an unprivileged process may ask for
 /// (`/proc/sys/fs/pipe-max-size`, see `pipe(7)`).
 pub fn pipe_max_size() -> usize {
-    LIMITS.max_size
-}
-
-#[derive(Debug)]
-struct Limits {
-    max_size: usize,
-    /// Bytes of pipe capacity this process may hold.
-    budget: usize,
-}
-
-impl Limits {
-    fn read() -> Self {
-        let number =
-            |path: &str| -> Option<usize> { fs::read_to_string(path).ok()?.trim().parse().ok() };
-        let page = rustix::param::page_size();
-        // The quota counts for all processes of a user together, so one takes at most a quarter.
-        // 0 means that the administrator set no soft limit.
-        let quota = match number("/proc/sys/fs/pipe-user-pages-soft") {
-            Some(pages) if pages > 0 && !exempt_from_quota() => pages * page / 4,
-            _ => UNLIMITED_BUDGET,
-        };
-        // Two descriptors a pipe: at most an eighth of what the process may open goes into pipes.
-        let files = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
-        let pipes = usize::try_from(files / 16).unwrap_or(usize::MAX);
-        Self {
-            max_size: number("/proc/sys/fs/pipe-max-size").unwrap_or(LARGE),
-            budget: quota.min(UNLIMITED_BUDGET).min(pipes.saturating_mul(LARGE)),
-        }
-    }
-}
-
-/// `CAP_SYS_RESOURCE` or `CAP_SYS_ADMIN` lifts the quota (`pipe(7)`).
-fn exempt_from_quota() -> bool {
-    const SYS_ADMIN: u64 = 1 << 21;
-    const SYS_RESOURCE: u64 = 1 << 24;
-    fs::read_to_string("/proc/self/status")
-        .ok()
-        .and_then(|status| {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix("CapEff:"))?;
-            u64::from_str_radix(line.trim(), 16).ok()
-        })
-        .is_some_and(|caps| caps & (SYS_ADMIN | SYS_RESOURCE) != 0)
+    PipeQuota::get().max_size
 }
 
 #[derive(Debug)]
 struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
-    /// What it counts in [`CAPACITY`].
+    /// The capacity that is reserved in the budget.
     capacity: usize,
 }
 
 impl Pipe {
-    /// `None` where the budget is used up or the kernel has no pipe for us (`EMFILE`, `ENFILE`, the
-    /// user's quota): the caller then moves its bytes without one.
+    /// `None` when the budget is used up, or the kernel refuses (`EMFILE`, `ENFILE`, the quota of the
+    /// user). The caller then moves its bytes without a pipe.
     fn create(wanted: Option<usize>) -> Option<Self> {
         if REFUSED_AT.get().is_some_and(|at| at.elapsed() < REFUSED) {
             return None;
         }
-        let most = LIMITS.max_size.max(DEFAULT);
+        let PipeQuota { max_size, budget } = *PipeQuota::get();
+        let most = max_size.max(DEFAULT);
         let capacity = match wanted {
             Some(wanted) => [wanted.clamp(4096, most); 2],
             None => [LARGE.min(most), MEDIUM.min(most)],
         };
-        let capacity = if reserve(capacity[0], LIMITS.budget / 2) {
+        let capacity = if quota::reserve(capacity[0], budget / 2) {
             capacity[0]
-        } else if reserve(capacity[1], LIMITS.budget) {
+        } else if quota::reserve(capacity[1], budget) {
             capacity[1]
         } else {
             return None;
         };
         let Ok((reader, writer)) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) else {
-            CAPACITY.fetch_sub(capacity, Ordering::Relaxed);
+            quota::release(capacity);
             return None;
         };
-        // EPERM: other processes of the user have used up the quota. The pipe still works; but once
-        // they have used up all of it, it has room for two pages, and costs twice what a buffer does.
+        // EPERM: the pipes of the user's processes exceed the quota. The pipe still works. Once the
+        // quota is used up entirely, a new pipe has room for two pages, and costs twice as much as
+        // a buffer.
         let granted = fcntl_setpipe_size(&writer, capacity)
             .or_else(|_| fcntl_getpipe_size(&writer))
             .unwrap_or(DEFAULT);
         if granted < DEFAULT && wanted.is_none() {
-            CAPACITY.fetch_sub(capacity, Ordering::Relaxed);
+            quota::release(capacity);
             REFUSED_AT.set(Some(Instant::now()));
             return None;
         }
-        CAPACITY.fetch_add(granted, Ordering::Relaxed);
-        CAPACITY.fetch_sub(capacity, Ordering::Relaxed);
+        quota::adjust(capacity, granted);
         CREATED.fetch_add(1, Ordering::Relaxed);
         Some(Self {
             reader,
@@ -210,35 +164,26 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        CAPACITY.fetch_sub(self.capacity, Ordering::Relaxed);
+        quota::release(self.capacity);
     }
 }
 
-/// Counts the capacity of a pipe to be, unless that would be more than `limit` in all.
-fn reserve(capacity: usize, limit: usize) -> bool {
-    let before = CAPACITY.fetch_add(capacity, Ordering::Relaxed);
-    let fits = before + capacity <= limit;
-    if !fits {
-        CAPACITY.fetch_sub(capacity, Ordering::Relaxed);
-    }
-    fits
-}
-
-/// A pipe on loan, and how many bytes it holds.
+/// A pipe on loan from the pool, and how many bytes it holds.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    /// `None` only while it is dropped.
+    /// `None` only while the value is dropped.
     pipe: Option<Pipe>,
     held: usize,
-    /// A pipe of a size somebody asked for is not what the next borrower expects.
+    /// Whether the pool may keep the pipe. A transfer that wanted a size of its own gets a pipe that
+    /// no other transfer expects.
     poolable: bool,
 }
 
 impl Lease {
-    /// Takes a pipe from this thread's pool or makes one; `wanted` is a capacity in bytes.
+    /// Takes a pipe from the pool of this thread, or makes one. `wanted` is a capacity in bytes.
     pub(crate) fn take(wanted: Option<usize>) -> Option<Self> {
         let pooled = if wanted.is_none() {
-            // The one given back last: it is warm, and the others age.
+            // The pipe that was given back last is warm, and the others grow old.
             POOL.with_borrow_mut(Vec::pop)
         } else {
             None
@@ -275,12 +220,12 @@ impl Lease {
         self.pipe().writer.as_fd()
     }
 
-    /// What the pipe holds, in order.
+    /// The bytes that the pipe holds, in order.
     pub(crate) fn into_bytes(mut self) -> Vec<u8> {
         let mut bytes = vec![0; self.held];
         let mut filled = 0;
-        // Invariant: the pipe holds `held` bytes and nobody else knows it, so a read of it does
-        // not block before `filled == held`.
+        // Invariant: the pipe holds `held` bytes and no other owner reads it, so a read does not
+        // block before `filled == held`.
         while filled < bytes.len() {
             match read(self.reader(), &mut bytes[filled..]) {
                 Ok(0) => break,
@@ -304,17 +249,17 @@ impl Lease {
 impl Drop for Lease {
     fn drop(&mut self) {
         LEASED.fetch_sub(1, Ordering::Relaxed);
-        // A pipe that still holds bytes is closed: the next borrower would send them.
+        // A pipe that still holds bytes is closed, because the next transfer would send them.
         let Some(pipe) = self.pipe.take().filter(|_| self.held == 0 && self.poolable) else {
             return;
         };
-        // The pool is gone while its thread ends; the pipe is then closed.
+        // The pool no longer exists while its thread ends. The pipe is then closed.
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
             if pool.len() < KEPT {
                 IDLE.fetch_add(1, Ordering::Relaxed);
                 let since = Instant::now();
-                // The oldest stand first.
+                // The oldest pipe is the first one.
                 if pool.first().is_some_and(|oldest| oldest.is_old(since)) {
                     pool.retain(|idle| !idle.is_old(since));
                 }
@@ -331,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_pipe_is_lent_again() {
+    fn an_empty_pipe_is_leased_again() {
         let first = Lease::take(None).expect("a pipe");
         let created = pipe_stats().created;
         drop(first);
@@ -342,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_that_holds_bytes_never_reaches_the_next_borrower() {
+    fn a_pipe_that_holds_bytes_is_never_leased_again() {
         let mut dirty = Lease::take(None).expect("a pipe");
         dirty.filled(rustix::io::write(dirty.writer(), b"foreign").expect("a write"));
         drop(dirty);
@@ -350,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_pipe_holds_comes_out_in_order() {
+    fn a_lease_yields_its_bytes_in_order() {
         let mut lease = Lease::take(None).expect("a pipe");
         for part in [b"one ".as_slice(), b"two"] {
             lease.filled(rustix::io::write(lease.writer(), part).expect("a write"));

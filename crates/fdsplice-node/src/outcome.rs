@@ -1,0 +1,148 @@
+//! Outcomes, failures and refusals in the form in which they cross to JavaScript.
+//!
+//! This file defines the wire format of an outcome; `lib/core/outcome.ts` decodes it.
+
+use fdsplice::{EndpointError, Reason, TrafficResult, TransferError};
+use napi::bindgen_prelude::{Buffer, FnArgs};
+use napi_derive::napi;
+
+/// The reason why a descriptor cannot be used. Nothing was read, written or kept.
+#[napi(object)]
+pub struct Refusal {
+    /// What the descriptor is instead; absent for a system failure.
+    pub found: Option<String>,
+    /// The error number, negative as in Node.
+    pub errno: Option<i32>,
+    /// The failed system call.
+    pub syscall: Option<String>,
+}
+
+pub(crate) fn refusal(error: EndpointError) -> Refusal {
+    let (found, system) = match error {
+        EndpointError::Unsupported(found) => (Some(found), None),
+        EndpointError::System { errno, syscall } => (None, Some((errno, syscall))),
+        _ => (Some("something else"), None),
+    };
+    Refusal {
+        found: found.map(str::to_owned),
+        errno: system.map(|(errno, _)| -errno.raw_os_error()),
+        syscall: system.map(|(_, syscall)| syscall.to_owned()),
+    }
+}
+
+/// The failure of a transfer.
+#[napi(object)]
+pub struct NativeFailure {
+    /// A reason other than a system call: `aborted`, `truncated`, `idle` or `halfOpen`.
+    pub reason: Option<String>,
+    /// The error number, negative as in Node.
+    pub errno: Option<i32>,
+    /// The failed system call.
+    pub syscall: Option<String>,
+    /// `a`, `b`, `source` or `destination`.
+    pub side: Option<String>,
+    /// Bytes taken from the source that the destination did not accept.
+    pub undelivered: Option<Buffer>,
+}
+
+impl NativeFailure {
+    fn new(error: TransferError) -> Self {
+        let (reason, system) = match error.reason {
+            Reason::System { errno, syscall } => (None, Some((errno, syscall))),
+            Reason::SourceTruncated => (Some("truncated"), None),
+            Reason::IdleTimeout => (Some("idle"), None),
+            Reason::HalfCloseTimeout => (Some("halfOpen"), None),
+            _ => (Some("aborted"), None),
+        };
+        Self {
+            reason: reason.map(str::to_owned),
+            errno: system.map(|(errno, _)| -errno.raw_os_error()),
+            syscall: system.map(|(_, syscall)| syscall.to_owned()),
+            side: error.side.map(|side| side.as_str().to_owned()),
+            undelivered: (!error.undelivered.is_empty()).then(|| Buffer::from(error.undelivered)),
+        }
+    }
+}
+
+/// The numbers of one outcome on the wire, in this order: the number that the transfer was started
+/// with, `tx`, `rx`, `zeroCopy`, whether the source or `a` has ended, whether `b` has ended, whether
+/// there is a failure. Flags are 0 or 1.
+const NUMBERS: usize = 7;
+
+/// Outcomes on the wire: [`NUMBERS`] numbers for each, and one failure for each that failed, in the
+/// same order. One object per outcome, with eight properties set by name, costs a short relay more
+/// than its system calls.
+pub(crate) type Batch = FnArgs<(Vec<f64>, Vec<NativeFailure>)>;
+
+/// The outcome of a transfer.
+pub(crate) struct NativeOutcome {
+    /// The number that the transfer was started with.
+    pub(crate) id: u32,
+    /// Bytes accepted by the destination, or by `b`.
+    tx: f64,
+    /// Bytes accepted by `a`.
+    rx: f64,
+    /// How many of `tx + rx` never passed through user space.
+    zero_copy: f64,
+    /// Whether the source, or `a`, was read to its end.
+    a_ended: bool,
+    /// Whether `b` was read to its end.
+    b_ended: bool,
+    /// Absent after a clean end.
+    failure: Option<NativeFailure>,
+}
+
+impl NativeOutcome {
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "JavaScript numbers; exact up to 2^53"
+    )]
+    pub(crate) fn new(id: u32, result: TrafficResult) -> Self {
+        Self {
+            id,
+            tx: result.tx as f64,
+            rx: result.rx as f64,
+            zero_copy: result.zero_copy as f64,
+            a_ended: result.a_ended,
+            b_ended: result.b_ended,
+            failure: result.error.map(NativeFailure::new),
+        }
+    }
+
+    /// The outcome of a transfer that moved nothing.
+    pub(crate) fn without_traffic(id: u32, error: Option<TransferError>) -> Self {
+        Self {
+            id,
+            tx: 0.0,
+            rx: 0.0,
+            zero_copy: 0.0,
+            a_ended: false,
+            b_ended: false,
+            failure: error.map(NativeFailure::new),
+        }
+    }
+
+    /// Encodes outcomes for JavaScript.
+    pub(crate) fn encode(outcomes: Vec<Self>) -> Batch {
+        let mut numbers = Vec::with_capacity(outcomes.len() * NUMBERS);
+        let mut failures = Vec::new();
+        for outcome in outcomes {
+            numbers.extend(outcome.numbers());
+            failures.extend(outcome.failure);
+        }
+        (numbers, failures).into()
+    }
+
+    fn numbers(&self) -> [f64; NUMBERS] {
+        let flag = |flag: bool| f64::from(u8::from(flag));
+        [
+            f64::from(self.id),
+            self.tx,
+            self.rx,
+            self.zero_copy,
+            flag(self.a_ended),
+            flag(self.b_ended),
+            flag(self.failure.is_some()),
+        ]
+    }
+}
