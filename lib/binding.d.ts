@@ -199,6 +199,16 @@ export interface Failure {
 /** Whether two ends are one socket or pipe, which no transfer can serve. */
 export declare function isSame(one: NativeEnd, other: NativeEnd): boolean
 
+/**
+ * Two connected stream sockets: the first is non-blocking, for Node; reading from the second blocks
+ * for a limited time. TCP over the loopback interface, or Unix sockets where TCP has no loopback.
+ * Both numbers are the caller's to close.
+ *
+ * # Errors
+ * When the process or the system has no descriptors left.
+ */
+export declare function loopbackPair(): Array<number>
+
 /** How bytes are moved. */
 export interface MoveSpec {
   /** `false`: through a private buffer, never a pipe. */

@@ -10,9 +10,10 @@ export type Limit = NativeRateLimiter | Bucket;
 let limitIn: (limiter: RateLimiter) => Limit;
 
 function newLimit(bytesPerSecond: number, burst?: number): Limit {
-  return binding === undefined
+  const core = binding();
+  return core === undefined
     ? new Bucket(bytesPerSecond, burst)
-    : new binding.NativeRateLimiter(bytesPerSecond, burst);
+    : new core.NativeRateLimiter(bytesPerSecond, burst);
 }
 
 /** A limit as the core is given it; where a core runs, every limit is its own. */

@@ -1,7 +1,7 @@
 import type { Dispatcher, Failure, NativeEnd, NativeFiles, NativeRateLimiter, Refusal } from '../binding.js';
 import { unavailable } from '../contract/errors.js';
 import { keepProcessAlive, letProcessEnd } from './keep-alive.js';
-import { type Binding, loadBinding } from './loader.js';
+import { type Binding, loadBinding, platform } from './loader.js';
 import type { Side } from '../contract/types.js';
 
 export type { NativeEnd, NativeRateLimiter };
@@ -37,8 +37,39 @@ export class NativeTransfer {
   }
 }
 
-/** The binding, if there is one for this platform; else why there is none. */
-export const { binding, reason } = loadBinding();
+/** Tries, once a thread, whether Node can serve the binding. `postponed` means that this could not be tried yet. */
+export type Probe = (binding: Binding) => 'passed' | 'postponed' | { reason: string };
+
+let { binding: usable, reason: unusable } = loadBinding();
+let probe: Probe | undefined;
+
+/** Sets the probe that runs when the binding is first needed. A floor above wires it, because it depends on Node. */
+export function setProbe(check: Probe): void {
+  probe = check;
+}
+
+/** The binding, if this platform and this Node have one. */
+export function binding(): Binding | undefined {
+  if (probe !== undefined && usable !== undefined) runProbe(probe, usable);
+  return usable;
+}
+
+/** Why there is no binding. */
+export function reason(): string | undefined {
+  binding();
+  return unusable;
+}
+
+function runProbe(check: Probe, found: Binding): void {
+  probe = undefined;
+  const verdict = check(found);
+  if (verdict === 'postponed') {
+    probe = check;
+  } else if (verdict !== 'passed') {
+    usable = undefined;
+    unusable = `no native core for ${platform}: ${verdict.reason}`;
+  }
+}
 
 const waiting = new Map<number, (outcome: Outcome) => void>();
 let lastId = 0;
@@ -46,8 +77,9 @@ let dispatcher: Dispatcher | undefined;
 
 /** The binding, for callers that cannot do without. */
 export function required(): Binding {
-  if (binding !== undefined) return binding;
-  throw unavailable(reason ?? '');
+  const found = binding();
+  if (found !== undefined) return found;
+  throw unavailable(unusable ?? '');
 }
 
 /** Duplicates a descriptor for a transfer, or tells why it cannot play that part in one. */

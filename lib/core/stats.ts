@@ -5,16 +5,18 @@ import type { Capabilities, Stats } from '../contract/types.js';
 
 /** What this platform offers. Never throws. */
 export function capabilities(): Capabilities {
-  const native = binding !== undefined;
+  const core = binding();
+  const native = core !== undefined;
+  const why = reason();
   return {
     native,
-    ...(reason === undefined ? {} : { reason }),
+    ...(why === undefined ? {} : { reason: why }),
     platform,
     kernel: release(),
     splice: native,
     sendfile: native,
     copyFileRange: native,
-    pipeMaxSize: binding?.capabilities().pipeMaxSize ?? 0,
+    pipeMaxSize: core?.capabilities().pipeMaxSize ?? 0,
   };
 }
 
@@ -43,8 +45,9 @@ export const streamCounts = {
 
 /** Counts of the whole process, all threads together, live; without the core, of this thread. */
 export function stats(): Stats {
+  const core = binding();
   const { active, completed, failed, tx, rx, zeroCopy, pipes } =
-    binding === undefined ? ofStreams() : ofCore(binding);
+    core === undefined ? ofStreams() : ofCore(core);
   return { active, completed, failed, tx, rx, total: tx + rx, zeroCopy, pipes };
 }
 
@@ -52,7 +55,7 @@ function ofStreams() {
   return { ...streamCounts, zeroCopy: 0, pipes: { leased: 0, idle: 0, created: 0 } };
 }
 
-function ofCore(core: NonNullable<typeof binding>) {
+function ofCore(core: NonNullable<ReturnType<typeof binding>>) {
   const { pipesLeased: leased, pipesIdle: idle, pipesCreated: created, ...counts } = core.stats();
   return { ...counts, pipes: { leased, idle, created } };
 }

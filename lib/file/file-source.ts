@@ -5,7 +5,7 @@ import type { DescriptorEndpoint, FileEndpoint, UnavailableEndpoint } from '../e
 import { badPath, type Failure, invalidValue, systemFailure } from '../contract/errors.js';
 import { positionOf } from '../endpoint/file-status.js';
 import { binding, CoreFile, type NativeEnd, openEnd, openFile, type Wanted } from '../core/core.js';
-import type { Preparable } from '../native/socket-end.js';
+import type { Preparable } from '../endpoint/preparable.js';
 
 /** A file that is open already. */
 export type FileEndpoints = DescriptorEndpoint | FileEndpoint | UnavailableEndpoint;
@@ -161,7 +161,7 @@ export class FileEnd implements FileSource {
         fstat(fd, (cause, stat) => {
           const shut = () => close(fd, () => closed());
           const isWanted = cause === null && stat.isFile() && !this.#released;
-          if (isWanted && binding === undefined) {
+          if (isWanted && binding() === undefined) {
             this.#fd = fd;
             this.#closeFd = shut;
             ready();
@@ -214,7 +214,7 @@ function failureOf(cause: NodeJS.ErrnoException): Failure {
  */
 function pathForCore(path: PathLike): string | undefined {
   const { permission } = process as { permission?: unknown };
-  if (binding === undefined || permission !== undefined) return undefined;
+  if (binding() === undefined || permission !== undefined) return undefined;
   try {
     const name = path instanceof URL ? fileURLToPath(path) : path;
     return typeof name === 'string' && !name.includes('\0') ? name : undefined;

@@ -1,6 +1,6 @@
-import { discard, type Endpoint, requireTwo } from '../endpoint/endpoint.js';
+import { discard, type Endpoint, requireDistinct } from '../endpoint/endpoint.js';
+import type { Openable, Preparable } from '../endpoint/preparable.js';
 import type { NativeEnd } from '../core/core.js';
-import type { Openable, Preparable } from './socket-end.js';
 import type { Task } from '../transfer/transfer.js';
 
 /** Checks both ends; what throws is the caller's mistake, and nothing has been taken over then. */
@@ -13,7 +13,7 @@ export function checkEnds(one: () => Endpoint, other: () => Endpoint): [Endpoint
     discard(first);
     throw mistake;
   }
-  requireTwo(first, second);
+  requireDistinct(first, second);
   return [first, second];
 }
 

@@ -2,11 +2,12 @@ import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { CopySpec } from '../binding.js';
 import { type Failure, systemFailure } from '../contract/errors.js';
+import type { WritableLike } from '../endpoint/stream-kinds.js';
 import { type NativeEnd, type NativeTransfer, openEnd, type Outcome, required, start } from '../core/core.js';
 import type { Side } from '../contract/types.js';
 import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';
-import { StreamWriter, type WritableLike } from './writer.js';
+import { StreamWriter } from './writer.js';
 
 // A descriptor that is no regular file (a pipe, a terminal, a socket given as a number) has no stream in Node that
 // would leave its flags and its owner alone. The core moves its bytes into or out of a socket pair, whose other end is a

@@ -4,7 +4,9 @@ import { type Duplex, PassThrough, type Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Endpoint, FileEndpoint, StreamEndpoint } from '../endpoint/endpoint.js';
 import { type Failure, TransferError } from '../contract/errors.js';
-import { handleKind } from '../node/plain-socket.js';
+import type { WritableLike } from '../endpoint/stream-kinds.js';
+import type { UsableEndpoint } from '../endpoint/usable.js';
+import { hasHandle, isTcp } from '../node/internals.js';
 import type { Side, Traffic } from '../contract/types.js';
 import { type NativeEnd, openEnd } from '../core/core.js';
 import { closeByReset } from '../node/close-by-reset.js';
@@ -12,10 +14,7 @@ import { BridgeReader, BridgeWriter } from './bridge.js';
 import { FileReader, FileWriter, type HeldFile } from './files.js';
 import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';
-import { StreamWriter, type WritableLike } from './writer.js';
-
-/** An end that has not failed before the start. */
-export type UsableEndpoint = Exclude<Endpoint, { kind: 'unavailable' }>;
+import { StreamWriter } from './writer.js';
 
 /** What a copy reads from; `range` has a meaning in files alone. */
 export function readerOf(
@@ -117,7 +116,7 @@ class DuplexEnd implements RelayEnds {
     this.#closeCleanly = closeByReset(stream);
     this.reader = new StreamReader(side, stream, 'handed over');
     this.writer = new StreamWriter(side, stream as WritableLike, refuse);
-    if (stream instanceof Socket && handleKind(stream) === 'TCP') stream.setNoDelay(true);
+    if (stream instanceof Socket && isTcp(stream)) stream.setNoDelay(true);
   }
 
   async destroy(failure: Failure | undefined, traffic: Traffic): Promise<void> {
@@ -149,7 +148,7 @@ function breakOff(stream: Duplex, error: TransferError): void {
     return;
   }
   // Sockets close by a reset from when they were handed over, whoever destroys them.
-  if (stream instanceof Socket && handleKind(stream) !== undefined) stream.destroy();
+  if (stream instanceof Socket && hasHandle(stream)) stream.destroy();
   else stream.destroy(error);
 }
 

@@ -18,8 +18,3 @@ export function streamFailure(side: Side, error: Error): Failure {
 export function destroyed(side: Side, { errored }: Destroyable): Failure {
   return { ...aborted(errored ?? null, side), what: 'the stream was destroyed' };
 }
-
-/** A stream that its owner has ended takes nothing more. */
-export function alreadyEnded(side: Side): Failure {
-  return { what: 'the stream was already ended', code: 'ERR_STREAM_WRITE_AFTER_END', side };
-}

@@ -13,6 +13,11 @@ export interface RunOptions {
   halfCloseTimeout?: number | undefined;
 }
 
+function newEntry(): ReturnType<typeof streamCounts.begin> {
+  const core = binding();
+  return core === undefined ? streamCounts.begin() : new core.NativeStreamEntry();
+}
+
 /** One flow or two, from the start until all have ended or something has failed. */
 export class StreamRun implements Running {
   readonly #flows: readonly Flow[];
@@ -21,7 +26,7 @@ export class StreamRun implements Running {
   readonly #options: RunOptions;
   readonly #settled: (ended: Ended) => void;
   readonly #counts = { tx: 0, rx: 0 };
-  readonly #entry = binding === undefined ? streamCounts.begin() : new binding.NativeStreamEntry();
+  readonly #entry = newEntry();
   #movedAt = performance.now();
   #idle: TimeLimit | undefined;
   #halfClose: TimeLimit | undefined;

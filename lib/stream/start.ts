@@ -1,9 +1,9 @@
-import { discard, type Endpoint, type StreamEndpoint } from '../endpoint/endpoint.js';
-import { type Failure, invalidState } from '../contract/errors.js';
+import { discard, type Endpoint } from '../endpoint/endpoint.js';
+import { endedFailure, failureOf, isUsable } from '../endpoint/usable.js';
+import { invalidState } from '../contract/errors.js';
 import type { CopySettings, RelaySettings } from '../contract/options.js';
 import type { Ended, Running, Task } from '../transfer/transfer.js';
-import { alreadyEnded } from './failures.js';
-import { readerOf, relayEndsOf, type RelayEnds, type UsableEndpoint, writerOf } from './ends.js';
+import { readerOf, relayEndsOf, type RelayEnds, writerOf } from './ends.js';
 import { Flow, type Reader, type Writer } from './flow.js';
 import { StreamRun } from './run.js';
 
@@ -53,7 +53,7 @@ function runFlow(task: Task, flow: Flow, how: CopySettings['how']): void {
   };
   task.obeySignal();
   // Of a relay only that direction is over before it starts; a copy would drop what it was asked to deliver.
-  if (flow.writer.isEnded) task.fail(alreadyEnded('destination'));
+  if (flow.writer.isEnded) task.fail(endedFailure('destination'));
   if (task.isOver) return;
   task.run((settled) => {
     isRunning = true;
@@ -104,28 +104,6 @@ export function relayStreams(
   for (const endpoint of endpoints) if (!isUsable(endpoint)) task.fail(failureOf(endpoint));
   if (task.isOver) return;
   task.run((settled) => new StreamRun(flows, ['a', 'b'], how, settled), 'stream');
-}
-
-/** Whether an end can be used: none that was destroyed before it was handed over, or that no descriptor is left for. */
-export function isUsable(endpoint: Endpoint): endpoint is UsableEndpoint {
-  if (endpoint.kind === 'unavailable') return false;
-  return streamIn(endpoint)?.destroyed !== true;
-}
-
-/** Why an end cannot be used. */
-export function failureOf(endpoint: Endpoint): Failure {
-  if (endpoint.kind === 'unavailable') return endpoint.failure;
-  return {
-    what: 'the stream was already destroyed',
-    code: 'ERR_STREAM_DESTROYED',
-    side: endpoint.side,
-    cause: streamIn(endpoint)?.errored ?? null,
-  };
-}
-
-function streamIn(endpoint: Endpoint): StreamEndpoint['stream'] | undefined {
-  if (endpoint.kind === 'socket') return endpoint.socket;
-  return endpoint.kind === 'stream' ? endpoint.stream : undefined;
 }
 
 function copyOf(head: Uint8Array | undefined): Buffer {

@@ -73,7 +73,7 @@ export class Task implements Work {
   /** Lets go of the ends; the promise settles after it. */
   release: (ending: Ending) => Promise<void> | void = nothing;
   /** What moves its bytes, or would have. */
-  engine: TrafficResult['engine'] = binding === undefined ? 'stream' : 'native';
+  engine: TrafficResult['engine'] = binding() === undefined ? 'stream' : 'native';
   readonly #settings: Settings;
   readonly #trace: Trace | undefined;
   /** Who asked for it, where there is something to call: that is called in their context, whoever ends the transfer. */

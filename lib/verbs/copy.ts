@@ -11,7 +11,7 @@ import { invalidValue } from '../contract/errors.js';
 import { start as begin } from '../core/core.js';
 import { type CopySettings, copySettings } from '../contract/options.js';
 import { checkEnds, startWhenReady } from '../native/start.js';
-import { PreparedEnd } from '../native/socket-end.js';
+import { SocketEnd } from '../native/socket-end.js';
 import { inCore } from '../contract/rate-limiter.js';
 import { isPlain, isResponse, ResponseEnd, sendHeaders } from '../http/response.js';
 import { copyStreams } from '../stream/start.js';
@@ -88,14 +88,14 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
 function nativeTarget(
   ends: readonly [Endpoint, Endpoint],
   isAborted: boolean,
-): [PreparedEnd, PreparedEnd | ResponseEnd] | undefined {
-  if (areNative(ends)) return [new PreparedEnd(ends[0]), new PreparedEnd(ends[1])];
+): [SocketEnd, SocketEnd | ResponseEnd] | undefined {
+  if (areNative(ends)) return [new SocketEnd(ends[0]), new SocketEnd(ends[1])];
   const [source, { kind, ...destination }] = ends;
   if (kind !== 'stream' || !isForCore(source)) return undefined;
   const { stream } = destination as StreamEndpoint;
   if (stream.destroyed === true || !isResponse(stream) || !isPlain(stream)) return undefined;
   if (!isAborted && !sendHeaders(stream)) return undefined;
-  return [new PreparedEnd(source), new ResponseEnd(stream)];
+  return [new SocketEnd(source), new ResponseEnd(stream)];
 }
 
 /** Positions have a meaning in files alone. */

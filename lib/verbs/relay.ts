@@ -4,7 +4,7 @@ import { type Failure, invalidState } from '../contract/errors.js';
 import { type NativeEnd, start } from '../core/core.js';
 import { relaySettings } from '../contract/options.js';
 import { checkEnds, prepareBoth } from '../native/start.js';
-import { PreparedEnd } from '../native/socket-end.js';
+import { SocketEnd } from '../native/socket-end.js';
 import { inCore } from '../contract/rate-limiter.js';
 import { relayStreams } from '../stream/start.js';
 import { refused, Task } from '../transfer/transfer.js';
@@ -45,8 +45,8 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
   const headOfA = copyOf(settings.headFromA);
   const headOfB = copyOf(settings.headFromB);
   const [both, tx, rx] = settings.limits;
-  const endOfA = new PreparedEnd(checked[0]);
-  const endOfB = new PreparedEnd(checked[1]);
+  const endOfA = new SocketEnd(checked[0]);
+  const endOfB = new SocketEnd(checked[1]);
   const ends = [endOfA, endOfB] as const;
   for (const { writes, side } of ends) writes?.refuse(() => task.fail(invalidState(side)));
   task.release = (ending) =>
@@ -104,7 +104,7 @@ function isFailure(opened: NativeEnd | number | Failure): opened is Failure {
 }
 
 /** Nothing where nothing needs to be said: the core then takes it as a socket that was handed over whole. */
-function role({ socket, reads }: PreparedEnd, head: Uint8Array | undefined): EndRole | undefined {
+function role({ socket, reads }: SocketEnd, head: Uint8Array | undefined): EndRole | undefined {
   const unread = reads?.takeUnread();
   const isRead = unread !== undefined && unread.length > 0;
   const handedOver = socket !== undefined;

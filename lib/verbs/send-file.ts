@@ -10,16 +10,18 @@ import {
 import { invalidType, invalidValue } from '../contract/errors.js';
 import { FileEnd, type FileEndpoints, type FileSource, OpenedFile } from '../file/file-source.js';
 import { isWrittenByTransfer } from '../node/held-writes.js';
+import { isFileHandle } from '../node/internals.js';
 import { type SendFileSettings, sendFileSettings } from '../contract/options.js';
 import { prepareBoth } from '../native/start.js';
 import type { Wanted } from '../core/core.js';
-import { PreparedEnd } from '../native/socket-end.js';
+import { SocketEnd } from '../native/socket-end.js';
 import { hasNoBody, isResponse, type Response } from '../http/response.js';
 import { sendNatively } from '../native/send-file.js';
 import { sendToResponse } from '../http/send-response.js';
 import { rangeOf, readerOfRange } from '../file/range.js';
 import { writerOf } from '../stream/ends.js';
-import { failureOf, isUsable, pump } from '../stream/start.js';
+import { failureOf, isUsable } from '../endpoint/usable.js';
+import { pump } from '../stream/start.js';
 import type { Writer } from '../stream/flow.js';
 import { refused, Task } from '../transfer/transfer.js';
 import type { Destination, SendFileOptions, Transfer } from '../contract/types.js';
@@ -91,7 +93,7 @@ function sendToDescriptor(
   settings: SendFileSettings,
 ): void {
   const { endDestination = false } = settings;
-  const to = new PreparedEnd(target);
+  const to = new SocketEnd(target);
   task.release = async ({ failure }) => {
     await from.release();
     to.giveBack();
@@ -141,7 +143,7 @@ function fileEndpoint(file: unknown): FileEndpoints | undefined {
     if (file.protocol !== 'file:') throw invalidValue('file', `must be a file: URL. Received ${file.href}`);
     return undefined;
   }
-  const isHandle = typeof file === 'object' && file?.constructor?.name === 'FileHandle';
+  const isHandle = typeof file === 'object' && file !== null && isFileHandle(file);
   if (typeof file !== 'number' && !isHandle) {
     throw invalidType('file', 'a path, a file: URL, a FileHandle or the number of an open descriptor', file);
   }

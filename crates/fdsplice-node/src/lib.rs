@@ -5,6 +5,7 @@ mod convert;
 mod dispatcher;
 mod files;
 mod log;
+mod loopback;
 mod numbers;
 mod registry;
 mod runtime;
