@@ -237,7 +237,8 @@ interface Stats extends Traffic {
 
 /** What this platform offers. Never throws. */
 declare function capabilities(): Capabilities;
-/** Counts of the whole process, all threads together, live; without the core, of this thread. */
+
+/** Live counts of the whole process, all threads together; without the core, of this thread. */
 declare function stats(): Stats;
 
 /**

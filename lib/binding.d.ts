@@ -190,6 +190,16 @@ export interface EndRole {
 /** Whether two ends are one socket or one pipe, between which no transfer is possible. */
 export declare function isSame(one: NativeEnd, other: NativeEnd): boolean
 
+/**
+ * Two connected stream sockets: the first is non-blocking, for Node; reading from the second blocks
+ * for a limited time. TCP over the loopback interface, or Unix sockets where TCP has no loopback.
+ * Both numbers are the caller's to close.
+ *
+ * # Errors
+ * When the process or the system has no descriptors left.
+ */
+export declare function loopbackPair(): Array<number>
+
 /** Options on how bytes are moved, common to all transfers. */
 export interface MoveSpec {
   /** `false`: through a private buffer, never a pipe. */

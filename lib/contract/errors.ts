@@ -116,6 +116,11 @@ export function invalidState(side: Side): Failure {
   return { message: 'the socket was written to while a relay owned it', code: 'ERR_INVALID_STATE', side };
 }
 
+/** A socket that Node goes on reading although the transfer has taken it over. */
+export function notStopped(side: Side): Failure {
+  return { message: 'Node could not be stopped from reading the socket', code: 'ERR_INVALID_STATE', side };
+}
+
 /** A socket whose descriptor turned out to be of another kind, `found`. */
 export function wrongKind(side: Side, found: string | undefined): Failure {
   const message = `expected a connected stream socket, found ${found}`;

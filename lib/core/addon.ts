@@ -1,13 +1,45 @@
 // The addon of this platform, or the reason why there is none. Only this file loads it.
 
 import { unavailable } from '../contract/errors.js';
-import { type Binding, loadBinding } from './loader.js';
+import { type Binding, loadBinding, platform } from './loader.js';
 
-/** The addon, if there is one for this platform; otherwise `reason` says why not. */
-export const { binding, reason } = loadBinding();
+/** Tries, once per thread, whether Node can serve the addon. `postponed` means that this could not be tried yet. */
+export type Probe = (binding: Binding) => 'passed' | 'postponed' | { reason: string };
+
+let { binding: usable, reason: unusable } = loadBinding();
+let probe: Probe | undefined;
+
+/** Sets the probe that runs when the addon is first needed. A floor above sets it, because it depends on Node. */
+export function setProbe(check: Probe): void {
+  probe = check;
+}
+
+/** The addon, if there is one for this platform and this Node; otherwise {@link reason} says why not. */
+export function binding(): Binding | undefined {
+  if (probe !== undefined && usable !== undefined) runProbe(probe, usable);
+  return usable;
+}
+
+/** Why there is no addon. */
+export function reason(): string | undefined {
+  binding();
+  return unusable;
+}
+
+function runProbe(check: Probe, found: Binding): void {
+  probe = undefined;
+  const verdict = check(found);
+  if (verdict === 'postponed') {
+    probe = check;
+  } else if (verdict !== 'passed') {
+    usable = undefined;
+    unusable = `no native core for ${platform}: ${verdict.reason}`;
+  }
+}
 
 /** The addon, for callers that cannot work without it. */
 export function required(): Binding {
-  if (binding !== undefined) return binding;
-  throw unavailable(reason ?? '');
+  const found = binding();
+  if (found !== undefined) return found;
+  throw unavailable(unusable ?? '');
 }

@@ -7,15 +7,17 @@ import { platform } from './loader.js';
 
 /** What this platform offers. Never throws. */
 export function capabilities(): Capabilities {
-  const native = binding !== undefined;
+  const core = binding();
+  const native = core !== undefined;
+  const whyNot = reason();
   return {
     native,
-    ...(reason === undefined ? {} : { reason }),
+    ...(whyNot === undefined ? {} : { reason: whyNot }),
     platform,
     kernel: release(),
     splice: native,
     sendfile: native,
     copyFileRange: native,
-    pipeMaxSize: binding?.capabilities().pipeMaxSize ?? 0,
+    pipeMaxSize: core?.capabilities().pipeMaxSize ?? 0,
   };
 }

@@ -2,20 +2,23 @@
 
 import type { Dispatcher, NativeEnd, NativeFailure, NativeRateLimiter, Refusal } from '../binding.js';
 import { createLimitsWith } from '../contract/rate-limiter.js';
+import { TokenBucket } from '../contract/token-bucket.js';
 import type { Side } from '../contract/traffic.js';
-import { binding, reason, required } from './addon.js';
+import { binding, reason, required, setProbe } from './addon.js';
 import { nativeFiles } from './core-file.js';
 import { keepProcessAlive, letProcessEnd } from './keep-alive.js';
 import { decodeBatch, type NativeOutcome } from './outcome.js';
 
-export { binding, reason, required };
+export { binding, reason, required, setProbe };
 export type { NativeEnd, NativeOutcome, NativeRateLimiter };
 
 // The limiters of the core serve transfers on streams too, so where there is a core, every limiter is one of its own.
-if (binding !== undefined) {
-  const { NativeRateLimiter: Limiter } = binding;
-  createLimitsWith((bytesPerSecond, burst) => new Limiter(bytesPerSecond, burst));
-}
+createLimitsWith((bytesPerSecond, burst) => {
+  const core = binding();
+  return core === undefined
+    ? new TokenBucket(bytesPerSecond, burst)
+    : new core.NativeRateLimiter(bytesPerSecond, burst);
+});
 
 /** A transfer in the core, which identifies it by a number. */
 export class NativeTransfer {

@@ -28,8 +28,9 @@ export const streamCounts = {
 
 /** Live counts of the whole process, all threads together; without the core, of this thread. */
 export function stats(): Stats {
+  const core = binding();
   const { active, completed, failed, tx, rx, zeroCopy, pipes } =
-    binding === undefined ? countsOfStreams() : countsOfCore(binding);
+    core === undefined ? countsOfStreams() : countsOfCore(core);
   return { active, completed, failed, tx, rx, total: tx + rx, zeroCopy, pipes };
 }
 
@@ -37,7 +38,7 @@ function countsOfStreams() {
   return { ...streamCounts, zeroCopy: 0, pipes: { leased: 0, idle: 0, created: 0 } };
 }
 
-function countsOfCore(core: NonNullable<typeof binding>) {
+function countsOfCore(core: NonNullable<ReturnType<typeof binding>>) {
   const { pipesLeased: leased, pipesIdle: idle, pipesCreated: created, ...counts } = core.stats();
   return { ...counts, pipes: { leased, idle, created } };
 }

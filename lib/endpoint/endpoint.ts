@@ -1,8 +1,8 @@
+// Inspects the arguments of a transfer: what kind of end each one is, and whether the caller made a mistake.
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import {
-  alreadyDestroyed,
   badDescriptor,
   type Failure,
   invalidType,
@@ -14,52 +14,57 @@ import {
 import { inspectFile, isOneFile } from './file-status.js';
 import { isReadByTransfer } from '../node/held-reads.js';
 import { isWrittenByTransfer } from '../node/held-writes.js';
-import { binding, isSame, type NativeEnd, openEnd } from '../core/core.js';
-import { descriptorOf, handleKind, isPlainSocket, lacks } from '../node/plain-socket.js';
+import { binding, isSame, type NativeEnd, openEnd, setProbe } from '../core/core.js';
+import { descriptorOf, hasHandle, isFileHandle, isTcp, isTerminal, lacks } from '../node/internals.js';
+import { isPlainSocket } from '../node/plain-socket.js';
+import { probeInternals } from '../node/probe.js';
 import { isReadable, isSessionSocket, isWritable, type WritableLike } from './stream-kinds.js';
 import type { Side } from '../contract/traffic.js';
 
-/** One end of a transfer, checked. */
+// The core may not depend on Node's side, so the probe is handed to it here, above both.
+setProbe(probeInternals);
+
+/** One end of a transfer, after inspection. */
 export type Endpoint = NativeEndpoint | StreamEndpoint | FileEndpoint;
 
-/** What the core serves, or would if it could be opened. */
+/** An end that the core serves, or would serve if it could be opened. */
 export type NativeEndpoint = DescriptorEndpoint | SocketEndpoint | UnavailableEndpoint;
 
-/** An open descriptor of the caller's, duplicated when the transfer was asked for. */
+/** An open descriptor of the caller, duplicated when the transfer was called. */
 export interface DescriptorEndpoint {
   kind: 'descriptor';
   side: Side;
   end: NativeEnd;
 }
 
-/** An open descriptor of which no duplicate can be had at this moment: a failure, not a mistake of the caller's. */
+/** An open descriptor that cannot be duplicated at this moment. That is a failure, not a caller's mistake. */
 export interface UnavailableEndpoint {
   kind: 'unavailable';
   side: Side;
   failure: Failure;
 }
 
-/** A socket of Node's; its descriptor is duplicated when it is connected and flushed. */
+/** A socket of Node's. Its descriptor is duplicated when it is connected and flushed. */
 export interface SocketEndpoint {
   kind: 'socket';
   side: Side;
   socket: Socket;
 }
 
-/** A stream of Node's without a descriptor that could be used. */
+/** A stream of Node's without a usable descriptor. */
 export interface StreamEndpoint {
   kind: 'stream';
   side: Side;
   stream: (Readable | Writable | WritableLike) & { destroyed?: boolean; errored?: Error | null };
 }
 
-/** A regular file, where there is no core that could duplicate its descriptor. */
+/** A regular file in a process without the core, which could duplicate its descriptor. */
 export interface FileEndpoint {
   kind: 'file';
   side: Side;
   fd: number;
   appends: boolean;
-  /** Kept from being collected, which would close the descriptor. */
+  /** Referenced here because the descriptor of a FileHandle is closed when the FileHandle is collected. */
   owner: unknown;
 }
 
@@ -67,16 +72,14 @@ export function isForCore(end: Endpoint): end is NativeEndpoint {
   return end.kind === 'descriptor' || end.kind === 'socket' || end.kind === 'unavailable';
 }
 
-/** Whether two ends are for the core; otherwise both are streams, or are made to be. */
+/** Whether the core serves both ends. Otherwise both are served as streams. */
 export function areNative(
   ends: readonly [Endpoint, Endpoint],
 ): ends is readonly [NativeEndpoint, NativeEndpoint] {
   return ends.every(isForCore);
 }
 
-/**
- * Finds out what was passed in, as the argument of this name. Throws a caller's mistake, and has then taken nothing over.
- */
+/** Inspects the argument called `name`. Throws a caller's mistake, and has then taken nothing over. */
 export function endpoint(side: Side, value: unknown, name: string = side): Endpoint {
   const isRelay = side === 'a' || side === 'b';
   if (isSessionSocket(value)) {
@@ -88,10 +91,10 @@ export function endpoint(side: Side, value: unknown, name: string = side): Endpo
     if (mayBeStdio(value)) checkStream(side, value, 'stream');
     return numbered(side, fd, value, name);
   }
-  if (isPlainSocket(value, side) && !(isRelay && handleKind(value) === 'TTY' && isStdio(value))) {
+  if (isPlainSocket(value, side) && !(isRelay && isTerminal(value) && isStdio(value))) {
     checkStream(side, value, 'socket');
     checkSocket(side, value);
-    return binding === undefined
+    return binding() === undefined
       ? { kind: 'stream', side, stream: value }
       : { kind: 'socket', side, socket: value };
   }
@@ -99,7 +102,7 @@ export function endpoint(side: Side, value: unknown, name: string = side): Endpo
   const writes = side !== 'source';
   if (
     isWebStream(value) ||
-    isStdio(value, isRelay) ||
+    (isRelay && isStdio(value)) ||
     (reads && !isReadable(value)) ||
     (writes && !isWritable(value))
   ) {
@@ -111,7 +114,7 @@ export function endpoint(side: Side, value: unknown, name: string = side): Endpo
 }
 
 function expected(side: Side, value: unknown): string {
-  const what = {
+  const kind = {
     source: 'a readable stream',
     destination: 'a writable stream',
     a: 'a duplex stream',
@@ -119,20 +122,16 @@ function expected(side: Side, value: unknown): string {
   };
   const handle = side === 'a' || side === 'b' ? '' : ', a FileHandle';
   const advice = isWebStream(value) ? '; wrap a web stream by Readable.fromWeb() or its like' : '';
-  return `${what[side]} of Node's, as a net.Socket is${handle} or the number of an open descriptor${advice}`;
+  return `${kind[side]} of Node's, as a net.Socket is${handle} or the number of an open descriptor${advice}`;
 }
 
-/** Whether it may be one of the process's own, which Node makes when they are first asked for. */
+/** Whether a value may be process.stdin or process.stdout. Node creates those when they are first accessed. */
 function mayBeStdio(value: unknown): value is object {
   if (typeof value !== 'object' || value === null || isFileHandle(value)) return false;
   return !(value instanceof Socket) || 'fd' in value;
 }
 
-function isFileHandle(value: object): value is { fd: number } {
-  return value.constructor?.name === 'FileHandle';
-}
-
-/** What is behind the process's own streams may be open both ways. */
+/** The descriptors behind process.stdin and process.stdout may be open in both directions, so they do not decide. */
 function requireDirection(side: Side, value: unknown): void {
   if (!mayBeStdio(value) || !('fd' in value)) return;
   if (side === 'source' && value === process.stdout) {
@@ -143,32 +142,32 @@ function requireDirection(side: Side, value: unknown): void {
   }
 }
 
-/** Whether `endDestination` is obeyed: what the process itself writes to stays open. */
+/** Whether `endDestination` applies: process.stdout and process.stderr stay open. */
 export function canBeEnded(destination: unknown): boolean {
   return !mayBeStdio(destination) || (destination !== process.stdout && destination !== process.stderr);
 }
 
-function isStdio(value: unknown, matters = true): boolean {
-  return matters && (value === process.stdin || value === process.stdout);
+function isStdio(value: unknown): boolean {
+  return value === process.stdin || value === process.stdout;
 }
 
-/** What holds for every stream. */
-function checkStream(side: Side, value: object, what: 'socket' | 'stream'): void {
+/** The checks that every stream has to pass. */
+function checkStream(side: Side, value: object, noun: 'socket' | 'stream'): void {
   if (
     (side !== 'destination' && isReadByTransfer(value)) ||
     (side !== 'source' && isWrittenByTransfer(value))
   ) {
-    throw invalidValue(side, `must be a ${what} that no other transfer is using`);
+    throw invalidValue(side, `must be a ${noun} that no other transfer is using`);
   }
   const { readableEncoding, readableObjectMode, writableObjectMode } = value as Duplex;
-  const isOfObjects =
+  const isObjectMode =
     (side !== 'destination' && readableObjectMode === true) ||
     (side !== 'source' && writableObjectMode === true);
-  if (isOfObjects) throw invalidValue(side, 'must be a stream of bytes, not one of objects');
+  if (isObjectMode) throw invalidValue(side, 'must be a stream of bytes, not one of objects');
   if (side !== 'destination' && readableEncoding != null) {
     throw invalidValue(
       side,
-      `must be a ${what} without setEncoding(): bytes decoded to ${readableEncoding} are lost`,
+      `must be a ${noun} without setEncoding(): bytes decoded to ${readableEncoding} are lost`,
     );
   }
 }
@@ -179,21 +178,20 @@ function checkSocket(side: Side, socket: Socket): void {
     if (side !== unused && lacks(socket, direction)) throw invalidValue(side, `must be ${direction}`);
   }
   // Not every platform has descriptors for its sockets.
-  const isOpen = binding === undefined ? handleKind(socket) : descriptorOf(socket);
-  if (!socket.destroyed && !socket.connecting && isOpen === undefined) {
+  const isOpen = binding() === undefined ? hasHandle(socket) : descriptorOf(socket) !== undefined;
+  if (!socket.destroyed && !socket.connecting && !isOpen) {
     throw invalidValue(side, 'must be a socket that is connected or connecting');
   }
-  if (binding === undefined) return;
-  // Node's Pipe and TTY handles stand for several kinds, which only the system can tell apart.
-  const handle = handleKind(socket);
-  if (handle !== undefined && handle !== 'TCP' && !socket.connecting) {
-    // Where that fails for want of descriptors, opening it for the transfer tells.
+  if (binding() === undefined) return;
+  // Node has the same handles for several kinds of pipes and terminals, and only the system can distinguish them.
+  if (hasHandle(socket) && !isTcp(socket) && !socket.connecting) {
+    // If no descriptor is left for this check, opening the socket for the transfer reports that.
     discard(openDescriptor(side, descriptorOf(socket) ?? -1));
   }
 }
 
 function numbered(side: Side, fd: number, owner: unknown, name: string): Endpoint {
-  if (binding !== undefined) return openDescriptor(side, fd, name);
+  if (binding() !== undefined) return openDescriptor(side, fd, name);
   requireNumber(name, fd);
   const { isFile, appends, reads, writes } = inspectFile(name, fd);
   if (!isFile || side === 'a' || side === 'b') {
@@ -207,11 +205,11 @@ function numbered(side: Side, fd: number, owner: unknown, name: string): Endpoin
   return { kind: 'file', side, fd, appends, owner };
 }
 
-/** The descriptor in a FileHandle, or in what stands for a file behind `process.stdin` and `process.stdout`. */
+/** The descriptor in a FileHandle, or the one of process.stdin or process.stdout where that is no socket. */
 function descriptorIn(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || !('fd' in value)) return value;
   if (isFileHandle(value)) return value.fd;
-  // Of streams, only one that Node has not begun to use: it may be ahead of the descriptor's position.
+  // A stream that Node has begun to use may be ahead of the position of its descriptor.
   if (value === process.stdin && !isPlainSocket(value, 'source') && process.stdin.readableFlowing === null)
     return 0;
   if (value === process.stdout && !isPlainSocket(value, 'destination') && process.stdout.writableLength === 0)
@@ -219,7 +217,7 @@ function descriptorIn(value: unknown): unknown {
   return value;
 }
 
-/** Also what has one of each, as a `TransformStream` does. */
+/** Whether a value is a web stream, or holds a pair of them as a `TransformStream` does. */
 function isWebStream(value: unknown): boolean {
   if (value instanceof ReadableStream || value instanceof WritableStream) return true;
   return (
@@ -256,7 +254,7 @@ function openDescriptor(
   throw invalidValue(name, `must be ${wanted[side]}. Descriptor ${fd} is ${found}`);
 }
 
-/** Throws where both ends are one socket. */
+/** Throws if both ends are the same socket, or the same file without the core. */
 export function requireDistinct(one: Endpoint, other: Endpoint): void {
   if (one.kind === 'file' && other.kind === 'file' && isOneFile(one.fd, other.fd)) {
     throw unavailable('a copy within one file is for the native core alone');
@@ -282,27 +280,7 @@ function isOneSocket(one: Endpoint, other: Endpoint): boolean {
   return same;
 }
 
-/** Lets go of duplicates that no transfer took. */
+/** Closes duplicates that no transfer took. */
 export function discard(...endpoints: Endpoint[]): void {
   for (const each of endpoints) if (each.kind === 'descriptor') each.end.release();
-}
-
-/** An end that has not failed before the start. */
-export type UsableEndpoint = Exclude<Endpoint, { kind: 'unavailable' }>;
-
-/** Whether an end can be used: it was not destroyed before the call, and a descriptor could be opened for it. */
-export function isUsable(endpoint: Endpoint): endpoint is UsableEndpoint {
-  if (endpoint.kind === 'unavailable') return false;
-  return streamIn(endpoint)?.destroyed !== true;
-}
-
-/** Why an end cannot be used. */
-export function failureOf(endpoint: Endpoint): Failure {
-  if (endpoint.kind === 'unavailable') return endpoint.failure;
-  return alreadyDestroyed(endpoint.side, 'stream', streamIn(endpoint)?.errored ?? null);
-}
-
-function streamIn(endpoint: Endpoint): StreamEndpoint['stream'] | undefined {
-  if (endpoint.kind === 'socket') return endpoint.socket;
-  return endpoint.kind === 'stream' ? endpoint.stream : undefined;
 }

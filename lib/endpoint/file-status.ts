@@ -1,3 +1,4 @@
+// What Node and procfs report about a descriptor where there is no core to inspect it.
 import { constants, fstatSync, readFileSync } from 'node:fs';
 import { badDescriptor } from '../contract/errors.js';
 
@@ -8,7 +9,7 @@ export interface FileStatus {
   writes: boolean;
 }
 
-/** What a descriptor is, as far as Node can tell without the core. */
+/** Inspects a descriptor without the core. */
 export function inspectFile(name: string, fd: number): FileStatus {
   let isFile;
   try {
@@ -18,7 +19,7 @@ export function inspectFile(name: string, fd: number): FileStatus {
     throw badDescriptor(name, fd, errno, syscall);
   }
   const flags = flagsOf(fd);
-  // Where the system tells nobody, the first call does.
+  // Where the system does not report the mode, the first read or write fails instead.
   if (flags === undefined) return { isFile, appends: false, reads: true, writes: true };
   const mode = flags & (constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR);
   return {
@@ -29,19 +30,19 @@ export function inspectFile(name: string, fd: number): FileStatus {
   };
 }
 
-/** How it was opened. */
+/** The flags that the descriptor was opened with. */
 function flagsOf(fd: number): number | undefined {
   const octal = infoOf(fd, /^flags:\s*([0-7]+)/m);
   return octal === undefined ? undefined : Number.parseInt(octal, 8);
 }
 
-/** Where it stands, in bytes. */
+/** The descriptor's position in bytes. */
 export function positionOf(fd: number): number | undefined {
   const position = infoOf(fd, /^pos:\s*(\d+)/m);
   return position === undefined ? undefined : Number(position);
 }
 
-/** Only Linux tells, in `/proc/self/fdinfo` (`proc_pid_fdinfo(5)`). */
+/** A field of `/proc/self/fdinfo` (`proc_pid_fdinfo(5)`), which only Linux has. */
 function infoOf(fd: number, wanted: RegExp): string | undefined {
   try {
     return wanted.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1];
@@ -50,7 +51,7 @@ function infoOf(fd: number, wanted: RegExp): string | undefined {
   }
 }
 
-/** Whether two descriptors are of the same file: what is written to one would come out of the other, without end. */
+/** Whether two descriptors refer to the same file. A copy within it would read what it has written, without end. */
 export function isOneFile(one: number, other: number): boolean {
   const [first, second] = [fstatSync(one, { bigint: true }), fstatSync(other, { bigint: true })];
   return first.dev === second.dev && first.ino === second.ino;

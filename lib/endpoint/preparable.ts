@@ -1,14 +1,21 @@
-// What both engines and files have in common before a transfer starts: something that becomes ready.
+// The life of an end before the core takes it: it is prepared, watched while the other end is not ready, and opened.
 import type { Failure } from '../contract/errors.js';
+import type { NativeEnd } from '../core/core.js';
 
-/** An end that can be made ready. */
+/** An end that can be made ready for a transfer. */
 export interface Preparable {
   readonly isReady: boolean;
   /**
-   * Calls `ready` once, possibly before it returns, when the end can be given to an engine. Calls `fail` if that never
-   * happens, or if nothing moves for `idleTimeout` ms before.
+   * Calls `ready` once when the end can be given to the core, which may be before this returns. Calls `fail` if it never
+   * can, or if nothing moves for `idleTimeout` ms before.
    */
   prepare(ready: () => void, fail: (failure: Failure) => void, idleTimeout?: number): void;
-  /** Where the end is ready and the other one is not: watches that it stays so. */
+  /** Watches an end that is ready while the other one is not. */
   guard?(fail: (failure: Failure) => void): void;
+}
+
+/** An end that can be given to the core when it is ready. */
+export interface Openable extends Preparable {
+  /** The core's own duplicate of the descriptor, or the reason why there is none. */
+  open(): NativeEnd | Failure;
 }

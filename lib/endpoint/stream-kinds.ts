@@ -1,8 +1,9 @@
+// Tells kinds of streams apart by what they can do, because not every stream inherits from Node's classes.
 import type { EventEmitter } from 'node:events';
 import { Readable, Writable } from 'node:stream';
 import { types } from 'node:util';
 
-/** What all of Node's writable streams have in common, HTTP responses included. */
+/** The part that all writable streams of Node have in common, HTTP responses included. */
 export interface WritableLike extends EventEmitter {
   write(chunk: Uint8Array, callback: (error?: Error | null) => void): boolean;
   end(): unknown;
@@ -16,16 +17,17 @@ export interface WritableLike extends EventEmitter {
   destroy?(error: Error): unknown;
 }
 
-/** Whether something can be read from as a stream, or written to. */
+/** Whether a value can be read from as a stream. */
 export function isReadable(value: unknown): value is Readable {
   return value instanceof Readable || looksLike(value, ['read', 'on', 'pause', 'unshift']);
 }
 
+/** Whether a value can be written to as a stream. */
 export function isWritable(value: unknown): value is WritableLike {
   return value instanceof Writable || looksLike(value, ['write', 'end', 'on']);
 }
 
-/** Whether this is what Node gives out as the socket of an HTTP/2 session: it throws where it is read or written. */
+/** Whether this is the Proxy that Node gives out as the socket of an HTTP/2 session: reading and writing it throws. */
 export function isSessionSocket(value: unknown): boolean {
   if (!types.isProxy(value)) return false;
   try {

@@ -175,7 +175,7 @@ export class PathFile implements FileSource {
         fstat(fd, (cause, stat) => {
           const shut = () => close(fd, () => closed());
           const isWanted = cause === null && stat.isFile() && !this.#released;
-          if (isWanted && binding === undefined) {
+          if (isWanted && binding() === undefined) {
             this.#fd = fd;
             this.#closeFd = shut;
             ready();
@@ -221,7 +221,7 @@ export class PathFile implements FileSource {
  */
 function pathForCore(path: PathLike): string | undefined {
   const { permission } = process as { permission?: unknown };
-  if (binding === undefined || permission !== undefined) return undefined;
+  if (binding() === undefined || permission !== undefined) return undefined;
   try {
     const name = path instanceof URL ? fileURLToPath(path) : path;
     return typeof name === 'string' && !name.includes('\0') ? name : undefined;

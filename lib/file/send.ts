@@ -1,6 +1,7 @@
 // Sends a file to an endpoint, on the engine that the verb has chosen. lib/http/send-response.ts sends one to a response.
 import type { SendFileSettings } from '../contract/options.js';
-import { type Endpoint, failureOf, isUsable, type NativeEndpoint } from '../endpoint/endpoint.js';
+import type { Endpoint, NativeEndpoint } from '../endpoint/endpoint.js';
+import { failureOf, isUsable } from '../endpoint/usable.js';
 import { sendNatively } from '../native/send-file.js';
 import { SocketEnd } from '../native/socket-end.js';
 import { prepareBoth } from '../native/start.js';

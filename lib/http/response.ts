@@ -1,44 +1,41 @@
+// Responses of Node's HTTP servers: which of them have a body that the core can send, and how one is handed over.
 import { OutgoingMessage, ServerResponse } from 'node:http';
 import { Http2ServerResponse } from 'node:http2';
 import { type Failure, streamDestroyed } from '../contract/errors.js';
+import type { Openable } from '../endpoint/preparable.js';
 import { HeldCalls } from '../node/held-calls.js';
-import { holdWrites, letWritesGo } from '../node/held-writes.js';
+import { markWritten, unmarkWritten } from '../node/held-writes.js';
+import { creditBody, sentHeaders } from '../node/internals.js';
 import type { PreopenedFile } from '../core/core-file.js';
 import { binding, type NativeEnd } from '../core/core.js';
 import { isPlainSocket } from '../node/plain-socket.js';
-import { type Openable, SocketEnd } from '../native/socket-end.js';
+import { SocketEnd } from '../native/socket-end.js';
 
-/** What answers an HTTP request, of either version. */
+/** The response to a request of HTTP/1.1 or HTTP/2. */
 export type Response = ServerResponse | Http2ServerResponse;
 
 export function isResponse(value: unknown): value is Response {
   return value instanceof ServerResponse || value instanceof Http2ServerResponse;
 }
 
-/** What headers that were sent say of the framing; Node keeps no other record of what `writeHead` was given. */
-interface Sent {
-  _header?: string | null;
-}
-
-/** A header of a response, sent or not. */
+/** A header of a response, whether or not the headers were sent. */
 export function headerOf(response: Response, name: string): string | undefined {
   const value = response.getHeader(name);
   if (value !== undefined) return String(value);
-  const { _header: sent } = response as Sent;
-  return new RegExp(`^${name}:\\s*(.*?)\\s*$`, 'im').exec(sent ?? '')?.[1];
+  return new RegExp(`^${name}:\\s*(.*?)\\s*$`, 'im').exec(sentHeaders(response))?.[1];
 }
 
-/** Whether what is written as the body of this response goes nowhere. */
+/** Whether Node discards everything that is written as the body of this response. */
 export function hasNoBody({ req, statusCode }: Response): boolean {
   return req.method === 'HEAD' || statusCode === 204 || statusCode === 304;
 }
 
-/** Whether the body of this response has a length that its headers tell, and is sent as it is. */
+/** Whether the core can send the body of this response: it has a Content-Length and goes out unchanged. */
 function isPlain(response: Response): response is ServerResponse {
-  if (binding === undefined || !(response instanceof ServerResponse)) return false;
+  if (binding() === undefined || !(response instanceof ServerResponse)) return false;
   if (hasNoBody(response) || response.writableEnded) return false;
   const { prototype } = OutgoingMessage as unknown as { prototype: ServerResponse };
-  // Replaced by a wrapper that compresses or counts: then the wrapper is what has to be written to.
+  // A wrapper that compresses or counts has replaced these methods. The bytes have to be written to the wrapper.
   if (response.write !== prototype.write || response.end !== prototype.end) return false;
   if (headerOf(response, 'transfer-encoding') !== undefined) return false;
   if (headerOf(response, 'content-length') === undefined) return false;
@@ -46,30 +43,21 @@ function isPlain(response: Response): response is ServerResponse {
 }
 
 /**
- * Whether the core can write the body of a response into its socket. Sends the headers first, unless `isAborted`, because
- * a listener for the headers (compression, for example) may change how the body is framed.
+ * Whether the core can write the body of a response into its socket. Sends the headers first, unless `isAborted`:
+ * middleware that acts when the headers are sent, such as compression, may change the framing of the body.
  */
 export function takesNativeBody(response: Response, isAborted = false): response is ServerResponse {
   return isPlain(response) && (isAborted || sendHeaders(response));
 }
 
-/** Sends the headers and checks again whether the response is plain. */
+/** Sends the headers and returns whether the response is still plain. */
 function sendHeaders(response: ServerResponse): boolean {
   while (response.writableCorked > 0) response.uncork();
   response.flushHeaders();
   return isPlain(response);
 }
 
-/** Node counts the body for `strictContentLength`, and would miss what the core has written. */
-function credit(response: ServerResponse, bytes: number): void {
-  const symbols = Object.getOwnPropertySymbols(response);
-  const key = symbols.find(({ description }) => description === 'kBytesWritten');
-  const counted: unknown = key === undefined ? undefined : Reflect.get(response, key);
-  if (key !== undefined && typeof counted === 'number') Reflect.set(response, key, counted + bytes);
-  else response.strictContentLength = false;
-}
-
-/** A plain response, whose headers were sent: when its turn comes, its body can go straight into the socket. */
+/** A plain response whose headers were sent. When its turn comes, its body can go straight into the socket. */
 export class ResponseEnd implements Openable {
   readonly #response: ServerResponse;
   readonly #held: HeldCalls;
@@ -82,7 +70,7 @@ export class ResponseEnd implements Openable {
   constructor(response: ServerResponse) {
     this.#response = response;
     this.#held = new HeldCalls(response);
-    holdWrites(response);
+    markWritten(response);
   }
 
   get isReady(): boolean {
@@ -97,7 +85,7 @@ export class ResponseEnd implements Openable {
       if (socket === null) return;
       this.#stopWaiting();
       this.#inner = new SocketEnd({ kind: 'socket', side: 'destination', socket });
-      // From its turn on: before, the connection serves others.
+      // The time limit starts here. Before its turn, the connection serves other responses.
       this.#inner.prepare(ready, fail, idleTimeout);
     };
     // A pipelined response has no socket before its turn.
@@ -108,37 +96,37 @@ export class ResponseEnd implements Openable {
     begin();
   }
 
-  /** Keeps what others write waiting until it is given back. */
+  /** Queues writes by others until {@link giveBack}. */
   queue(): void {
     if (this.#isQueueing) return;
     this.#isQueueing = true;
-    this.#held.lay();
+    this.#held.queue({ ignoresCork: false });
   }
 
   open(): NativeEnd | Failure {
     return this.#inner?.open() ?? streamDestroyed('destination', this.#response);
   }
 
-  /** Sends all that was read of a file as the body, if the socket takes it without waiting. */
+  /** Sends the bytes that were read of a file as the body, if the socket takes all of them without waiting. */
   sendNow(file: PreopenedFile, bytes: number): boolean {
     if (this.#inner?.sendNow(file, bytes) !== true) return false;
     this.#written = () => bytes;
     return true;
   }
 
-  /** From here on nothing but the body goes into the socket, and it counts as the socket's. */
+  /** From here on only the body goes into the socket, and `written` counts for the socket. */
   hold(written: () => number): void {
     this.#written = written;
     this.#inner?.hold(written);
   }
 
-  /** Gives the response back; what was written to it meanwhile follows. */
+  /** Gives the response back. Writes that were queued meanwhile follow. */
   giveBack(): void {
     this.#stopWaiting();
     this.#inner?.giveBack();
-    letWritesGo(this.#response);
-    credit(this.#response, this.#written());
-    this.#held.lift();
+    unmarkWritten(this.#response);
+    creditBody(this.#response, this.#written());
+    this.#held.detach();
     this.#held.replay();
   }
 
@@ -148,9 +136,9 @@ export class ResponseEnd implements Openable {
   }
 }
 
-/** Ends a response whose body is out; resolves when it has finished. */
+/** Ends a response whose body was sent; resolves when it has finished. */
 export async function endResponse(response: Response): Promise<void> {
-  // HTTP/2 says of every response to HEAD that it has finished.
+  // HTTP/2 reports every response to HEAD as finished, so `writableFinished` alone does not decide.
   if ((response.writableEnded && response.writableFinished) || response.destroyed) return;
   const over = new Promise<void>((resolve) => {
     response.once('finish', () => resolve()).once('close', () => resolve());
@@ -159,7 +147,7 @@ export async function endResponse(response: Response): Promise<void> {
   await over;
 }
 
-/** Shows the client that the body is not complete. */
+/** Closes the connection of a response so that its client sees that the body is incomplete. */
 export function breakOffResponse(response: Response): void {
   if (response instanceof Http2ServerResponse)
     response.stream.close(0x2 /* INTERNAL_ERROR, RFC 9113 section 7 */);

@@ -1,15 +1,18 @@
+// Sends a file as the body of an HTTP response, through the core where the response allows that.
 import { ServerResponse } from 'node:http';
-import { type Endpoint, failureOf, isUsable } from '../endpoint/endpoint.js';
+import type { Endpoint } from '../endpoint/endpoint.js';
 import type { Preparable } from '../endpoint/preparable.js';
 import type { WritableLike } from '../endpoint/stream-kinds.js';
-import { alreadyEnded, type Failure, invalidValue } from '../contract/errors.js';
+import { failureOf, isUsable, stateOf } from '../endpoint/usable.js';
+import { type Failure, invalidValue } from '../contract/errors.js';
 import type { FileRange } from '../contract/file-range.js';
 import { HeldCalls } from '../node/held-calls.js';
-import { holdWrites, letWritesGo } from '../node/held-writes.js';
+import { markWritten, unmarkWritten } from '../node/held-writes.js';
+import { descriptorOf } from '../node/internals.js';
 import type { PreopenedFile } from '../core/core-file.js';
 import { binding, type NativeEnd } from '../core/core.js';
 import type { SendFileSettings } from '../contract/options.js';
-import { descriptorOf, isPlainSocket } from '../node/plain-socket.js';
+import { isPlainSocket } from '../node/plain-socket.js';
 import {
   breakOffResponse,
   endResponse,
@@ -25,7 +28,7 @@ import { pump } from '../stream/start.js';
 import { StreamWriter } from '../stream/writer.js';
 import type { Task } from '../transfer/transfer.js';
 
-/** The file that becomes a body. */
+/** A file to send as a body. */
 export interface BodySource extends Preparable {
   /** Whether every byte to send was read when the file was opened. */
   readonly isAtHand: boolean;
@@ -47,25 +50,26 @@ export function sendToResponse(
   settings: SendFileSettings,
 ): void {
   const { endDestination = true } = settings;
-  if (response.writableEnded && !response.destroyed) {
+  const target: Endpoint = { kind: 'stream', side: 'destination', stream: response as WritableLike };
+  if (stateOf(target) === 'ended') {
     task.release = () => from.release();
-    task.fail(alreadyEnded('destination'));
+    task.fail(failureOf(target));
     return;
   }
-  const letGo: (() => void)[] = [];
+  const releases: (() => void)[] = [];
   let isEndDue = false;
   let isFramedHere = false;
-  // From the call on, as every destination; whoever writes the body takes these calls over.
+  // Calls are queued from the start of the transfer. The part that writes the body queues them again.
   const calls = new HeldCalls(response);
-  calls.lay();
-  holdWrites(response);
+  calls.queue({ ignoresCork: false });
+  markWritten(response);
   task.release = async ({ failure, outcome }) => {
-    for (const each of letGo) each();
-    letWritesGo(response);
-    calls.lift();
+    for (const release of releases) release();
+    unmarkWritten(response);
+    calls.detach();
     calls.replay();
     await from.release();
-    // Whoever answers instead has a body of another length.
+    // The caller may answer with another body, of another length.
     if (failure !== undefined && isFramedHere && !response.headersSent)
       response.removeHeader('content-length');
     const isBroken = failure !== undefined && response.headersSent && !response.writableFinished;
@@ -74,7 +78,6 @@ export function sendToResponse(
       await endResponse(response);
     }
   };
-  const target: Endpoint = { kind: 'stream', side: 'destination', stream: response as WritableLike };
   task.obeySignal();
   if (!isUsable(target)) task.fail(failureOf(target));
   if (task.isOver) return;
@@ -88,7 +91,7 @@ export function sendToResponse(
       sendNothing(task, response, endDestination);
     } else if (isForCore) {
       isEndDue = true;
-      sendBody(task, from, response, settings, range, letGo);
+      sendBody(task, from, response, settings, range, releases);
     } else {
       const reader = from.reader(range);
       const writer = new StreamWriter('destination', response as WritableLike);
@@ -97,15 +100,15 @@ export function sendToResponse(
   };
   from.prepare(
     () => {
-      // It may have been closed while the file was being opened.
+      // The response may have been closed while the file was being opened.
       if (!isUsable(target)) task.fail(failureOf(target));
       if (task.isOver) return;
-      calls.lift();
+      calls.detach();
       const uncork = from.isAtHand ? corked(response) : () => {};
       try {
         send();
       } catch (mistake) {
-        // Node's too: headers that contradict each other.
+        // Node throws as well, for headers that contradict each other.
         if (isFramedHere && !response.headersSent) response.removeHeader('content-length');
         task.refuse(mistake as Error);
       } finally {
@@ -117,24 +120,28 @@ export function sendToResponse(
   );
 }
 
-/** Keeps headers in the system until they can go out with a body that is at hand; what is returned lets them go. */
+/** Holds headers in the kernel until they can go out together with a body that is at hand; returns the way back. */
 function corked(response: Response): () => void {
   const { socket } = response;
   if (!(response instanceof ServerResponse) || !isPlainSocket(socket, 'destination')) return () => {};
   const fd = descriptorOf(socket);
   if (fd === undefined) return () => {};
-  binding?.cork(fd, true);
-  return () => binding?.cork(fd, false);
+  const core = binding();
+  core?.cork(fd, true);
+  return () => core?.cork(fd, false);
 }
 
-/** Says how long the body is, unless that was said. Throws where the headers say something else. */
+/** Sets the Content-Length unless the headers determine the framing already. Throws if they contradict the range. */
 function frame(response: Response, { length }: FileRange): void {
-  const told = headerOf(response, 'content-length');
+  const declared = headerOf(response, 'content-length');
   if (length === undefined || response.statusCode === 204 || response.statusCode === 304) return;
-  if (told !== undefined && Number(told) !== length) {
-    throw invalidValue('destination', `has a Content-Length of ${told}, but ${length} bytes are to be sent`);
+  if (declared !== undefined && Number(declared) !== length) {
+    throw invalidValue(
+      'destination',
+      `has a Content-Length of ${declared}, but ${length} bytes are to be sent`,
+    );
   }
-  if (told !== undefined || response.headersSent) return;
+  if (declared !== undefined || response.headersSent) return;
   if (headerOf(response, 'transfer-encoding') === undefined) response.setHeader('Content-Length', length);
 }
 
@@ -149,13 +156,13 @@ function sendBody(
   response: ServerResponse,
   settings: SendFileSettings,
   range: FileRange,
-  letGo: (() => void)[],
+  releases: (() => void)[],
 ): void {
   const to = new ResponseEnd(response);
-  letGo.push(() => to.giveBack());
+  releases.push(() => to.giveBack());
   to.prepare(
     () => {
-      // Its own end() ends it, and its socket lives on.
+      // The response's own end() ends it, and its socket lives on.
       if (!task.isOver)
         sendNatively(task, from, to, range, settings, { endDestination: false, isFramed: true });
     },

@@ -2,8 +2,9 @@
 import type { CopySettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
 import { startNative } from '../core/core.js';
+import type { Openable } from '../endpoint/preparable.js';
 import type { Task } from '../transfer/transfer.js';
-import type { Openable, SocketEnd } from './socket-end.js';
+import type { SocketEnd } from './socket-end.js';
 import { startWhenReady } from './start.js';
 
 /** The destination of a copy: a descriptor or socket, or a response whose body goes into its socket. */

@@ -1,13 +1,15 @@
+// One end of a native transfer: it is connected and flushed, given to the core, and afterwards given back or destroyed.
 import type { Socket } from 'node:net';
 import { performance } from 'node:perf_hooks';
 import { account, type Moved } from '../node/byte-counters.js';
 import type { NativeEndpoint } from '../endpoint/endpoint.js';
-import type { Preparable } from '../endpoint/preparable.js';
+import type { Openable } from '../endpoint/preparable.js';
 import {
   alreadyDestroyed,
   type Failure,
   idle,
   nodeFailure,
+  notStopped,
   socketDestroyed,
   systemFailure,
   wrongKind,
@@ -16,19 +18,13 @@ import { HeldReads } from '../node/held-reads.js';
 import { HeldWrites } from '../node/held-writes.js';
 import type { PreopenedFile } from '../core/core-file.js';
 import { type NativeEnd, type NativeTransfer, openEnd, startNative } from '../core/core.js';
-import { descriptorOf, handleKind } from '../node/plain-socket.js';
+import { descriptorOf, isTcp } from '../node/internals.js';
 import { TimeLimit } from '../transfer/time-limit.js';
 import type { Side } from '../contract/traffic.js';
 
 function nothing(): void {}
 
-/** What can be given to the core when it is ready. */
-export interface Openable extends Preparable {
-  /** The core's own duplicate; or why there is none. */
-  open(): NativeEnd | Failure;
-}
-
-/** An end that is being made ready: connected, flushed, its unread bytes at hand. */
+/** A socket, or a descriptor given as a number, as one end of a native transfer. */
 export class SocketEnd implements Openable {
   readonly side: Side;
   readonly socket: Socket | undefined;
@@ -77,8 +73,12 @@ export class SocketEnd implements Openable {
       fail(alreadyDestroyed(side, 'socket', socket.errored));
       return;
     }
+    if (this.reads?.hasFailed === true) {
+      fail(notStopped(side));
+      return;
+    }
     const wasConnecting = socket.connecting;
-    // Failures are in the result alone: without a listener, Node would throw them.
+    // Failures are reported in the result alone. Without a listener, Node would throw them.
     socket.on('error', nothing);
     this.#onClose = () => {
       this.#sawClose = true;
@@ -99,7 +99,7 @@ export class SocketEnd implements Openable {
     if (!this.#ready && idleTimeout !== undefined) this.#watchIdleness(idleTimeout, fail);
   }
 
-  /** A connect that nobody answers is idleness, and so is a peer that does not take what Node has to write before. */
+  /** A connect without an answer is idleness, and so is a peer that does not take the bytes Node still has to write. */
   #watchIdleness(limit: number, fail: (failure: Failure) => void): void {
     let [left, since] = [this.writes?.pending, performance.now()];
     const movedAt = () => {
@@ -119,22 +119,22 @@ export class SocketEnd implements Openable {
     );
   }
 
-  /** For a relay: of a TCP socket the number alone, which the core duplicates when it takes it. */
+  /** The end as a relay takes it: a TCP socket as its number, which the core duplicates. */
   lend(): NativeEnd | number | Failure {
     const { socket } = this;
     const fd = this.#number();
-    if (socket === undefined || fd === undefined || handleKind(socket) !== 'TCP') return this.open();
+    if (socket === undefined || fd === undefined || !isTcp(socket)) return this.open();
     this.#watch?.abort();
     return fd;
   }
 
-  /** The socket's own, for one call. */
+  /** The socket's own descriptor, valid for one call. */
   #number(): number | undefined {
     const { socket } = this;
     return socket === undefined || socket.destroyed ? undefined : descriptorOf(socket);
   }
 
-  /** Sends all that was read of a file, if the socket takes it without waiting; it counts as the socket's. */
+  /** Sends the bytes that were read of a file if the socket takes all of them without waiting, and counts them. */
   sendNow(file: PreopenedFile, bytes: number): boolean {
     if (!file.sendNow(this.#number() ?? -1)) return false;
     this.account(() => ({ read: 0, written: bytes }));
@@ -145,14 +145,10 @@ export class SocketEnd implements Openable {
     this.#watch?.abort();
     if (this.#descriptor !== undefined) return this.#descriptor;
     if (this.#unavailable !== undefined) return this.#unavailable;
-    // A flush can call back behind a destroy() whose 'close' is still to come.
+    // A flush can call back after a destroy() whose 'close' event is still to come.
     if (this.socket?.destroyed === true) return this.#destroyed(false);
     const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
-    const opened = openEnd(
-      fd ?? -1,
-      this.side,
-      this.socket !== undefined && handleKind(this.socket) === 'TCP',
-    );
+    const opened = openEnd(fd ?? -1, this.side, this.socket !== undefined && isTcp(this.socket));
     if (opened.end !== undefined) return opened.end;
     const { found, errno, syscall } = opened.refusal;
     if (errno !== undefined && syscall !== undefined) return systemFailure(errno, syscall, this.side);
@@ -160,8 +156,8 @@ export class SocketEnd implements Openable {
   }
 
   /**
-   * Node does not read from the socket while the other end is still connecting, so it would not see that its peer has
-   * hung up.
+   * Watches the socket for a reset by its peer while the other end is still connecting: Node does not read from it any
+   * more and would not notice.
    */
   guard(fail: (failure: Failure) => void): void {
     const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
@@ -176,39 +172,39 @@ export class SocketEnd implements Openable {
     );
   }
 
-  /** Keeps writes from JavaScript waiting until {@link hold}. */
+  /** Queues writes from JavaScript until {@link hold}. */
   queue(): void {
-    this.writes?.queue();
+    this.writes?.queue({ ignoresCork: true });
   }
 
-  /** From here on the transfer alone writes, and what it writes counts as the socket's. */
+  /** From here on only the transfer writes to the system, and `written` counts for the socket. */
   hold(written: () => number): void {
     this.writes?.hold();
     this.account(() => ({ read: 0, written: written() }));
   }
 
-  /** What the core moves counts as the socket's from here on. */
+  /** From here on the bytes that the core moves count for the socket. */
   account(moved: () => Moved): void {
     if (this.socket !== undefined) this.#stopAccounting = account(this.socket, moved);
   }
 
-  /** Whether the transfer itself has to end it: a number, whose socket Node does not know. */
+  /** Whether the end is a number. Node does not know its socket, so the core has to end it. */
   get isNumber(): boolean {
     return this.socket === undefined;
   }
 
-  /** Ends it behind what was written to it. */
+  /** Ends the socket after everything that was written to it. */
   end(): void {
     this.socket?.end();
   }
 
-  /** Ends the watch, and closes a duplicate that no transfer took. */
+  /** Stops the watch, and closes a duplicate that no transfer took. */
   release(): void {
     this.#watch?.abort();
     this.#descriptor?.release();
   }
 
-  /** Gives the end back to its owner as it was, `unread` first in line to be read. */
+  /** Gives the end back to its owner as it was, with `unread` first in line to be read. */
   giveBack(unread: Uint8Array = Buffer.alloc(0)): void {
     this.#stopAccounting();
     this.release();
@@ -218,8 +214,8 @@ export class SocketEnd implements Openable {
   }
 
   /**
-   * Emits 'end' on a socket that ended and has told nobody, and destroys it; calls back when it is closed. Without
-   * promises of its own: they would be a third of what a short relay costs this thread.
+   * Destroys the socket and calls `closed` when it is closed. A socket whose input has `ended` emits 'end' before.
+   * There are no promises here: they would be a third of the time that a short relay costs this thread.
    */
   destroy({ ended, reset }: { ended: boolean; reset: boolean }, closed: () => void): void {
     this.#stopAccounting();
@@ -229,22 +225,22 @@ export class SocketEnd implements Openable {
       closed();
       return;
     }
-    let isLetGo = false;
-    const letGo = () => {
-      if (isLetGo) return;
-      isLetGo = true;
+    let isReleased = false;
+    const release = () => {
+      if (isReleased) return;
+      isReleased = true;
       this.reads?.release();
       this.writes?.release();
       if (reset) resetOrDestroy(socket);
       else socket.destroy();
     };
     const done = () => {
-      letGo();
-      socket.off('end', letGo);
+      release();
+      socket.off('end', release);
       this.#stopListening();
       closed();
     };
-    // Of one that JavaScript has destroyed, `closed` is true well before 'close' is emitted.
+    // After a destroy() by JavaScript, `closed` is true well before 'close' is emitted.
     if (this.#onClose !== undefined ? this.#sawClose : socket.closed) {
       done();
       return;
@@ -253,11 +249,11 @@ export class SocketEnd implements Openable {
     else socket.once('close', done);
     if (ended && !socket.destroyed && !socket.readableEnded) {
       // 'end' is emitted in the next tick, and not at all once the socket is destroyed.
-      socket.on('end', letGo);
+      socket.on('end', release);
       socket.push(null);
       socket.read(0);
     } else {
-      letGo();
+      release();
     }
   }
 
@@ -272,10 +268,10 @@ export class SocketEnd implements Openable {
 }
 
 function resetOrDestroy(socket: Socket): void {
-  // Only TCP has a reset; a socket that is still connecting would wait for its connection first, and one whose end is
-  // under way would never be closed.
+  // Only TCP has a reset. A socket that is still connecting would wait for its connection first, and one that is being
+  // shut down would never be closed.
   const isEnding = socket.writableEnded && !socket.writableFinished;
-  const canReset = handleKind(socket) === 'TCP' && !socket.connecting && !socket.destroyed && !isEnding;
+  const canReset = isTcp(socket) && !socket.connecting && !socket.destroyed && !isEnding;
   if (canReset) socket.resetAndDestroy();
   else socket.destroy();
 }

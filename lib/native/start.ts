@@ -1,8 +1,7 @@
 // Prepares both ends of a transfer on the native engine and starts it when both are ready.
 import type { NativeEnd } from '../core/core.js';
-import type { Preparable } from '../endpoint/preparable.js';
+import type { Openable, Preparable } from '../endpoint/preparable.js';
 import type { Task } from '../transfer/transfer.js';
-import type { Openable } from './socket-end.js';
 
 /** Milliseconds before a ready end is watched while the other one is still connecting. Most connects are faster. */
 const GUARD_AFTER = 50;

@@ -1,5 +1,6 @@
-import { Socket } from 'node:net';
-import { internals } from './plain-socket.js';
+// Makes the byte counts and the idle timer of a socket include the bytes that the core moves.
+import type { Socket } from 'node:net';
+import { changeClass, ON_IDLE, ownCount, reportIdle, restartIdleTimer } from './internals.js';
 
 /** Bytes that the core has read from a socket and written to it. */
 export interface Moved {
@@ -8,11 +9,11 @@ export interface Moved {
 }
 
 interface Account {
-  /** By transfers that have ended. */
+  /** Bytes of transfers that have ended. */
   ended: Moved;
-  /** By the transfers that run, at this moment. */
+  /** The counts of running transfers. */
   running: readonly (() => Moved)[];
-  /** What the idle timer last saw. */
+  /** The total at the last time that the idle timer fired. */
   seen: number;
 }
 
@@ -21,8 +22,8 @@ const ACCOUNT = Symbol('fdsplice: account');
 type Counted = Socket & { [ACCOUNT]?: Account };
 
 /**
- * Makes `bytesRead` and `bytesWritten` of a socket include what the core moves, and the socket's
- * idle timer see it. What is returned stops that, keeping the final counts.
+ * Makes `bytesRead` and `bytesWritten` of a socket include the bytes that the core moves, and keeps its idle timer from
+ * firing meanwhile. Returns a function that ends this and keeps the final counts.
  */
 export function account(socket: Counted, moved: () => Moved): () => void {
   const opened = socket[ACCOUNT] ?? open(socket);
@@ -38,31 +39,31 @@ export function account(socket: Counted, moved: () => Moved): () => void {
 const COUNTS: PropertyDescriptorMap & ThisType<Counted> = {
   bytesRead: {
     get() {
-      return own(this, 'bytesRead') + total(this, 'read');
+      return ownCount(this, 'bytesRead') + total(this, 'read');
     },
     configurable: true,
   },
   bytesWritten: {
     get() {
-      return own(this, 'bytesWritten') + total(this, 'written');
+      return ownCount(this, 'bytesWritten') + total(this, 'written');
     },
     configurable: true,
   },
 };
 
-/** By prototype of a class of sockets, one that inherits from it and counts. */
+/** For the prototype of each class of sockets, the prototype that inherits from it and counts. */
 const prototypes = new WeakMap<object, object>();
 
 /**
- * One prototype for all sockets of a class: properties that are defined on each of them take four times as long, and
- * with a closure each, every socket would get a layout of its own in the engine.
+ * All sockets of a class share one counting prototype. Defining these properties on each socket takes four times as
+ * long, and closures for each socket would give each a layout of its own in the JavaScript engine.
  */
 function counted(prototype: object): object {
   const known = prototypes.get(prototype);
   if (known !== undefined) return known;
   const made = Object.create(prototype, {
     ...COUNTS,
-    _onTimeout: { value: fireIfIdle, writable: true, configurable: true },
+    [ON_IDLE]: { value: fireIfIdle, writable: true, configurable: true },
   }) as object;
   prototypes.set(prototype, made);
   return made;
@@ -71,15 +72,10 @@ function counted(prototype: object): object {
 function open(socket: Counted): Account {
   const opened: Account = { ended: { read: 0, written: 0 }, running: [], seen: 0 };
   socket[ACCOUNT] = opened;
-  Object.setPrototypeOf(socket, counted(Object.getPrototypeOf(socket) as object));
-  // A timer that is already armed has bound Node's own function.
+  changeClass(socket, counted(Object.getPrototypeOf(socket) as object));
+  // A timer that is already set is bound to Node's own method.
   if (socket.timeout !== undefined && socket.timeout > 0) socket.setTimeout(socket.timeout);
   return opened;
-}
-
-// Undefined before the socket has connected, as Node's own counts.
-function own(socket: Socket, key: 'bytesRead' | 'bytesWritten'): number {
-  return Number(Reflect.get(Socket.prototype, key, socket) ?? 0);
 }
 
 function total({ [ACCOUNT]: account }: Counted, key: keyof Moved): number {
@@ -89,13 +85,14 @@ function total({ [ACCOUNT]: account }: Counted, key: keyof Moved): number {
   return sum;
 }
 
-/** Node's idle timer fires when Node sees no bytes; it is put off while the core moves some. */
+/** Node's idle timer fires when Node moves no bytes. It is set anew where the core has moved some since. */
 function fireIfIdle(this: Counted): void {
   const account = this[ACCOUNT];
   const now = total(this, 'read') + total(this, 'written');
-  if (account === undefined || now === account.seen) internals(Socket.prototype)._onTimeout?.call(this);
-  else {
+  if (account === undefined || now === account.seen) {
+    reportIdle(this);
+  } else {
     account.seen = now;
-    internals(this)._unrefTimer?.();
+    restartIdleTimer(this);
   }
 }

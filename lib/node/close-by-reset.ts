@@ -1,11 +1,11 @@
-import { Socket } from 'node:net';
+// Makes connections close by a TCP reset, so that a stream that was cut short does not look complete to its peer.
 import type { Duplex } from 'node:stream';
-import { internals } from './plain-socket.js';
+import { type Carrier, carrierOf, replaceClose } from './internals.js';
 
-/** Resets each connection that is still relayed. */
+/** One function for each connection that is still relayed; it resets the connection. */
 const resets = new Set<() => boolean>();
 
-/** When a process or a worker exits, its descriptors would be closed cleanly: there is no other moment left. */
+/** When a process or a worker exits, its descriptors are closed by FIN. The 'exit' event is the last chance to reset. */
 const resetAll = (): void => {
   for (const reset of resets) reset();
 };
@@ -19,24 +19,20 @@ function forgetExit(reset: () => boolean): void {
   if (resets.delete(reset) && resets.size === 0) process.off('exit', resetAll);
 }
 
-/** What Node keeps behind a TCP connection. */
-interface TcpHandle {
-  close(done?: () => void): void;
-  reset(done?: () => void): number;
-}
-
 /**
- * Makes the connection that carries a stream close by a reset, whoever destroys it, until what is returned is called:
- * its peer is to see no end that looks clean. TLS sends its close_notify only when it is ended.
+ * Makes the connection that carries a stream close by a reset, whatever destroys it, until the returned function is
+ * called. TLS sends its close_notify only when it is ended, so a TLS peer sees no clean end either.
  *
- * Closing is left to Node, which does it in an order that TLS survives; what it calls at the end is exchanged.
+ * Node closes the stream in an order that TLS survives; only the last step, closing the handle, is replaced.
  */
 export function closeByReset(stream: Duplex): () => void {
-  const socket = socketOf(stream);
-  if (socket === undefined) return () => {};
+  const carrier = carrierOf(stream);
+  if (carrier === undefined) return () => {};
+  const { socket } = carrier;
   let undo = () => {};
-  const exchange = () => (undo = exchangeClose(socket));
-  // Nothing can be reset that is not connected yet, and a connection to a name has a new handle for each address.
+  const exchange = () => (undo = exchangeClose(carrier));
+  // A socket that is not connected yet cannot be reset, and a connection to a host name gets a new handle for each
+  // address.
   if (socket.connecting) socket.once('connect', exchange);
   else exchange();
   return () => {
@@ -45,51 +41,30 @@ export function closeByReset(stream: Duplex): () => void {
   };
 }
 
-/** The socket that a stream is; or wraps, as that of an upgrade request does whose body is still to come (Node 26 on). */
-function socketOf(stream: object): Socket | undefined {
-  if (stream instanceof Socket) return stream;
-  if (stream.constructor?.name !== 'UpgradeStream') return undefined;
-  // The key it is under is none to rely on.
-  return Reflect.ownKeys(stream)
-    .map((key): unknown => Reflect.get(stream, key))
-    .find((value) => value instanceof Socket);
-}
-
-function exchangeClose(socket: Socket): () => void {
-  const handle = handleBelow(socket);
+function exchangeClose(carrier: Carrier): () => void {
+  const { socket } = carrier;
+  const handle = carrier.handle();
   if (handle === undefined) return () => {};
   const close = handle.close.bind(handle);
   const reset = (done?: () => void): boolean => {
-    // Nothing can be reset that is being shut down: libuv refuses, and Node then takes the handle for closed, which
-    // leaves its descriptor open for good.
+    // A socket that is being shut down cannot be reset: libuv refuses, and Node then takes the handle for closed, which
+    // would leave its descriptor open for good.
     const isEnding = socket.writableEnded && !socket.writableFinished;
     const isOver = socket.readableEnded && socket.writableFinished;
     return !isOver && !isEnding && handle.reset(done) === 0;
   };
   watchExit(reset);
-  handle.close = (done) => {
+  const restore = replaceClose(handle, (done) => {
     forgetExit(reset);
     if (!reset(done)) close(done);
-  };
+  });
   return () => {
     forgetExit(reset);
-    Reflect.deleteProperty(handle, 'close');
+    restore();
   };
 }
 
-/** Whether there is a TCP connection below that can be reset, dropping what its peer has not taken. */
+/** Whether a stream has a TCP connection below it: a reset drops bytes that its peer has not taken. */
 export function closesByReset(stream: object): boolean {
-  const socket = socketOf(stream);
-  return socket !== undefined && handleBelow(socket) !== undefined;
-}
-
-function handleBelow(socket: Socket): TcpHandle | undefined {
-  const { _handle: own } = internals(socket);
-  const { _parent: parent } = (own ?? {}) as { _parent?: Partial<TcpHandle> };
-  // A Unix socket has no reset.
-  return [own as Partial<TcpHandle> | null | undefined, parent].find(isTcp);
-}
-
-function isTcp(handle: Partial<TcpHandle> | null | undefined): handle is TcpHandle {
-  return typeof handle?.reset === 'function' && typeof handle.close === 'function';
+  return carrierOf(stream)?.handle() !== undefined;
 }

@@ -1,55 +1,103 @@
-import { Shadow } from './overlay.js';
+// Holds calls of `write` and `end` on a stream while a transfer writes to it. They are either queued until the transfer
+// is done, or refused.
+import { Socket } from 'node:net';
+import { PropertyOverlay } from './overlay.js';
 
 type Call = (...args: unknown[]) => unknown;
 
-/** What is written to and ended, whatever it is. */
-interface Written {
+/** The part of a writable stream that is laid over. */
+export interface CallTarget {
   write(...args: never[]): unknown;
   end(...args: never[]): unknown;
   destroy?(error: Error): unknown;
+  readonly writableCorked?: number;
 }
 
-/**
- * Makes calls that were held. What one of them throws can reach its caller no more: the stream is destroyed with it, as
- * Node does with an error that comes late.
- */
-export function replay(calls: (() => unknown)[], stream: Pick<Written, 'destroy'>): void {
-  for (const call of calls.splice(0)) {
-    try {
-      call();
-    } catch (error) {
-      stream.destroy?.(error as Error);
-    }
-  }
+const REFUSED = Symbol('fdsplice: refused');
+
+type Refusing = object & { [REFUSED]?: () => void };
+
+// These three functions are shared by all streams in relays. Closures for each stream would be a good part of the
+// memory that an idle relay takes.
+function refuseWrite(this: Refusing, ...args: unknown[]): boolean {
+  refuse(this, args);
+  return false;
 }
 
-/** Calls of `write` and `end` that wait until a transfer is done with what they are for. */
-export class HeldCalls {
-  readonly #target: Written;
-  readonly #shadow: Shadow;
-  readonly #calls: (() => unknown)[] = [];
+function refuseEnd(this: Refusing, ...args: unknown[]): unknown {
+  refuse(this, args);
+  return this;
+}
 
-  constructor(target: Written) {
-    this.#target = target;
-    this.#shadow = new Shadow(target);
+/** A cork would keep back for good what Node still has to write before the transfer. */
+function ignoreCork(): void {}
+
+function refuse(stream: Refusing, args: unknown[]): void {
+  stream[REFUSED]?.();
+  const noun = stream instanceof Socket ? 'socket' : 'stream';
+  const error = Object.assign(new Error(`the ${noun} belongs to a relay`), { code: 'ERR_INVALID_STATE' });
+  const callback = args.find((arg) => typeof arg === 'function') as ((error: Error) => void) | undefined;
+  if (callback !== undefined) process.nextTick(callback, error);
+}
+
+/** Calls of `write` and `end` on one stream. */
+export class HeldCalls<Target extends CallTarget = CallTarget> {
+  protected readonly target: Target;
+  protected readonly overlay: PropertyOverlay;
+  #queued: (() => unknown)[] | undefined;
+
+  constructor(target: Target) {
+    this.target = target;
+    this.overlay = new PropertyOverlay(target);
   }
 
-  lay(): void {
+  /** Queues calls until {@link replay}. With `ignoresCork`, calls of `cork` have no effect meanwhile. */
+  queue({ ignoresCork }: { ignoresCork: boolean }): void {
+    const { target } = this;
+    const queued = (this.#queued ??= []);
     for (const name of ['write', 'end'] as const) {
-      this.#shadow.lay(name, (...args: unknown[]) => {
-        this.#calls.push(() => (this.#target[name] as Call)(...args));
-        return name === 'write' ? false : this.#target;
+      this.overlay.set(name, (...args: unknown[]) => {
+        queued.push(() => (target[name] as Call)(...args));
+        return name === 'write' ? false : target;
       });
     }
+    if (ignoresCork) this.#ignoreCork();
   }
 
-  /** Lets calls through again; those that are held go on waiting. */
-  lift(): void {
-    this.#shadow.retire();
+  /** Refuses calls, and reports each to `refused`: their bytes would get in between those of the transfer. */
+  refuse(refused: () => void): void {
+    (this.target as Refusing)[REFUSED] = refused;
+    this.overlay.set('write', refuseWrite);
+    this.overlay.set('end', refuseEnd);
+    this.#ignoreCork();
   }
 
-  /** Makes the calls that were held, in order, to whatever stands there now. */
+  #ignoreCork(): void {
+    if (this.target.writableCorked !== undefined) this.overlay.set('cork', ignoreCork);
+  }
+
+  /** Lets later calls through; queued calls stay queued. */
+  restore(): void {
+    for (const name of ['write', 'end', 'cork']) this.overlay.restore(name);
+  }
+
+  /** Does what {@link restore} does, for a stream that will not be used for long. */
+  detach(): void {
+    this.overlay.detach();
+  }
+
+  /**
+   * Makes the queued calls, in order, to the methods that the stream has now. An error that one of them throws cannot
+   * reach its caller any more, so the stream is destroyed with it, as Node does with an error that comes late.
+   */
   replay(): void {
-    replay(this.#calls, this.#target);
+    const { target } = this;
+    for (const call of this.#queued?.splice(0) ?? []) {
+      try {
+        call();
+      } catch (error) {
+        target.destroy?.(error as Error);
+      }
+    }
   }
 }

@@ -1,71 +1,75 @@
+// Keeps Node from reading from a socket while a transfer reads from its descriptor, and marks the streams that a
+// transfer reads from.
 import type { Socket } from 'node:net';
-import { internals } from './plain-socket.js';
-import { Shadow } from './overlay.js';
+import { forgetPendingRead, interceptReads, isNodeReading, readAgain, stopReading } from './internals.js';
+import { PropertyOverlay } from './overlay.js';
 
 const NOTHING = Buffer.alloc(0);
 
-const held = new WeakSet<object>();
+const read = new WeakSet<object>();
 
 /** Whether a transfer is reading from this stream. */
 export function isReadByTransfer(stream: object): boolean {
-  return held.has(stream);
+  return read.has(stream);
 }
 
-export function holdReads(stream: object): void {
-  held.add(stream);
+/** Marks a stream that a transfer reads from, until {@link unmarkRead}. */
+export function markRead(stream: object): void {
+  read.add(stream);
 }
 
-export function letReadsGo(stream: object): void {
-  held.delete(stream);
+export function unmarkRead(stream: object): void {
+  read.delete(stream);
 }
 
 /** A socket that Node does not read from, because a transfer does. */
 export class HeldReads {
   readonly #socket: Socket;
-  readonly #shadow: Shadow;
+  readonly #overlay: PropertyOverlay;
   readonly #allowedHalfOpen: boolean;
   readonly #wasFlowing: boolean;
+  /** Whether Node is to read again when the transfer is done. */
   #readOn: boolean;
 
-  /** From here on Node does not read; one synchronous step, so that nothing slips by. */
+  /** Stops Node's reading in one synchronous step, so that it takes no byte in between. */
   constructor(socket: Socket) {
-    held.add(socket);
+    markRead(socket);
     this.#socket = socket;
-    this.#shadow = new Shadow(socket);
+    this.#overlay = new PropertyOverlay(socket);
     this.#allowedHalfOpen = socket.allowHalfOpen;
     this.#wasFlowing = socket.readableFlowing === true;
-    const handle = internals(socket)._handle;
-    this.#readOn = handle?.reading === true;
+    this.#readOn = isNodeReading(socket);
     // Without this, an end of input that Node has already read would make Node send FIN.
     socket.allowHalfOpen = true;
-    this.#shadow.lay('_read', () => {
+    interceptReads(this.#overlay, () => {
       this.#readOn = true;
     });
-    if (handle != null && this.#readOn) {
-      handle.readStop?.();
-      handle.reading = false;
-    }
+    if (this.#readOn) stopReading(socket);
     if (this.#wasFlowing) socket.pause();
   }
 
-  /** Takes at most `limit` bytes of what Node has read and nobody has taken. */
+  /** Whether Node goes on reading, because its handle refused to stop. */
+  get hasFailed(): boolean {
+    return isNodeReading(this.#socket);
+  }
+
+  /** Takes at most `limit` bytes that Node has read and that no reader has taken. */
   takeUnread(limit = Infinity): Buffer {
     const socket = this.#socket;
     if (limit === 0 || socket.readableLength === 0) return NOTHING;
     const chunks: Buffer[] = [];
     const readOn = this.#readOn;
-    // `read()` also emits 'data', to listeners for which these bytes are not meant any more.
+    // `read()` also emits 'data', and these bytes are no longer meant for its listeners.
     const emit = socket.emit.bind(socket) as (event: string, ...args: unknown[]) => boolean;
-    this.#shadow.lay('emit', (event: string, ...args: unknown[]) => event !== 'data' && emit(event, ...args));
+    this.#overlay.set('emit', (event: string, ...args: unknown[]) => event !== 'data' && emit(event, ...args));
     for (let chunk = socket.read() as Buffer | null; chunk !== null; chunk = socket.read() as Buffer | null) {
       chunks.push(chunk);
     }
-    this.#shadow.lift('emit');
+    this.#overlay.restore('emit');
     if (!readOn) {
-      // `read()` has asked for more on its own account. Nobody wants it, and somebody may later.
+      // `read()` has requested more bytes, which no reader had done. Later requests must get through.
       this.#readOn = false;
-      const { _readableState: state } = internals(socket);
-      if (state !== undefined) state.reading = false;
+      forgetPendingRead(socket);
     }
     const unread = Buffer.concat(chunks);
     if (unread.length > limit) socket.unshift(unread.subarray(limit));
@@ -75,18 +79,18 @@ export class HeldReads {
   /** Lets Node read again, `unread` first. */
   giveBack(unread: Uint8Array): void {
     const socket = this.#socket;
-    this.#shadow.lift();
+    this.#overlay.restore();
     this.release();
     if (socket.destroyed) return;
     if (unread.length > 0) socket.unshift(unread);
-    if (this.#readOn) socket._read(0);
+    if (this.#readOn) readAgain(socket);
     if (this.#wasFlowing) socket.resume();
   }
 
-  /** Takes back what was laid over the socket, which is about to be destroyed. */
+  /** Removes the overlay from a socket that is about to be destroyed. */
   release(): void {
-    held.delete(this.#socket);
-    this.#shadow.retire();
+    unmarkRead(this.#socket);
+    this.#overlay.detach();
     this.#socket.allowHalfOpen = this.#allowedHalfOpen;
   }
 }

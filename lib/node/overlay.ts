@@ -1,21 +1,23 @@
+// Own properties that lie over an object for the time of a transfer: they change how one socket behaves and leave the
+// class that all sockets share alone.
+
 /**
- * Own properties laid over an object for a while, and lifted again: they change how one socket
- * behaves without touching what all sockets share.
+ * A set of own properties laid over one object.
  *
- * By plain assignment, so that all sockets laid over in one order share their layout in the engine:
- * a gateway's thousand connections would otherwise each be slow in everything that Node does to them.
+ * They are set by plain assignment, so that all sockets that are laid over in the same order share their layout in the
+ * JavaScript engine. With a layout each, a thousand connections would be slow in everything that Node does to them.
  */
-export class Shadow {
+export class PropertyOverlay {
   readonly #target: Record<PropertyKey, unknown>;
   readonly #keys: PropertyKey[] = [];
-  /** In the order of the keys; nothing where the property was that of the class. */
+  /** In the order of the keys; `undefined` where the property came from the class. */
   readonly #before: (PropertyDescriptor | undefined)[] = [];
 
   constructor(target: object) {
     this.#target = target as Record<PropertyKey, unknown>;
   }
 
-  lay(key: PropertyKey, value: unknown): void {
+  set(key: PropertyKey, value: unknown): void {
     if (!this.#keys.includes(key)) {
       this.#keys.push(key);
       this.#before.push(Object.getOwnPropertyDescriptor(this.#target, key));
@@ -23,8 +25,8 @@ export class Shadow {
     this.#target[key] = value;
   }
 
-  /** Lifts one property, or all. */
-  lift(key?: PropertyKey): void {
+  /** Restores one property, or all of them. */
+  restore(key?: PropertyKey): void {
     for (const each of key === undefined ? [...this.#keys] : [key]) {
       const at = this.#keys.indexOf(each);
       if (at < 0) continue;
@@ -36,10 +38,10 @@ export class Shadow {
   }
 
   /**
-   * The same for an object that nobody will use for long: what its class has is assigned, where a
-   * property that is deleted would make the rest of its life slow.
+   * Restores all properties of an object that will not be used for long. The value that its class has is assigned:
+   * deleting the property would make every later access to the object slow.
    */
-  retire(): void {
+  detach(): void {
     const ofClass = Object.getPrototypeOf(this.#target) as Record<PropertyKey, unknown>;
     for (const [at, key] of this.#keys.entries()) {
       const before = this.#before[at];

@@ -2,10 +2,11 @@ import type { Http2Stream } from 'node:http2';
 import { Socket } from 'node:net';
 import { type Duplex, PassThrough, type Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Endpoint, FileEndpoint, StreamEndpoint, UsableEndpoint } from '../endpoint/endpoint.js';
+import type { Endpoint, FileEndpoint, StreamEndpoint } from '../endpoint/endpoint.js';
 import { type Failure, TransferError } from '../contract/errors.js';
 import type { WritableLike } from '../endpoint/stream-kinds.js';
-import { handleKind } from '../node/plain-socket.js';
+import type { UsableEndpoint } from '../endpoint/usable.js';
+import { hasHandle, isTcp } from '../node/internals.js';
 import type { Side, Traffic } from '../contract/traffic.js';
 import { type NativeEnd, openEnd } from '../core/core.js';
 import { closeByReset } from '../node/close-by-reset.js';
@@ -115,7 +116,7 @@ class DuplexEnd implements RelayEnds {
     this.#closeCleanly = closeByReset(stream);
     this.reader = new StreamReader(side, stream, 'handed over');
     this.writer = new StreamWriter(side, stream as WritableLike, refuse);
-    if (stream instanceof Socket && handleKind(stream) === 'TCP') stream.setNoDelay(true);
+    if (stream instanceof Socket && isTcp(stream)) stream.setNoDelay(true);
   }
 
   async destroy(failure: Failure | undefined, traffic: Traffic): Promise<void> {
@@ -147,7 +148,7 @@ function breakOff(stream: Duplex, error: TransferError): void {
     return;
   }
   // Sockets close by a reset from when they were handed over, whoever destroys them.
-  if (stream instanceof Socket && handleKind(stream) !== undefined) stream.destroy();
+  if (stream instanceof Socket && hasHandle(stream)) stream.destroy();
   else stream.destroy(error);
 }
 

@@ -1,48 +1,49 @@
+// Reads bytes of a transfer from a Node stream.
 import type { Duplex, Readable } from 'node:stream';
 import { type Failure, streamDestroyed, streamFailure } from '../contract/errors.js';
-import { holdReads, letReadsGo } from '../node/held-reads.js';
-import { Shadow } from '../node/overlay.js';
+import { markRead, unmarkRead } from '../node/held-reads.js';
+import { PropertyOverlay } from '../node/overlay.js';
 import type { Side } from '../contract/traffic.js';
 import type { Reader } from './flow.js';
 
-/** Whose stream it is: lent by a caller who goes on with it, or handed over for good. */
+/** Whether the caller goes on to use the stream after the transfer. */
 export type Ownership = 'lent' | 'handed over';
 
-/** Reads from a Node stream without emitting 'data': the bytes are not meant for its listeners any more. */
+/** Reads from a Node stream without emitting 'data', because the bytes are no longer meant for its listeners. */
 export class StreamReader implements Reader {
   readonly #side: Side;
   readonly #stream: Readable & { allowHalfOpen?: boolean };
   readonly #ownership: Ownership;
   readonly #isStdin: boolean;
-  readonly #shadow: Shadow;
+  readonly #overlay: PropertyOverlay;
   readonly #flowing: boolean | null;
   readonly #allowedHalfOpen: boolean | undefined;
   #listeners: [event: string, listener: (error: Error) => void][] = [];
   #failed: (error: Error) => void = () => {};
   #ended = false;
-  /** The end of input shows only when an empty stream is read from. */
-  #isToBeAsked = true;
+  /** Whether to read although nothing is buffered: only that shows the end of input. */
+  #isReadDue = true;
 
   constructor(side: Side, stream: Readable, ownership: Ownership) {
     this.#side = side;
     this.#stream = stream;
     this.#ownership = ownership;
-    // Node makes its own when it is first asked for.
+    // Node creates process.stdin when it is first accessed, so streams without a descriptor are ruled out before.
     this.#isStdin = 'fd' in stream && stream === process.stdin;
     this.#flowing = stream.readableFlowing;
-    this.#shadow = new Shadow(stream);
-    holdReads(stream);
+    this.#overlay = new PropertyOverlay(stream);
+    markRead(stream);
     const emit = stream.emit.bind(stream) as (event: string | symbol, ...args: unknown[]) => boolean;
-    this.#shadow.lay('emit', (event: string | symbol, ...args: unknown[]) => {
-      // Node would stop reading process.stdin a tick after a 'pause', though the transfer has asked for more by then.
+    this.#overlay.set('emit', (event: string | symbol, ...args: unknown[]) => {
+      // Node would stop reading process.stdin a tick after a 'pause', although the transfer has requested more by then.
       if (event === 'data' || (event === 'pause' && this.#isStdin)) return false;
       if (event !== 'error' || ownership === 'lent') return emit(event, ...args);
-      // What a relay's stream reports is in the result alone; `errored` still has it.
+      // The error of a relay's stream is reported in the result alone, and stays in `errored`.
       this.#failed(args[0] as Error);
       return true;
     });
     this.#allowedHalfOpen = this.#stream.allowHalfOpen;
-    // Otherwise the end of input would end the other direction too.
+    // Otherwise the end of input would end the other direction as well.
     if (this.#allowedHalfOpen === false) this.#stream.allowHalfOpen = true;
     stream.pause();
   }
@@ -52,7 +53,7 @@ export class StreamReader implements Reader {
   }
 
   get isReady(): boolean {
-    return this.#ended || this.#isToBeAsked || this.#stream.readableLength > 0;
+    return this.#ended || this.#isReadDue || this.#stream.readableLength > 0;
   }
 
   start(wake: () => void, fail: (failure: Failure) => void): void {
@@ -68,7 +69,7 @@ export class StreamReader implements Reader {
       wake();
     });
     this.#on('readable', () => {
-      this.#isToBeAsked = true;
+      this.#isReadDue = true;
       wake();
     });
   }
@@ -77,39 +78,39 @@ export class StreamReader implements Reader {
     const stream = this.#stream;
     const chunk = (stream.readableLength > limit ? stream.read(limit) : stream.read()) as Uint8Array | null;
     if (chunk === null) {
-      this.#isToBeAsked = false;
+      this.#isReadDue = false;
       return undefined;
     }
     const bytes = Buffer.isBuffer(chunk)
       ? chunk
       : Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
     if (bytes.length <= limit) return bytes;
-    // A source that answers at once adds to what it has before it gives all of that.
+    // A source that pushes synchronously adds to its buffer during `read()`, which then returns more than the limit.
     stream.unshift(bytes.subarray(limit));
     return bytes.subarray(0, limit);
   }
 
   release(rest: Buffer): Promise<Buffer> {
     const stream = this.#stream;
-    letReadsGo(stream);
+    unmarkRead(stream);
     for (const [event, listener] of this.#listeners) stream.off(event, listener);
     this.#listeners = [];
     this.#failed = () => {};
     if (this.#ownership === 'handed over') return Promise.resolve(rest);
-    this.#shadow.lift();
+    this.#overlay.restore();
     if (this.#allowedHalfOpen === false) {
       this.#stream.allowHalfOpen = false;
-      // What Node does at the end of input of such a stream, which it has passed by now.
+      // Node ends such a stream at the end of its input, and that moment has passed.
       if (stream.readableEnded) (stream as Duplex).end();
     }
     if (stream.destroyed || stream.readableEnded) return Promise.resolve(rest);
     if (rest.length > 0) stream.unshift(rest);
     if (this.#flowing === true) stream.resume();
     if (this.#flowing !== false && !this.#isStdin) return Promise.resolve(Buffer.alloc(0));
-    // Node stops reading what nobody reads, and lets the process end then, a tick after it has heard this.
+    // A tick after this event Node stops reading a process.stdin without readers, and the process can end.
     if (this.#isStdin && this.#flowing === null) stream.emit('pause');
-    // In the next tick Node would make it flow, because nobody waits for 'readable' any more: what its owner says behind
-    // the copy has to come after that.
+    // In the next tick Node would make the stream flow, because no listener for 'readable' is left. Calls that the owner
+    // makes after the copy have to come later than that.
     return new Promise((resolve) =>
       process.nextTick(() => {
         if (this.#flowing === false) stream.pause();

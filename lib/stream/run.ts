@@ -15,6 +15,11 @@ export interface RunOptions {
   halfCloseTimeout?: number | undefined;
 }
 
+function newEntry(): ReturnType<typeof streamCounts.begin> {
+  const core = binding();
+  return core === undefined ? streamCounts.begin() : new core.NativeStreamEntry();
+}
+
 /** One flow or two, from the start until all have ended or something has failed. */
 export class StreamRun implements EngineTransfer {
   readonly #flows: readonly Flow[];
@@ -23,7 +28,7 @@ export class StreamRun implements EngineTransfer {
   readonly #options: RunOptions;
   readonly #settled: Settled;
   readonly #counts = { tx: 0, rx: 0 };
-  readonly #entry = binding === undefined ? streamCounts.begin() : new binding.NativeStreamEntry();
+  readonly #entry = newEntry();
   #movedAt = performance.now();
   #idle: TimeLimit | undefined;
   #halfClose: TimeLimit | undefined;

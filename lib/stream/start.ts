@@ -2,7 +2,8 @@
 import { alreadyEnded, type Failure, invalidState } from '../contract/errors.js';
 import type { CopySettings, RelaySettings } from '../contract/options.js';
 import type { NativeOutcome } from '../core/core.js';
-import { discard, type Endpoint, failureOf, isUsable } from '../endpoint/endpoint.js';
+import { discard, type Endpoint } from '../endpoint/endpoint.js';
+import { failureOf, isUsable } from '../endpoint/usable.js';
 import type { EngineTransfer, Task } from '../transfer/transfer.js';
 import { readerOf, relayEndsOf, type RelayEnds, writerOf } from './ends.js';
 import { Flow, type Reader, type Writer } from './flow.js';

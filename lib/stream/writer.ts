@@ -1,28 +1,26 @@
+// Writes bytes of a transfer to a Node stream and counts those that the stream has accepted.
 import { performance } from 'node:perf_hooks';
 import { types } from 'node:util';
 import { type Failure, streamDestroyed, streamFailure, writeThrew } from '../contract/errors.js';
-import type { WritableLike } from '../endpoint/stream-kinds.js';
-import { replay } from '../node/held-calls.js';
-import { holdWrites, letWritesGo } from '../node/held-writes.js';
-import { Shadow } from '../node/overlay.js';
-import type { Side } from '../contract/traffic.js';
-import { closesByReset } from '../node/close-by-reset.js';
 import { FAILURE_GRACE_MS } from '../contract/failure-grace.js';
+import type { Side } from '../contract/traffic.js';
+import type { WritableLike } from '../endpoint/stream-kinds.js';
+import { isEnded } from '../endpoint/usable.js';
+import { closesByReset } from '../node/close-by-reset.js';
+import { HeldCalls } from '../node/held-calls.js';
+import { markWritten, unmarkWritten } from '../node/held-writes.js';
 import type { Writer } from './flow.js';
 
-type Call = (...args: unknown[]) => unknown;
-
-/** Writes to a Node stream; what others write meanwhile is held, or refused. */
+/** Writes to a Node stream. Calls of `write` and `end` by others are queued meanwhile, or refused. */
 export class StreamWriter implements Writer {
   readonly #side: Side;
   readonly #stream: WritableLike;
-  readonly #shadow: Shadow;
+  readonly #calls: HeldCalls<WritableLike>;
   readonly #write: WritableLike['write'];
   readonly #end: WritableLike['end'];
-  readonly #held: (() => unknown)[] = [];
   readonly #listeners: [event: string, listener: (error: Error) => void][] = [];
   readonly #chunks: Buffer[] = [];
-  /** What the stream would not take at all. */
+  /** A chunk for which `write` threw. */
   #refused: Buffer = Buffer.alloc(0);
   #pending = 0;
   #acceptedAt = -Infinity;
@@ -31,27 +29,19 @@ export class StreamWriter implements Writer {
   #fail: (failure: Failure) => void = () => {};
   #flushed: (() => void) | undefined;
 
-  /** `refuse` is called when somebody else writes; without it, their writes wait for the release. */
-  constructor(side: Side, stream: WritableLike, refuse?: () => void) {
+  /** `refused` is called when others write. Without it, their writes are queued until the release. */
+  constructor(side: Side, stream: WritableLike, refused?: () => void) {
     this.#side = side;
     this.#stream = stream;
-    holdWrites(stream);
-    // Perhaps replaced by a wrapper that compresses: then it is the wrapper that is written to.
+    markWritten(stream);
+    // A wrapper that compresses may have replaced these methods. The bytes are then written to the wrapper.
     this.#write = stream.write.bind(stream);
     this.#end = stream.end.bind(stream);
-    this.#shadow = new Shadow(stream);
-    // It would lie over what the Proxy stands for, in the way of the Proxy's own writes.
+    this.#calls = new HeldCalls(stream);
+    // Properties that are set on a Proxy end up on its target, where they would catch the Proxy's own writes.
     if (types.isProxy(stream)) return;
-    for (const name of ['write', 'end'] as const) {
-      const call = (name === 'write' ? this.#write : this.#end) as Call;
-      this.#shadow.lay(name, (...args: unknown[]) => {
-        if (refuse === undefined) this.#held.push(() => call(...args));
-        else refuseCall(refuse, args);
-        return name === 'write' ? false : stream;
-      });
-    }
-    // What is written here would never go out.
-    if (stream.writableCorked !== undefined) this.#shadow.lay('cork', () => {});
+    if (refused === undefined) this.#calls.queue({ ignoresCork: true });
+    else this.#calls.refuse(refused);
   }
 
   get isFull(): boolean {
@@ -59,14 +49,14 @@ export class StreamWriter implements Writer {
   }
 
   get isEnded(): boolean {
-    return this.#stream.writableEnded === true;
+    return isEnded(this.#stream);
   }
 
   get pending(): number {
     return this.#pending;
   }
 
-  /** Nothing in Node tells how much of it the peer has taken. */
+  /** Node does not report how many of the accepted bytes the peer has taken. */
   get queuedUntil(): number {
     return closesByReset(this.#stream) ? this.#acceptedAt + FAILURE_GRACE_MS : 0;
   }
@@ -100,7 +90,7 @@ export class StreamWriter implements Writer {
     }
   }
 
-  /** Some streams throw, as a response does that is to have no body, or a length that this is not. */
+  /** Some streams throw: a response that has no body, or one whose Content-Length is another. */
   #thrown(error: unknown): void {
     this.#full = true;
     this.#fail(writeThrew(this.#side, error as Error));
@@ -117,7 +107,7 @@ export class StreamWriter implements Writer {
       );
       return;
     }
-    // Callbacks come in the order of the writes.
+    // Callbacks are called in the order of the writes.
     const chunk = this.#chunks.shift();
     if (chunk === undefined) return;
     this.#pending -= chunk.length;
@@ -147,8 +137,8 @@ export class StreamWriter implements Writer {
   }
 
   /**
-   * What a stream that goes on was handed cannot be taken out of its queue: it counts as accepted. What one that is
-   * destroyed had not confirmed is given back.
+   * Bytes in the queue of a stream that lives on cannot be taken out of it, so they count as accepted. Bytes that a
+   * destroyed stream had not confirmed are returned.
    */
   release(): Promise<Buffer> {
     const stream = this.#stream;
@@ -157,10 +147,10 @@ export class StreamWriter implements Writer {
     if (!isLost && this.#pending > 0) this.#accepted(this.#pending);
     this.#chunks.length = 0;
     this.#pending = 0;
-    letWritesGo(stream);
+    unmarkWritten(stream);
     for (const [event, listener] of this.#listeners) stream.off(event, listener);
-    this.#shadow.lift();
-    replay(this.#held, stream);
+    this.#calls.restore();
+    this.#calls.replay();
     return Promise.resolve(rest);
   }
 
@@ -168,11 +158,4 @@ export class StreamWriter implements Writer {
     this.#stream.on(event, listener);
     this.#listeners.push([event, listener]);
   }
-}
-
-function refuseCall(refuse: () => void, args: unknown[]): void {
-  refuse();
-  const error = Object.assign(new Error('the stream belongs to a relay'), { code: 'ERR_INVALID_STATE' });
-  const callback = args.find((arg) => typeof arg === 'function') as ((error: Error) => void) | undefined;
-  if (callback !== undefined) process.nextTick(callback, error);
 }

@@ -74,7 +74,7 @@ export class Task {
   /** Releases the ends. The promise settles afterwards. */
   release: (ending: Ending) => Promise<void> | void = nothing;
   /** The engine that moves the bytes, or would have moved them. */
-  engine: TrafficResult['engine'] = binding === undefined ? 'stream' : 'native';
+  engine: TrafficResult['engine'] = binding() === undefined ? 'stream' : 'native';
   readonly #settings: Settings;
   readonly #trace: Trace | undefined;
   /** The async context of the call, for the caller's callbacks; absent if there are none. */

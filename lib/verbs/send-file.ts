@@ -10,6 +10,7 @@ import { sendToDescriptor, sendToStream } from '../file/send.js';
 import { hasNoBody, isResponse, type Response } from '../http/response.js';
 import { sendToResponse } from '../http/send-response.js';
 import { isWrittenByTransfer } from '../node/held-writes.js';
+import { isFileHandle } from '../node/internals.js';
 import { refused, Task } from '../transfer/transfer.js';
 import { nativeSendTarget } from './engine.js';
 
@@ -85,7 +86,7 @@ function fileEndpoint(file: unknown): FileEndpoints | undefined {
     if (file.protocol !== 'file:') throw invalidValue('file', `must be a file: URL. Received ${file.href}`);
     return undefined;
   }
-  const isHandle = typeof file === 'object' && file?.constructor?.name === 'FileHandle';
+  const isHandle = typeof file === 'object' && file !== null && isFileHandle(file);
   if (typeof file !== 'number' && !isHandle) {
     throw invalidType('file', 'a path, a file: URL, a FileHandle or the number of an open descriptor', file);
   }

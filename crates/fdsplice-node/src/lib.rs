@@ -6,6 +6,7 @@ mod delivery;
 mod dispatcher;
 mod files;
 mod log;
+mod loopback;
 mod native_end;
 mod native_rate_limiter;
 mod numbers;

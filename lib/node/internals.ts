@@ -1,0 +1,330 @@
+// The only file that names parts of Node that its documentation does not: the handles behind sockets, the state of
+// streams, hooks of net.Socket, and two fields of HTTP responses. They are the same in Node 20 to 26. Each function
+// states what it is for and what happens in a Node without that part; probe.ts tries them before a transfer relies on
+// them.
+import { ServerResponse } from 'node:http';
+import { Socket } from 'node:net';
+import { types } from 'node:util';
+import type { PropertyOverlay } from './overlay.js';
+
+/** The C++ object behind an open socket. */
+interface Handle {
+  readonly fd: number;
+  /** Node's own record of whether it reads. It starts reading only where this is `false`. */
+  reading: boolean;
+  readonly writeQueueSize: number;
+  readonly _externalStream?: unknown;
+  readonly _parent?: unknown;
+  readStart(): number;
+  readStop(): number;
+}
+
+/** The handle of a TCP connection. */
+export interface TcpHandle {
+  close(closed?: () => void): void;
+  /** Closes with a reset. Returns 0, or a negative error number and has then done nothing. */
+  reset(closed?: () => void): number;
+}
+
+interface SocketInternals {
+  _handle?: Handle | null;
+  _readableState: { reading: boolean; readable?: boolean };
+  _writableState: { writable?: boolean };
+  _onTimeout(): void;
+  _unrefTimer(): void;
+}
+
+type WriteCallback = (error?: Error | null) => void;
+
+function internalsOf(socket: Socket): Socket & SocketInternals {
+  return socket as Socket & SocketInternals;
+}
+
+function handleOf(socket: Socket): Handle | null | undefined {
+  return internalsOf(socket)._handle;
+}
+
+// Handles
+
+function handleKind(socket: Socket): string | undefined {
+  return handleOf(socket)?.constructor.name;
+}
+
+/** Whether a socket is open: one that is closed, or that was never connected, has no handle. */
+export function hasHandle(socket: Socket): boolean {
+  return handleOf(socket) != null;
+}
+
+/**
+ * Whether an open socket is a TCP connection. Without the name, TCP sockets would be taken for pipes, and would be
+ * inspected by system calls that they do not need.
+ */
+export function isTcp(socket: Socket): boolean {
+  return handleKind(socket) === 'TCP';
+}
+
+/** Whether an open socket is a terminal. Without the name, the process's own terminal would be an end of a relay. */
+export function isTerminal(socket: Socket): boolean {
+  return handleKind(socket) === 'TTY';
+}
+
+/** The descriptor of an open socket. Without the field, no socket can be moved by descriptor. */
+export function descriptorOf(socket: Socket): number | undefined {
+  const fd = handleOf(socket)?.fd;
+  return fd !== undefined && fd >= 0 ? fd : undefined;
+}
+
+/**
+ * Whether a socket is one of Node's, with a handle of Node's. A Proxy, or an object made from a socket, has the
+ * descriptor of another socket, and an object that imitates a handle can hold any number. Only Node can make the
+ * external value in a handle. Without it, no socket that is open would be moved by descriptor.
+ */
+export function isNodeSocket(socket: Socket): boolean {
+  if (types.isProxy(socket) || !Object.hasOwn(socket, '_readableState')) return false;
+  const handle = handleOf(socket);
+  if (handle == null) return true;
+  const kind = handle.constructor.name;
+  return (kind === 'TCP' || kind === 'Pipe' || kind === 'TTY') && types.isExternal(handle._externalStream);
+}
+
+/** The class is not public. Without the name, a FileHandle would be refused as an argument of the wrong type. */
+export function isFileHandle(value: object): value is { fd: number } {
+  return value.constructor?.name === 'FileHandle';
+}
+
+// Reading
+
+const READS = ['read', 'push', '_read'] as const;
+const WRITES = ['write', 'end', '_write', '_writev', '_final'] as const;
+
+/**
+ * Whether the class of a socket has methods of its own to read or to write, which bytes moved by descriptor would
+ * bypass. Without these methods in Node's streams, a class could change its bytes unnoticed.
+ */
+export function overrides(socket: Socket, direction: 'reads' | 'writes'): boolean {
+  const ofClass = Object.getPrototypeOf(socket) as Socket;
+  if (ofClass === Socket.prototype) return false;
+  const methods: readonly (keyof Socket)[] = direction === 'reads' ? READS : WRITES;
+  return methods.some((name) => ofClass[name] !== Socket.prototype[name]);
+}
+
+/**
+ * Whether a socket was made for one direction only, as the pipes of a child process are, and `direction` is the other
+ * one. Without the flag, such a transfer would fail when it has started, and not as a caller's mistake.
+ */
+export function lacks(socket: Socket, direction: 'readable' | 'writable'): boolean {
+  const { _readableState: reads, _writableState: writes } = internalsOf(socket);
+  return (direction === 'readable' ? reads.readable : writes.writable) === false;
+}
+
+/** Whether Node reads from the descriptor of a socket. Without the flag, Node would take bytes of the transfer. */
+export function isNodeReading(socket: Socket): boolean {
+  return handleOf(socket)?.reading === true;
+}
+
+/** Stops Node's reading; {@link isNodeReading} stays true where the handle refuses. Without it, as there. */
+export function stopReading(socket: Socket): void {
+  const handle = handleOf(socket);
+  if (handle == null) return;
+  try {
+    if (handle.readStop() === 0) handle.reading = false;
+  } catch {
+    // The handle goes on reading, and its flag shows that.
+  }
+}
+
+/** Lets Node read again. Without it, a socket that is given back after a copy would stay silent. */
+export function readAgain(socket: Socket): void {
+  socket._read(0);
+}
+
+/** Starts reading, for the probe. The error number is that of a handle that reads already, or 0. */
+export function startReading(socket: Socket): number {
+  return handleOf(socket)?.readStart() ?? 0;
+}
+
+/** Reports to `wanted` where Node would start reading. Without the hook, Node would take bytes of the transfer. */
+export function interceptReads(overlay: PropertyOverlay, wanted: () => void): void {
+  overlay.set('_read', wanted);
+}
+
+/**
+ * Forgets that `read()` has requested bytes, so that the next request gets through. Without the flag, a socket that is
+ * given back after a copy would stay silent.
+ */
+export function forgetPendingRead(socket: Socket): void {
+  internalsOf(socket)._readableState.reading = false;
+}
+
+// Writing
+
+/**
+ * Bytes that the handle has accepted and the system has not. Without the count, a transfer would start before earlier
+ * bytes have gone out, and a slow peer would look idle.
+ */
+export function queuedInHandle(socket: Socket): number {
+  return handleOf(socket)?.writeQueueSize ?? 0;
+}
+
+/**
+ * Gives each write and end that Node would hand to the system to `held`, as a call to make later. Without these hooks,
+ * bytes from JavaScript would get in between those of the transfer.
+ */
+export function interceptSystemWrites(
+  overlay: PropertyOverlay,
+  socket: Socket,
+  held: (call: () => void) => void,
+): void {
+  const { prototype } = Socket;
+  overlay.set('_write', (chunk: Buffer, encoding: BufferEncoding, callback: WriteCallback) => {
+    held(() => prototype._write.call(socket, chunk, encoding, callback));
+  });
+  // Without a method for several writes, Node makes them one by one.
+  overlay.set('_writev', null);
+  overlay.set('_final', (callback: WriteCallback) => {
+    held(() => prototype._final.call(socket, callback));
+  });
+}
+
+// Counts and the idle timer
+
+/** Gives a socket another class. The two hooks below are looked up there by Node. */
+export function changeClass(socket: Socket, prototype: object): void {
+  Object.setPrototypeOf(socket, prototype);
+}
+
+/**
+ * The key of the method that the idle timer calls. Up to Node 22 it is bound when the timer is set. Without it, the
+ * timer would fire while a transfer moves bytes.
+ */
+export const ON_IDLE = '_onTimeout';
+
+/** The key of the method that starts the idle timer anew, for the probe. */
+export const RESTART_IDLE = '_unrefTimer';
+
+/** Does what the idle timer of a socket does by itself: emits 'timeout'. */
+export function reportIdle(socket: Socket): void {
+  internalsOf(Socket.prototype)[ON_IDLE].call(socket);
+}
+
+interface Timer {
+  _onTimeout(...args: unknown[]): void;
+  _timerArgs?: unknown[];
+}
+
+/** Calls what an idle timer that is set now would call, for the probe. */
+export function fireIdleTimer(socket: Socket): void {
+  socket.setTimeout(2 ** 30);
+  const timer = Object.getOwnPropertySymbols(socket)
+    .map((key) => Reflect.get(socket, key) as (Timer & object) | null | undefined)
+    .find((value) => value?.constructor?.name === 'Timeout');
+  timer?._onTimeout(...(timer._timerArgs ?? []));
+  socket.setTimeout(0);
+}
+
+/** Starts the idle timer of a socket anew. Without it, the timer would fire only once. */
+export function restartIdleTimer(socket: Socket): void {
+  internalsOf(socket)[RESTART_IDLE]();
+}
+
+/** Node's own count, undefined before the socket has connected. The getter is on the prototype. */
+export function ownCount(socket: Socket, key: 'bytesRead' | 'bytesWritten'): number {
+  return Number(Reflect.get(Socket.prototype, key, socket) ?? 0);
+}
+
+// Closing by reset
+
+/**
+ * The socket that a stream is, or that it wraps: from Node 26 on, an upgrade request whose body is still to come has a
+ * stream of a class that is not public, and keeps the socket under a key that Node does not guarantee. Without it,
+ * that connection would be closed by FIN.
+ */
+function socketOf(stream: object): Socket | undefined {
+  if (stream instanceof Socket) return stream;
+  if (stream.constructor?.name !== 'UpgradeStream') return undefined;
+  return Reflect.ownKeys(stream)
+    .map((key): unknown => Reflect.get(stream, key))
+    .find((value) => value instanceof Socket);
+}
+
+/** The TCP handle that carries a socket. Below TLS it is the parent of the socket's own handle. */
+function tcpHandleOf(socket: Socket): TcpHandle | undefined {
+  const own = handleOf(socket);
+  // A Unix socket has no reset.
+  return [own, own?._parent].find(isTcpHandle);
+}
+
+function isTcpHandle(handle: unknown): handle is TcpHandle {
+  const { reset, close } = (handle ?? {}) as Partial<TcpHandle>;
+  return typeof reset === 'function' && typeof close === 'function';
+}
+
+/** What carries a stream: its socket, and the TCP connection of that as soon as it is connected. */
+export interface Carrier {
+  readonly socket: Socket;
+  /** Without it, a stream that fails would be closed by FIN, and its peer would take what it got for complete. */
+  handle(): TcpHandle | undefined;
+}
+
+export function carrierOf(stream: object): Carrier | undefined {
+  const socket = socketOf(stream);
+  return socket === undefined ? undefined : { socket, handle: () => tcpHandleOf(socket) };
+}
+
+/**
+ * Replaces the method that Node calls to close a handle; returns the way back. Without that, a stream that fails would
+ * be closed by FIN.
+ */
+export function replaceClose(handle: TcpHandle, close: TcpHandle['close']): () => void {
+  handle.close = close;
+  return () => void Reflect.deleteProperty(handle, 'close');
+}
+
+// HTTP responses
+
+/**
+ * The status line and headers that a response has sent. Node keeps no other record of the headers that `writeHead` was
+ * given. Without it, a body would be framed by stream, which is correct and slower.
+ */
+export function sentHeaders(response: object): string {
+  return (response as { _header?: string | null })._header ?? '';
+}
+
+/** Node's count of the body under `strictContentLength`; the key is a symbol that is not public. */
+function countKey(response: ServerResponse): symbol | undefined {
+  return Object.getOwnPropertySymbols(response).find(({ description }) => description === 'kBytesWritten');
+}
+
+/**
+ * Adds bytes that the core has written to the count that `strictContentLength` compares. An object that inherits from a
+ * response has no count of its own, and `end()` would throw for it, so the comparison is switched off there.
+ */
+export function creditBody(response: ServerResponse, bytes: number): void {
+  const key = countKey(response);
+  const counted: unknown = key === undefined ? undefined : Reflect.get(response, key);
+  if (key !== undefined && typeof counted === 'number') Reflect.set(response, key, counted + bytes);
+  else response.strictContentLength = false;
+}
+
+// Sentences for the probe
+
+/** For each part that the probe tries, the problem of a Node in which it does not do what it should. */
+export const PROBLEMS = {
+  descriptor: 'socket._handle.fd is not the descriptor of the socket',
+  genuine: 'socket._handle is not a TCP or Pipe handle with an _externalStream of its own',
+  reading: 'socket._handle.reading does not show that the socket is read from',
+  readStop: 'socket._handle.readStop() does not stop reading',
+  readAgain: 'socket._read() does not start reading again',
+  interceptReads: 'socket._read is not called by each read() for which socket._readableState.reading was cleared',
+  oneWay: 'socket._readableState.readable and socket._writableState.writable do not show a socket for one direction',
+  interceptWrites: 'socket._write and socket._writev are not the methods that write() calls',
+  interceptEnd: 'socket._final is not the method that end() calls',
+  restartIdle: 'socket._unrefTimer is not the method that starts the idle timer anew',
+  counts: 'socket.bytesRead and socket.bytesWritten are not getters of net.Socket.prototype',
+  onIdle: 'socket._onTimeout is not the method that the idle timer calls',
+  sentHeaders: 'response._header does not hold the headers that were sent',
+  creditBody: 'response[kBytesWritten] is not the count that strictContentLength compares',
+  writeQueue: 'socket._handle.writeQueueSize does not count the bytes that wait in the handle',
+  close: 'socket._handle.close is not the method that destroy() calls',
+  reset: 'socket._handle.reset() does not reset the connection',
+} as const;

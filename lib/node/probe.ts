@@ -1,0 +1,297 @@
+// Tries every undocumented part of Node that native transfers rely on, before the first one starts. Each part is tried
+// for its effect on a real connection, because a part that merely exists may work differently in a later Node. All of
+// this is synchronous: the engine is chosen while a transfer is being called.
+//
+// Three parts are not tried. The classes `FileHandle` and `UpgradeStream` cannot be had synchronously, and the socket
+// below TLS is used by the stream engine alone. A FileHandle with another class name is refused as an argument.
+import { closeSync, readSync } from 'node:fs';
+import { IncomingMessage, ServerResponse } from 'node:http';
+import { Socket } from 'node:net';
+import { constants } from 'node:os';
+import { account } from './byte-counters.js';
+import {
+  carrierOf,
+  creditBody,
+  descriptorOf,
+  fireIdleTimer,
+  forgetPendingRead,
+  interceptReads,
+  interceptSystemWrites,
+  isNodeReading,
+  isNodeSocket,
+  isTcp,
+  lacks,
+  ON_IDLE,
+  PROBLEMS,
+  queuedInHandle,
+  readAgain,
+  replaceClose,
+  reportIdle,
+  RESTART_IDLE,
+  sentHeaders,
+  startReading,
+  stopReading,
+} from './internals.js';
+import { PropertyOverlay } from './overlay.js';
+
+/** `postponed`: there are no descriptors for the probe now, and none for a transfer either. */
+export type Verdict = 'passed' | 'postponed' | { reason: string };
+
+/** A connected pair: a socket of Node's, and a descriptor whose reads block for a limited time. */
+interface Scene {
+  readonly socket: Socket;
+  /** The descriptor that the socket was made of. */
+  readonly near: number;
+  readonly far: number;
+}
+
+/** More than the buffers of the pair hold. */
+const TOO_MUCH = 1024 * 1024;
+
+/** In the order in which they are tried on one socket; the last two close it. */
+const CHECKS: readonly [problem: keyof typeof PROBLEMS, works: (scene: Scene) => boolean][] = [
+  ['descriptor', ({ socket, near }) => descriptorOf(socket) === near],
+  ['genuine', ({ socket }) => isNodeSocket(socket) && isTcp(socket) === hasAddress(socket)],
+  ['reading', ({ socket }) => isReading(socket)],
+  ['readStop', readStopWorks],
+  ['readAgain', readAgainWorks],
+  ['interceptReads', interceptReadsWorks],
+  ['oneWay', oneWayWorks],
+  ['interceptWrites', interceptWritesWorks],
+  ['interceptEnd', interceptEndWorks],
+  ['restartIdle', restartIdleWorks],
+  ['counts', countsWork],
+  ['onIdle', onIdleWorks],
+  ['sentHeaders', sentHeadersWork],
+  ['creditBody', creditBodyWorks],
+  ['writeQueue', writeQueueWorks],
+  ['close', closeWorks],
+  ['reset', resetWorks],
+];
+
+/** Tries all parts; `reason` names the first one that does not do what it should. Never throws. */
+export function probeInternals(core: { loopbackPair(): number[] }): Verdict {
+  let pair;
+  try {
+    pair = core.loopbackPair();
+  } catch {
+    return 'postponed';
+  }
+  const [near = -1, far = -1] = pair;
+  let socket: Socket | undefined;
+  let problem: string | undefined;
+  try {
+    socket = new Socket({ fd: near, allowHalfOpen: true }).on('error', () => {});
+    problem = firstProblem({ socket, near, far });
+  } catch (error) {
+    problem = `a socket cannot be made of a descriptor: ${String(error)}`;
+  } finally {
+    if (socket === undefined) closeSync(near);
+    else socket.destroy();
+    closeSync(far);
+  }
+  return problem === undefined ? 'passed' : { reason: `in Node ${process.versions.node}, ${problem}` };
+}
+
+function firstProblem(scene: Scene): string | undefined {
+  for (const [name, works] of CHECKS) {
+    try {
+      if (!works(scene)) return PROBLEMS[name];
+    } catch (error) {
+      return `${PROBLEMS[name]} (${String(error)})`;
+    }
+  }
+  return undefined;
+}
+
+/** A Unix socket pair has no address. */
+function hasAddress(socket: Socket): boolean {
+  return 'address' in socket.address();
+}
+
+/** libuv refuses to start reading twice, which shows whether it reads. Starts reading if it did not. */
+function isReading(socket: Socket): boolean {
+  return isNodeReading(socket) && startReading(socket) === -constants.errno.EALREADY;
+}
+
+function readStopWorks({ socket }: Scene): boolean {
+  stopReading(socket);
+  const hasStopped = !isNodeReading(socket) && startReading(socket) === 0;
+  stopReading(socket);
+  return hasStopped;
+}
+
+function readAgainWorks({ socket }: Scene): boolean {
+  readAgain(socket);
+  const reads = isReading(socket);
+  stopReading(socket);
+  return reads && !isNodeReading(socket);
+}
+
+function interceptReadsWorks({ socket }: Scene): boolean {
+  const overlay = new PropertyOverlay(socket);
+  let requests = 0;
+  interceptReads(overlay, () => (requests += 1));
+  try {
+    for (const expected of [1, 2]) {
+      forgetPendingRead(socket);
+      socket.read(0);
+      if (requests !== expected) return false;
+    }
+  } finally {
+    overlay.restore();
+  }
+  return !isNodeReading(socket);
+}
+
+function oneWayWorks({ socket }: Scene): boolean {
+  const readable = new Socket({ readable: true, writable: false });
+  const writable = new Socket({ readable: false, writable: true });
+  const work =
+    lacks(readable, 'writable') &&
+    lacks(writable, 'readable') &&
+    !lacks(socket, 'readable') &&
+    !lacks(socket, 'writable');
+  readable.destroy();
+  writable.destroy();
+  return work;
+}
+
+function interceptWritesWorks({ socket, far }: Scene): boolean {
+  const overlay = new PropertyOverlay(socket);
+  const held: (() => void)[] = [];
+  interceptSystemWrites(overlay, socket, (call) => held.push(call));
+  try {
+    // The first write is held. Each of the others waits for the one before, and is then held by itself.
+    for (const chunk of ['a', 'b', 'c']) socket.write(chunk);
+    for (const index of [0, 1, 2]) {
+      if (held.length !== index + 1) return false;
+      held[index]?.();
+    }
+  } finally {
+    overlay.restore();
+  }
+  return receive(far, 3) === 'abc';
+}
+
+function interceptEndWorks(): boolean {
+  const socket = new Socket({ allowHalfOpen: true });
+  const overlay = new PropertyOverlay(socket);
+  let isHeld = false;
+  interceptSystemWrites(overlay, socket, () => (isHeld = true));
+  socket.end();
+  socket.destroy();
+  return isHeld;
+}
+
+/** Node calls it for every write. */
+function restartIdleWorks({ socket, far }: Scene): boolean {
+  const overlay = new PropertyOverlay(socket);
+  let isCalled = false;
+  overlay.set(RESTART_IDLE, () => (isCalled = true));
+  try {
+    socket.write('d');
+  } finally {
+    overlay.restore();
+  }
+  return receive(far, 1) === 'd' && isCalled;
+}
+
+function countsWork({ socket }: Scene): boolean {
+  const { bytesRead, bytesWritten } = socket;
+  const end = account(socket, () => ({ read: 5, written: 7 }));
+  end();
+  return socket.bytesRead === bytesRead + 5 && socket.bytesWritten === bytesWritten + 7 && bytesWritten > 0;
+}
+
+function onIdleWorks({ socket }: Scene): boolean {
+  const overlay = new PropertyOverlay(socket);
+  let isCalled = false;
+  overlay.set(ON_IDLE, () => (isCalled = true));
+  fireIdleTimer(socket);
+  overlay.restore();
+  let isReported = false;
+  socket.once('timeout', () => (isReported = true));
+  reportIdle(socket);
+  return isCalled && isReported;
+}
+
+function responseOn(socket: Socket): ServerResponse {
+  const request = new IncomingMessage(socket);
+  Object.assign(request, { method: 'GET', httpVersionMajor: 1, httpVersionMinor: 1 });
+  const response = new ServerResponse(request);
+  response.assignSocket(socket);
+  response.writeHead(200, { 'Content-Length': 5 });
+  return response;
+}
+
+function sentHeadersWork({ socket, far }: Scene): boolean {
+  const response = responseOn(socket);
+  response.flushHeaders();
+  response.detachSocket(socket);
+  const headers = sentHeaders(response);
+  return /^content-length: 5\r$/im.test(headers) && receive(far, headers.length) === headers;
+}
+
+function creditBodyWorks({ socket, far }: Scene): boolean {
+  const response = responseOn(socket);
+  response.strictContentLength = true;
+  response.flushHeaders();
+  creditBody(response, 4);
+  let isCompared = false;
+  try {
+    response.end();
+  } catch {
+    isCompared = true;
+  }
+  creditBody(response, 1);
+  response.end();
+  response.detachSocket(socket);
+  receive(far, sentHeaders(response).length);
+  return isCompared && response.strictContentLength;
+}
+
+function writeQueueWorks({ socket }: Scene): boolean {
+  const before = queuedInHandle(socket);
+  socket.write(Buffer.alloc(TOO_MUCH));
+  const queued = queuedInHandle(socket);
+  return before === 0 && queued > 0 && queued < TOO_MUCH;
+}
+
+function closeWorks({ socket, far }: Scene): boolean {
+  const handle = carrierOf(socket)?.handle();
+  if (handle === undefined) return !isTcp(socket);
+  const close = handle.close.bind(handle);
+  let isCalled = false;
+  replaceClose(handle, (done) => {
+    isCalled = true;
+    if (handle.reset(done) !== 0) close(done);
+  });
+  socket.destroy();
+  return isCalled && far >= 0;
+}
+
+/** The peer of a connection that was reset reads what has arrived, and then fails. */
+function resetWorks({ socket, far }: Scene): boolean {
+  // A Unix socket has no reset.
+  if (!socket.destroyed) return true;
+  const buffer = Buffer.allocUnsafe(64 * 1024);
+  try {
+    while (readSync(far, buffer) > 0);
+    return false;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'ECONNRESET';
+  }
+}
+
+/** Bytes that have arrived at the far end, as text. Throws if they do not arrive. */
+function receive(far: number, length: number): string {
+  const buffer = Buffer.alloc(length);
+  let received = 0;
+  while (received < length) {
+    const bytes = readSync(far, buffer, received, length - received, null);
+    if (bytes === 0) break;
+    received += bytes;
+  }
+  return buffer.toString('latin1', 0, received);
+}
