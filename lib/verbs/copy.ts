@@ -78,7 +78,10 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
     from.account(() => ({ read: Math.max(0, written() - head.length - taken.length), written: 0 }));
     to.hold(written);
     task.run((settled) =>
-      startNative((core, id) => core.copy(id, openSource, openDestination, what, how, inCore(limit)), settled),
+      startNative(
+        (core, id) => core.copy(id, openSource, openDestination, what, how, inCore(limit)),
+        settled,
+      ),
     );
   });
   return task.transfer;

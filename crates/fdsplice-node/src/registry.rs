@@ -252,3 +252,50 @@ pub(crate) fn counts() -> Counts {
     }
     counts
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The registry is common to all tests, so each has an environment of its own, and none compares
+    // the counts of the process exactly.
+
+    fn is_known(key: Key) -> bool {
+        lock().transfers.contains_key(&key)
+    }
+
+    #[test]
+    fn a_transfer_is_known_until_it_is_forgotten() {
+        let key = (1001, 7);
+        let entry = Entry::begin(key, Control::new()).expect("a free number");
+        assert!(Entry::begin(key, Control::new()).is_none(), "in use");
+        entry.end(false);
+        assert!(is_known(key));
+        forget(1001, &[7]);
+        assert!(!is_known(key));
+    }
+
+    #[test]
+    fn a_watch_is_neither_counted_nor_aborted_with_the_others() {
+        let control = Control::new();
+        assert!(begin_watch((1002, 1), control));
+        assert!(lock().running().all(|(owner, _)| owner != 1002));
+        let before = std::time::Instant::now();
+        abort_all(1002, Duration::from_secs(20));
+        assert!(before.elapsed() < Duration::from_secs(10), "it waited");
+        forget(1002, &[1]);
+    }
+
+    #[test]
+    fn an_ended_environment_leaves_no_transfer_behind() {
+        let [running, ended, watch] = [(1003, 1), (1003, 2), (1003, 3)];
+        let entry = Entry::begin(running, Control::new()).expect("a free number");
+        let other = Entry::begin(ended, Control::new()).expect("a free number");
+        other.end(true);
+        assert!(begin_watch(watch, Control::new()));
+        forget_all(1003);
+        assert!(is_known(running) && !is_known(ended) && !is_known(watch));
+        entry.end(true);
+        assert!(!is_known(running));
+    }
+}

@@ -1,4 +1,4 @@
-//! The pipes of copies; alone in its process, because all transfers of a process count together.
+//! The pipes that copies lease. This test has its own process, because the counts are per process.
 
 mod copy_support;
 
@@ -35,6 +35,6 @@ fn a_copy_that_waits_for_its_limiter_holds_no_pipe() {
     running.abort();
     running.result();
     drop(reader);
-    // What it could not write any more is an error that nobody needs.
+    // The feeder fails when the reader is closed, which does not matter here.
     let _ = feeder.join();
 }
