@@ -60,7 +60,7 @@ fn arrived(name: &str, result: &TrafficResult, expected: u64, source: impl AsFd)
     assert_eq!(
         position(source),
         expected,
-        "{name}: where the source stands"
+        "{name}: the position of the source"
     );
 }
 

@@ -46,15 +46,15 @@ fn flags_do_not_change_while_bytes_flow_or_while_the_copy_waits() {
         for to in WIRES {
             let (source, destination) = (Wire::new(from, &scratch), Wire::new(to, &scratch));
             let running = copying(&source.reader, &destination.writer, CopyOptions::new());
-            let mut looks = 0;
+            let mut samples = 0;
             for part in 0..3 {
                 write_all(&source.writer, data(3000));
-                while running.tx() < 3000 * (part + 1) || looks < 200 * (part + 1) {
+                while running.tx() < 3000 * (part + 1) || samples < 200 * (part + 1) {
                     assert!(
                         !is_nonblocking(&source.reader) && !is_nonblocking(&destination.writer),
                         "{from:?} to {to:?}"
                     );
-                    looks += 1;
+                    samples += 1;
                 }
                 assert!(read_exactly(&destination.reader, 3000) == data(3000));
             }
@@ -214,7 +214,7 @@ fn silent_blocking_ends_do_not_delay_another_copy() {
         let result = runtime.block_on(copy(ends.0, ends.1, CopyOptions::new().length(4000)));
         echo.join().expect("an echo");
         runtime.shutdown_background();
-        done.send(result.tx).expect("somebody waits");
+        done.send(result.tx).expect("a receiver");
     });
     assert_eq!(wait.recv_timeout(PROMPT), Ok(4000));
 }

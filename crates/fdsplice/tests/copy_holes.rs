@@ -62,7 +62,7 @@ fn the_file_position_does_not_move_during_a_copy_with_a_start() {
     assert_eq!(
         watcher.join().expect("a watcher"),
         0,
-        "looks that found it elsewhere"
+        "samples with another position"
     );
 }
 

@@ -58,13 +58,13 @@ fn fill(directory: &Path, wanted: Errno) {
             assert_eq!(
                 position(&destination),
                 result.tx,
-                "{name}: where the destination stands"
+                "{name}: the position of the destination"
             );
             if feeder.is_none() {
                 assert_eq!(
                     position(&source),
                     result.tx,
-                    "{name}: where the source stands"
+                    "{name}: the position of the source"
                 );
                 assert!(undelivered.is_empty(), "{name}");
             }

@@ -170,7 +170,7 @@ fn verify(runtime: &tokio::runtime::Runtime, schedule: &Schedule) -> Result<(), 
             None => prop_assert_eq!(count, all.len(), "a clean end before all bytes"),
             Some(error) => {
                 prop_assert_eq!(error.reason, Reason::Aborted);
-                prop_assert!(part.abort_after.is_some(), "aborted by nobody");
+                prop_assert!(part.abort_after.is_some(), "aborted without a request");
                 let back = &error.undelivered;
                 prop_assert!(all[count..].starts_with(back), "other bytes come back");
                 taken += back.len();
