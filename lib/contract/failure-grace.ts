@@ -1,7 +1,7 @@
 // A time limit that both engines have.
 
 /**
- * Milliseconds that bytes read before a failure may take to be accepted by the other side and to leave this machine. The
- * core has the same value as `FAILURE_GRACE` in crates/fdsplice/src/relay.rs.
+ * Milliseconds that bytes read before a failure may take to be accepted by the other side and to leave this machine.
+ * The core has the same value as `FAILURE_GRACE` in crates/fdsplice/src/relay.rs.
  */
 export const FAILURE_GRACE_MS = 1000;

@@ -30,8 +30,8 @@ export function inCore(limit: Limit | undefined): NativeRateLimiter | undefined 
 }
 
 /**
- * A limit on bytes per second for all the transfers it is given to. Each busy transfer gets the same share; one that
- * has nothing to send leaves its share to the others. Belongs to one thread.
+ * A limit on bytes per second that several transfers share. Each busy transfer gets the same share, and an idle one
+ * leaves its share to the others. A limiter belongs to one thread.
  */
 export class RateLimiter {
   readonly #limit: Limit;
@@ -41,8 +41,8 @@ export class RateLimiter {
   }
 
   /**
-   * @param bytesPerSecond above 0; `Infinity` is no limit
-   * @param options `burst`: bytes that may go at once after a pause; default 20 ms' worth
+   * @param bytesPerSecond above 0; `Infinity` means no limit
+   * @param options `burst`: bytes that may move at once after a pause; default: 20 ms at the rate in force
    */
   constructor(bytesPerSecond: number, options: { burst?: number | undefined } = {}) {
     requireRate('bytesPerSecond', bytesPerSecond);
@@ -51,7 +51,7 @@ export class RateLimiter {
     this.#limit = newLimit(bytesPerSecond, burst);
   }
 
-  /** The limit in force. A change takes effect within 100 ms, also on transfers that run. */
+  /** The limit in force. Running transfers follow a change within 100 ms. */
   get bytesPerSecond(): number {
     return this.#limit.bytesPerSecond;
   }

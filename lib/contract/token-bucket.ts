@@ -14,12 +14,15 @@ const RECHECK = 50;
 
 /** The use that one transfer makes of a rate limit. Its directions, 0 and 1, take turns. */
 export interface Throttle {
-  /** How many bytes `direction` may move now. A negative number is the time in milliseconds to wait before the next request. */
+  /**
+   * How many bytes `direction` may move now. A negative number is the time in milliseconds to wait before the next
+   * request.
+   */
   quantum(direction: number): number;
   /**
    * Reports how many bytes of the quantum were used; the rest of it is the next quantum. A stream often has less than a
-   * quantum at a time, a file never. A stream that gave the rest back and queued again each time would get less than its
-   * share.
+   * quantum at a time, a file never. A stream that gave the rest back and queued again each time would get less than
+   * its share.
    */
   used(direction: number, bytes: number): void;
   /** Gives the reserved and unused bytes back to the limit. */
@@ -29,8 +32,8 @@ export interface Throttle {
 }
 
 /**
- * A token bucket. A reservation is a position in the queue: the count of all bytes reserved so far, its own included. It
- * is due when that many bytes have been earned, so a change of the rate moves every waiting reservation.
+ * A token bucket. A reservation is a position in the queue: the count of all bytes reserved so far, its own included.
+ * It is due when that many bytes have been earned, so a change of the rate moves every waiting reservation.
  */
 export class TokenBucket {
   bytesPerSecond: number;

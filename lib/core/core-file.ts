@@ -34,7 +34,10 @@ export class PreopenedFile {
     return this.#files.unsent(this.id) ?? undefined;
   }
 
-  /** Sends the bytes that were read ahead, as far as a socket accepts them without waiting. Returns whether that was all. */
+  /**
+   * Sends the bytes that were read ahead, as far as a socket accepts them without waiting. Returns whether that was all
+   * of them.
+   */
   sendNow(socket: number): boolean {
     return this.#files.sendNow(this.id, socket);
   }

@@ -1,3 +1,5 @@
+// Finds and loads the addon of this platform, or explains why there is none.
+
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
@@ -5,7 +7,7 @@ import type * as binding from '../binding.js';
 
 export type Binding = typeof binding;
 
-/** What package.json says of this package and of those with its native builds. */
+/** The fields of package.json that this file reads. */
 interface Manifest {
   version: string;
   engines: { node: string };
@@ -14,16 +16,16 @@ interface Manifest {
 
 const load = createRequire(import.meta.url);
 
-/** Operating system, CPU and C library, as the platform packages are named. */
+/** Operating system, CPU and C library, as in the names of the platform packages. */
 export const platform = [process.platform, cpu(), ...(process.platform === 'linux' ? [abi()] : [])].join('-');
 
-/** A message that needs no more explaining. */
+/** An error whose message is the explanation. */
 class Unavailable extends Error {}
 
-/** The binding for this platform, or one sentence on why there is none. Never throws. */
+/** Loads the addon of this platform, or returns one sentence on why there is none. Never throws. */
 export function loadBinding(): { binding: Binding; reason?: never } | { binding?: never; reason: string } {
   if (process.env['FDSPLICE_ENGINE'] === 'stream') {
-    return { reason: 'FDSPLICE_ENGINE=stream asks for the stream engine' };
+    return { reason: 'FDSPLICE_ENGINE=stream selects the stream engine' };
   }
   try {
     return { binding: find() };
@@ -34,9 +36,9 @@ export function loadBinding(): { binding: Binding; reason?: never } | { binding?
 
 function find(): Binding {
   const { version, engines, optionalDependencies } = load('../../../package.json') as Manifest;
-  // The core takes sockets over by what these versions have inside, which is checked on them alone.
+  // Taking over a socket depends on internals of Node, which are tested on these versions only.
   if (!isSupportedNode()) throw new Unavailable(`Node ${process.versions.node} is not in ${engines.node}`);
-  // A checkout has the binary it built at its root, an installation has a package for its platform.
+  // A checkout has its own build at its root. An installation has a package for the platform.
   const built = new URL(`../../../fdsplice.${platform}.node`, import.meta.url);
   if (existsSync(built)) return load(fileURLToPath(built)) as Binding;
 
@@ -56,7 +58,7 @@ function isSupportedNode(): boolean {
   return major >= 24;
 }
 
-/** The version of a platform package, if it is there. */
+/** The version of a platform package, if it is installed. */
 function installed(name: string): string | undefined {
   try {
     return (load(`${name}/package.json`) as Manifest).version;
@@ -83,12 +85,12 @@ function explain(error: unknown): string {
   if (code === 'ERR_DLOPEN_DISABLED') {
     return 'Node is not to load addons (--permission without --allow-addons, or --no-addons)';
   }
-  // The C library's message comes first, and Node's has more lines at times (where it was required from).
+  // The first line is the message of the C library. Node may add lines on the requiring modules.
   const [first = ''] = String(message).split('\n');
   return /GLIBC_[\d.]+' not found/.test(first) ? `the C library of this system is too old: ${first}` : first;
 }
 
-/** The ARMv7 build has instructions that an ARMv6 does not know, and Node calls both of them `arm`. */
+/** Distinguishes ARMv6 from ARMv7: Node calls both `arm`, and the ARMv7 build has instructions that an ARMv6 lacks. */
 function cpu(): string {
   if (process.arch !== 'arm') return process.arch;
   const { variables } = process.config as { variables?: { arm_version?: string } };
@@ -103,14 +105,14 @@ function abi(): string {
 function isGlibc(): boolean {
   const { report } = process as { report?: NodeJS.ProcessReport & { excludeNetwork?: boolean } };
   if (report === undefined) return true;
-  // Without it, the report looks up the name of every address of the machine.
+  // Without this option, the report resolves the name of every address of the machine.
   const { excludeNetwork = false } = report;
   report.excludeNetwork = true;
   try {
     const { header } = report.getReport() as { header?: { glibcVersionRuntime?: string } };
     return header?.glibcVersionRuntime !== undefined;
   } catch {
-    // Switched off or exchanged by somebody: loading the addon tells.
+    // The report is disabled or replaced. If the guess is wrong, loading the addon fails and is explained.
     return true;
   } finally {
     report.excludeNetwork = excludeNetwork;

@@ -277,7 +277,7 @@ impl Drop for Dispatcher {
 }
 
 fn in_use(id: u32) -> Error {
-    Error::from_reason(format!("a transfer with the number {id} is running"))
+    Error::from_reason(format!("the number {id} is in use"))
 }
 
 fn number(end: &RelayEnd) -> Option<i32> {

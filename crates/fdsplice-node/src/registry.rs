@@ -6,7 +6,7 @@
 //! takes one process-wide lock for one hash lookup; a short relay takes it at its begin and at its
 //! end, and finished transfers are forgotten a batch at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,8 +21,8 @@ pub(crate) type Key = (u64, u32);
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Running,
-    /// Waits for an error of a socket that is connecting. It moves no bytes, so no count includes
-    /// it, and [`abort_all`] leaves it alone.
+    /// Waits for an error of one end of a relay while the other end is connecting. It moves no bytes,
+    /// so it is not counted, and [`abort_all`] does not abort it.
     Watch,
     /// Its counts are part of the totals.
     Ended,
@@ -51,26 +51,24 @@ fn lock() -> MutexGuard<'static, Registry> {
 }
 
 impl Registry {
-    /// Adds a transfer. `false` when one of that key is still running.
+    /// Adds a transfer. `false` when the key is in use.
     fn insert(&mut self, key: Key, control: Control, state: State) -> bool {
-        let previous = self.transfers.get(&key);
-        if previous.is_some_and(|previous| previous.state != State::Ended) {
+        let hash_map::Entry::Vacant(place) = self.transfers.entry(key) else {
             return false;
-        }
-        let transfer = Transfer {
+        };
+        place.insert(Transfer {
             control,
             state,
             is_orphan: false,
-        };
-        self.transfers.insert(key, transfer);
+        });
         true
     }
 
+    /// The running transfers: their environments and the handles on them.
     fn running(&self) -> impl Iterator<Item = (u64, &Control)> {
-        let running = |transfer: &Transfer| transfer.state == State::Running;
-        let transfers = self.transfers.iter();
-        transfers
-            .filter(move |(_, transfer)| running(transfer))
+        self.transfers
+            .iter()
+            .filter(|(_, transfer)| transfer.state == State::Running)
             .map(|(key, transfer)| (key.0, &transfer.control))
     }
 
@@ -97,11 +95,10 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// `None` when a transfer of that key is still running.
+    /// `None` when the key is in use.
     pub(crate) fn begin(key: Key, control: Control) -> Option<Self> {
-        lock()
-            .insert(key, control, State::Running)
-            .then_some(Self { key, failed: true })
+        let is_free = lock().insert(key, control, State::Running);
+        is_free.then(|| Self { key, failed: true })
     }
 
     /// The number that the environment gave to the transfer.
@@ -130,7 +127,7 @@ impl Drop for Entry {
     }
 }
 
-/// Adds a watch on a connecting socket. `false` when a transfer of that key is still running.
+/// Adds a watch on a socket. `false` when the key is in use.
 pub(crate) fn begin_watch(key: Key, control: Control) -> bool {
     lock().insert(key, control, State::Watch)
 }
@@ -251,4 +248,51 @@ pub(crate) fn counts() -> Counts {
         add(&mut counts.traffic, control.traffic());
     }
     counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The registry is common to all tests, so each has an environment of its own, and none compares
+    // the counts of the process exactly.
+
+    fn is_known(key: Key) -> bool {
+        lock().transfers.contains_key(&key)
+    }
+
+    #[test]
+    fn a_transfer_is_known_until_it_is_forgotten() {
+        let key = (1001, 7);
+        let entry = Entry::begin(key, Control::new()).expect("a free number");
+        assert!(Entry::begin(key, Control::new()).is_none(), "in use");
+        entry.end(false);
+        assert!(is_known(key));
+        forget(1001, &[7]);
+        assert!(!is_known(key));
+    }
+
+    #[test]
+    fn a_watch_is_neither_counted_nor_aborted_with_the_others() {
+        let control = Control::new();
+        assert!(begin_watch((1002, 1), control));
+        assert!(lock().running().all(|(owner, _)| owner != 1002));
+        let before = std::time::Instant::now();
+        abort_all(1002, Duration::from_secs(20));
+        assert!(before.elapsed() < Duration::from_secs(10), "it waited");
+        forget(1002, &[1]);
+    }
+
+    #[test]
+    fn an_ended_environment_leaves_no_transfer_behind() {
+        let [running, ended, watch] = [(1003, 1), (1003, 2), (1003, 3)];
+        let entry = Entry::begin(running, Control::new()).expect("a free number");
+        let other = Entry::begin(ended, Control::new()).expect("a free number");
+        other.end(true);
+        assert!(begin_watch(watch, Control::new()));
+        forget_all(1003);
+        assert!(is_known(running) && !is_known(ended) && !is_known(watch));
+        entry.end(true);
+        assert!(!is_known(running));
+    }
 }

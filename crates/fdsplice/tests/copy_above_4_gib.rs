@@ -1,4 +1,4 @@
-//! A sparse file of more bytes than 32 bits can count, to every kind of destination.
+//! Copies of a sparse file above 4 GiB, more than 32 bits can count, to every kind of destination.
 
 mod copy_support;
 
@@ -19,18 +19,18 @@ const ISLANDS: [u64; 4] = [0, 1 << 30, (1 << 32) - 4096, (1 << 32) + 123 * 4096]
 const ISLAND: usize = 8192;
 const BIG: u64 = (1 << 32) + (1 << 28);
 const LENGTHS: [Option<u64>; 3] = [None, Some(BIG / 2), Some(BIG + 1)];
-/// For gigabytes, each byte looked at, on a machine that is busy with something else.
+/// The time limit for gigabytes, each byte of which is compared, on a busy machine.
 const LONG: Duration = Duration::from_secs(1800);
 
-/// An empty file, and one with islands of data in `BIG` bytes.
+/// An empty file, and a file of `BIG` bytes with islands of data.
 fn sparse(scratch: &Scratch) -> (File, File) {
     let (source, destination) = pair_of_files(scratch, b"");
     make_sparse(&source);
     (source, destination)
 }
 
-/// The same in memory, where reading a hole costs no memory; on disk with `FDSPLICE_FULL=1`
-/// (`npm run test:full`).
+/// A file with islands of data, in memory, where reading a hole needs no memory; with
+/// `FDSPLICE_FULL=1` (`npm run test:full`) on disk.
 fn sparse_to_read(scratch: &Scratch) -> File {
     if full() {
         return sparse(scratch).0;
@@ -60,11 +60,11 @@ fn arrived(name: &str, result: &TrafficResult, expected: u64, source: impl AsFd)
     assert_eq!(
         position(source),
         expected,
-        "{name}: where the source stands"
+        "{name}: the position of the source"
     );
 }
 
-/// Into a file the holes stay holes.
+/// Copies into a file, where the holes have to stay holes.
 fn stays_sparse(destination: &OwnedFd, source: &File, length: Option<u64>) {
     let name = format!("length {length:?}");
     go_to(source, 0);
@@ -79,7 +79,7 @@ fn stays_sparse(destination: &OwnedFd, source: &File, length: Option<u64>) {
         has <= 2 * had,
         "{name}: {has} bytes on disk, from a file with {had}"
     );
-    // Nothing else: the next data behind each island is the next island.
+    // There is no other data: the next data behind each island is the next island.
     let mut behind = 0;
     for at in ISLANDS.into_iter().filter(|&at| at < expected) {
         assert_eq!(seek(destination, SeekFrom::Data(behind)), Ok(at), "{name}");
@@ -117,7 +117,7 @@ fn a_sparse_file_above_4_gib_stays_sparse_between_two_file_systems() {
 }
 
 #[test]
-fn a_sparse_file_above_4_gib_goes_into_a_device() {
+fn a_sparse_file_above_4_gib_is_copied_to_a_device() {
     let scratch = Scratch::new();
     let source = sparse_to_read(&scratch);
     for length in LENGTHS {
@@ -127,13 +127,13 @@ fn a_sparse_file_above_4_gib_goes_into_a_device() {
         arrived("/dev/null", &result, expected, &source);
     }
     if full() {
-        // And out of one, which is nothing but a hole without an end.
+        // The device is also a source, which is one hole without an end.
         let result = copied_within(LONG, device("/dev/zero"), open_null(), options(Some(BIG)).0);
         assert_eq!((result.tx, result.error), (BIG, None));
     }
 }
 
-/// Reads to the end; how many bytes there were, or where the first wrong one stood.
+/// Reads to the end. Returns the count of bytes, or the position of the first wrong one.
 fn verified(reader: &OwnedFd) -> Result<u64, u64> {
     let mut buffer = vec![0; 1 << 20];
     let hole = vec![0; buffer.len()];
@@ -188,10 +188,10 @@ fn streams(source: &File, kind: Kind, zero_copy: bool, length: Option<u64>) {
     }
 }
 
-/// With `FDSPLICE_FULL=1` (`npm run test:full`) into all of them, at all lengths, and through a
-/// buffer.
+/// `FDSPLICE_FULL=1` (`npm run test:full`) adds all kinds of streams, all lengths, and copies through
+/// a buffer.
 #[test]
-fn a_sparse_file_above_4_gib_goes_into_a_stream() {
+fn a_sparse_file_above_4_gib_is_copied_to_a_stream() {
     let scratch = Scratch::new();
     let source = sparse_to_read(&scratch);
     streams(&source, Kind::Tcp, true, None);
@@ -207,7 +207,7 @@ fn a_sparse_file_above_4_gib_goes_into_a_stream() {
 }
 
 #[test]
-fn a_part_above_4_gib_is_copied_by_its_position() {
+fn a_range_above_4_gib_is_copied_by_its_position() {
     let scratch = Scratch::new();
     let (source, destination) = pair_of_files(&scratch, b"");
     pwrite(&source, data(100_000), 5 << 30).expect("a write");

@@ -1,4 +1,5 @@
-//! Block devices, which are files without a size that `fstat` tells, and that nothing makes longer.
+//! Copies with block devices, which are files that `fstat` reports without a size and that cannot
+//! grow.
 
 mod copy_support;
 
@@ -16,7 +17,7 @@ use rustix::fs::ftruncate;
 use rustix::io::{Errno, pwrite};
 
 const SIZE: usize = 3 * MIB;
-/// A device of `SIZE` bytes, which goes when it is closed; `None` where the machine has none to give.
+/// A device of `SIZE` bytes, which is removed when it is closed; `None` when the machine allows none.
 fn block_device(scratch: &Scratch, bytes: &[u8]) -> Option<OwnedFd> {
     let path = scratch.path();
     std::fs::write(&path, bytes).expect("a file");
@@ -39,13 +40,13 @@ fn block_device(scratch: &Scratch, bytes: &[u8]) -> Option<OwnedFd> {
     }
     let name = String::from_utf8(output.stdout).expect("a name");
     let opened = device(name.trim());
-    // Still open, so this only says that the last close is to release it.
+    // The device is still open, so this only makes its last close release it.
     assert!(losetup(&["--detach", name.trim()]).status.success());
     Some(opened)
 }
 
 #[test]
-fn a_block_device_is_copied_to_everything() {
+fn a_block_device_is_copied_to_every_kind() {
     let scratch = Scratch::new();
     let Some(source) = block_device(&scratch, data(SIZE)) else {
         return;
@@ -79,7 +80,7 @@ fn a_block_device_is_copied_to_everything() {
 }
 
 #[test]
-fn everything_is_copied_to_a_block_device() {
+fn every_kind_is_copied_to_a_block_device() {
     const START: usize = 4096;
     const END: usize = START + MIB + 1;
     let scratch = Scratch::new();

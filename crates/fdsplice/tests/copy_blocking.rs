@@ -1,5 +1,5 @@
-//! Descriptors that were handed over blocking, as a shell does: nothing freezes, nothing is lost,
-//! and their flags stay as they are.
+//! Copies with blocking descriptors, as a shell passes them: no copy blocks another, no byte is lost,
+//! and the flags of the descriptors do not change.
 
 mod copy_support;
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use copy_support::{
     Kind, MIB, PROMPT, Scratch, WIRES, Wire, copied, copying, data, duplicate, pty, read_exactly,
-    read_to_end, runtime, set_blocking, shows_nothing, write_all,
+    read_to_end, runtime, set_blocking, skipped, write_all,
 };
 use fdsplice::{Control, CopyOptions, Reason, copy};
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -21,7 +21,7 @@ fn is_nonblocking(fd: impl AsFd) -> bool {
 }
 
 #[test]
-fn a_fifo_whose_writer_has_left_ends_behind_its_bytes() {
+fn a_fifo_whose_writer_has_closed_it_ends_after_its_bytes() {
     for size in [0, 42, 65_536] {
         for blocking in [true, false] {
             let scratch = Scratch::new();
@@ -40,21 +40,21 @@ fn a_fifo_whose_writer_has_left_ends_behind_its_bytes() {
 }
 
 #[test]
-fn flags_stay_as_they_are_while_bytes_flow_and_while_none_do() {
+fn flags_do_not_change_while_bytes_flow_or_while_the_copy_waits() {
     let scratch = Scratch::new();
     for from in WIRES {
         for to in WIRES {
             let (source, destination) = (Wire::new(from, &scratch), Wire::new(to, &scratch));
             let running = copying(&source.reader, &destination.writer, CopyOptions::new());
-            let mut looks = 0;
+            let mut samples = 0;
             for part in 0..3 {
                 write_all(&source.writer, data(3000));
-                while running.tx() < 3000 * (part + 1) || looks < 200 * (part + 1) {
+                while running.tx() < 3000 * (part + 1) || samples < 200 * (part + 1) {
                     assert!(
                         !is_nonblocking(&source.reader) && !is_nonblocking(&destination.writer),
                         "{from:?} to {to:?}"
                     );
-                    looks += 1;
+                    samples += 1;
                 }
                 assert!(read_exactly(&destination.reader, 3000) == data(3000));
             }
@@ -65,12 +65,12 @@ fn flags_stay_as_they_are_while_bytes_flow_and_while_none_do() {
     }
 }
 
-/// Nobody reads what is copied, until the copy is aborted: then all that went into the source is in
-/// three places, in order.
-fn nothing_is_lost(from: Kind, to: Kind, blocking: bool) {
+/// Copies to a destination that is not read, and aborts the copy. Afterwards all bytes of the source
+/// are in three places, in order: delivered, undelivered, or unread.
+fn no_byte_is_lost(from: Kind, to: Kind, blocking: bool) {
     let name = format!("{from:?} to {to:?}, blocking: {blocking}");
     let scratch = Scratch::new();
-    // More than all buffers on the way take; a terminal passes it slowly, and takes less.
+    // More bytes than all buffers on the way hold. A terminal is slow and holds fewer.
     let slow = from == Kind::Terminal || to == Kind::Terminal;
     let bytes = data(if slow && from != Kind::Tcp && to != Kind::Tcp {
         MIB
@@ -104,26 +104,26 @@ fn nothing_is_lost(from: Kind, to: Kind, blocking: bool) {
 }
 
 #[test]
-fn nothing_is_lost_when_a_copy_is_aborted_with_its_destination_full() {
+fn no_byte_is_lost_when_a_copy_to_a_full_destination_is_aborted() {
     for from in WIRES {
         for to in WIRES {
-            nothing_is_lost(from, to, false);
+            no_byte_is_lost(from, to, false);
         }
     }
 }
 
 #[test]
-fn nothing_is_lost_when_a_copy_that_blocks_is_aborted_with_its_destination_full() {
+fn no_byte_is_lost_when_a_blocking_copy_to_a_full_destination_is_aborted() {
     for from in WIRES {
         for to in WIRES {
-            nothing_is_lost(from, to, true);
+            no_byte_is_lost(from, to, true);
         }
     }
 }
 
-/// The master of a terminal cannot be opened a second time: its calls really block.
+/// The master of a terminal cannot be opened a second time, so its calls really block.
 #[test]
-fn a_copy_into_the_master_of_a_terminal_nobody_reads_can_be_aborted() {
+fn a_copy_to_the_master_of_an_unread_terminal_can_be_aborted() {
     for blocking in [false, true] {
         let scratch = Scratch::new();
         let (master, terminal) = pty::pair();
@@ -132,7 +132,7 @@ fn a_copy_into_the_master_of_a_terminal_nobody_reads_can_be_aborted() {
         write_all(&source, data(MIB));
         let running = copying(&source, &master, CopyOptions::new().start(0));
         let before = running.stalled();
-        // Room for less than a whole write: what is merely writable may still block.
+        // There is room for less than one whole write, so a write to a writable master still blocks.
         let mut got = read_exactly(&terminal, 100);
         thread::sleep(Duration::from_millis(300));
         running.abort();
@@ -156,7 +156,7 @@ fn a_copy_into_the_master_of_a_terminal_nobody_reads_can_be_aborted() {
 }
 
 #[test]
-fn a_silent_source_that_blocks_can_be_aborted() {
+fn a_copy_from_a_silent_blocking_source_can_be_aborted() {
     for kind in WIRES {
         let scratch = Scratch::new();
         let (source, destination) = (Wire::new(kind, &scratch), Wire::new(Kind::Pipe, &scratch));
@@ -174,9 +174,9 @@ fn a_silent_source_that_blocks_can_be_aborted() {
     }
 }
 
-/// One thread serves them all: whatever blocks it blocks everything.
+/// One thread serves all copies, so a call that blocks it blocks every copy.
 #[test]
-fn silent_ends_that_block_do_not_hold_up_another_copy() {
+fn silent_blocking_ends_do_not_delay_another_copy() {
     let (done, wait) = mpsc::channel();
     thread::spawn(move || {
         let scratch = Scratch::new();
@@ -214,7 +214,7 @@ fn silent_ends_that_block_do_not_hold_up_another_copy() {
         let result = runtime.block_on(copy(ends.0, ends.1, CopyOptions::new().length(4000)));
         echo.join().expect("an echo");
         runtime.shutdown_background();
-        done.send(result.tx).expect("somebody waits");
+        done.send(result.tx).expect("a receiver");
     });
     assert_eq!(wait.recv_timeout(PROMPT), Ok(4000));
 }
@@ -225,11 +225,11 @@ fn null() -> OwnedFd {
 
 const CHILD: &str = "FDSPLICE_TEST_WITHOUT_PROC";
 
-/// What a pipe looks like that belongs to another user, or in a sandbox without procfs: it cannot
-/// be opened a second time. Where no mount namespace can be had, this says so and shows nothing.
+/// A pipe of another user, or one in a sandbox without procfs, cannot be opened a second time. When
+/// the machine allows no mount namespace, this test reports that and is skipped.
 #[test]
-fn pipes_that_cannot_be_opened_again_lose_nothing_and_burn_nothing() {
-    const NAME: &str = "pipes_that_cannot_be_opened_again_lose_nothing_and_burn_nothing";
+fn pipes_that_cannot_be_opened_again_lose_no_byte_and_do_not_spin() {
+    const NAME: &str = "pipes_that_cannot_be_opened_again_lose_no_byte_and_do_not_spin";
     if std::env::var_os(CHILD).is_some() {
         for (from, to) in [
             (Kind::Pipe, Kind::Pipe),
@@ -237,9 +237,9 @@ fn pipes_that_cannot_be_opened_again_lose_nothing_and_burn_nothing() {
             (Kind::Tcp, Kind::Pipe),
             (Kind::Fifo, Kind::Pipe),
         ] {
-            nothing_is_lost(from, to, true);
+            no_byte_is_lost(from, to, true);
         }
-        return waits_for_a_reader();
+        return wait_for_a_reader();
     }
     let test = std::env::current_exe().expect("this test");
     let mut child = Command::new("unshare")
@@ -267,11 +267,11 @@ fn pipes_that_cannot_be_opened_again_lose_nothing_and_burn_nothing() {
         thread::sleep(Duration::from_millis(500));
     };
     if matches!(status.code(), Some(99 | 1)) && seen.len() < 2 {
-        shows_nothing("no mount namespace without procfs can be had here");
+        skipped("this machine allows no mount namespace without procfs");
         return;
     }
     assert!(status.success(), "{status}");
-    // The last four looks fall into the time in which the copy only waits.
+    // The copy only waits during the last four samples.
     let idle: u64 = seen.iter().rev().skip(1).take(4).sum();
     assert!(
         idle < 50,
@@ -279,7 +279,7 @@ fn pipes_that_cannot_be_opened_again_lose_nothing_and_burn_nothing() {
     );
 }
 
-fn waits_for_a_reader() {
+fn wait_for_a_reader() {
     let scratch = Scratch::new();
     let (source, destination) = (
         Wire::new(Kind::Pipe, &scratch),
@@ -293,6 +293,6 @@ fn waits_for_a_reader() {
     let tx = running.result().tx;
     assert!(tx > 0 && tx < MIB as u64);
     drop(reader);
-    // What it could not write any more is an error that nobody needs.
+    // The feeder fails when the reader is closed, which does not matter here.
     let _ = feeder.join();
 }

@@ -1,5 +1,5 @@
-//! Files with holes: what arrives is right, the holes stay where they can, and looking for them
-//! moves nothing that anybody sees.
+//! Copies of files with holes: the bytes are right, holes stay holes where that is possible, and the
+//! search for holes does not move the position of the file.
 
 mod copy_support;
 
@@ -18,7 +18,7 @@ use rustix::io::pwrite;
 const KIB: u64 = 1024;
 
 #[test]
-fn holes_overwrite_what_stands_in_the_destination() {
+fn holes_overwrite_the_bytes_of_the_destination() {
     let scratch = Scratch::new();
     let (source, destination) = pair_of_files(&scratch, b"");
     pwrite(&source, data(MIB), MIB as u64).expect("a write");
@@ -34,10 +34,10 @@ fn holes_overwrite_what_stands_in_the_destination() {
 }
 
 #[test]
-fn the_own_position_never_moves_while_another_start_is_meant() {
+fn the_file_position_does_not_move_during_a_copy_with_a_start() {
     let scratch = Scratch::new();
     let (source, destination) = pair_of_files(&scratch, b"");
-    // Many holes: looking for them is what could move it.
+    // The search for many holes could move it.
     for part in 0..2000 {
         pwrite(&source, data(4096), part * 8192).expect("a write");
     }
@@ -62,12 +62,12 @@ fn the_own_position_never_moves_while_another_start_is_meant() {
     assert_eq!(
         watcher.join().expect("a watcher"),
         0,
-        "looks that found it elsewhere"
+        "samples with another position"
     );
 }
 
 #[test]
-fn holes_between_small_parts_stay_holes() {
+fn holes_between_small_data_ranges_stay_holes() {
     let scratch = Scratch::new();
     let (source, destination) = pair_of_files(&scratch, b"");
     for part in 0..100 {
@@ -85,7 +85,7 @@ fn holes_between_small_parts_stay_holes() {
     );
 }
 
-/// Between two file systems the bytes have to be carried, but a hole has none.
+/// Between two file systems the bytes have to be read and written, but a hole has no bytes.
 #[test]
 fn holes_stay_holes_between_two_file_systems() {
     let scratch = Scratch::new();

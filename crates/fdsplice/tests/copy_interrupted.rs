@@ -1,4 +1,4 @@
-//! A copy of a file that does not run to its end: where the file then stands, and what arrived.
+//! Copies of a file that end early: the position of the file, and the bytes that arrived.
 
 mod copy_support;
 
@@ -11,7 +11,7 @@ use rustix::fs::ftruncate;
 use rustix::io::Errno;
 
 #[test]
-fn a_file_stands_behind_what_was_delivered_when_the_copy_is_aborted() {
+fn an_aborted_copy_leaves_the_file_position_after_the_delivered_bytes() {
     let scratch = Scratch::new();
     for kind in WIRES {
         for (start, zero_copy) in [
@@ -54,7 +54,7 @@ fn a_file_stands_behind_what_was_delivered_when_the_copy_is_aborted() {
 }
 
 #[test]
-fn a_file_stands_behind_what_was_delivered_when_the_reader_goes() {
+fn a_closed_reader_leaves_the_file_position_after_the_delivered_bytes() {
     let scratch = Scratch::new();
     for kind in [Kind::Tcp, Kind::Unix, Kind::Pipe, Kind::Fifo] {
         let (source, _) = pair_of_files(&scratch, data(10 * MIB));
@@ -77,7 +77,7 @@ fn a_file_stands_behind_what_was_delivered_when_the_reader_goes() {
 }
 
 #[test]
-fn a_source_that_shrinks_ends_a_copy_short() {
+fn a_copy_of_a_shrinking_source_ends_at_its_new_end() {
     let scratch = Scratch::new();
     for kind in [Kind::Tcp, Kind::Unix, Kind::Pipe] {
         for zero_copy in [true, false] {

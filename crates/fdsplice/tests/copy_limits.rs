@@ -1,4 +1,4 @@
-//! A destination that has no more room: what was counted is on the disk, and nothing else is lost.
+//! Copies to a destination without room: the counted bytes are on the disk, and no other byte is lost.
 
 mod copy_support;
 
@@ -10,16 +10,16 @@ use std::thread;
 
 use copy_support::{
     Kind, MIB, Scratch, Wire, contents, copied, data, failure, pair_of_files, position,
-    read_to_end, set_blocking, shows_nothing, write_all,
+    read_to_end, set_blocking, skipped, write_all,
 };
 use fdsplice::{CopyOptions, Side};
 use rustix::fs::{SeekFrom, ftruncate, seek};
 use rustix::io::{Errno, pwrite};
 
-/// The directory in which a limit is in force; set in the process that has it.
+/// The variable with the directory that has a limit, set in the process with the limit.
 const LIMITED: &str = "FDSPLICE_TEST_LIMITED";
 
-/// From every kind of source into a file in the limited directory, until it is full.
+/// Copies from every kind of source to a file in the limited directory, until it is full.
 fn fill(directory: &Path, wanted: Errno) {
     let scratch = Scratch::new();
     for kind in [
@@ -58,13 +58,13 @@ fn fill(directory: &Path, wanted: Errno) {
             assert_eq!(
                 position(&destination),
                 result.tx,
-                "{name}: where the destination stands"
+                "{name}: the position of the destination"
             );
             if feeder.is_none() {
                 assert_eq!(
                     position(&source),
                     result.tx,
-                    "{name}: where the source stands"
+                    "{name}: the position of the source"
                 );
                 assert!(undelivered.is_empty(), "{name}");
             }
@@ -96,7 +96,7 @@ fn source(
     (reader, Some(feeder))
 }
 
-/// A file that was made before the limit came into force, which may be longer than it.
+/// A file made before the limit was set, which may be longer than the limit.
 fn unlimited_file(bytes: &[u8]) -> OwnedFd {
     let path = std::env::var_os(SOURCE).expect("a file made before");
     let file = File::open(path).expect("a file");
@@ -106,8 +106,8 @@ fn unlimited_file(bytes: &[u8]) -> OwnedFd {
 
 const SOURCE: &str = "FDSPLICE_TEST_SOURCE";
 
-/// Runs a test of this file again in a shell that has set a limit; `false` where it may not.
-fn again(name: &str, shell: &[&str], script: &str, scratch: &Scratch) -> bool {
+/// Runs a test of this file again, in a shell that has set a limit; `false` when that is not permitted.
+fn run_limited(name: &str, shell: &[&str], script: &str, scratch: &Scratch) -> bool {
     let directory = scratch.path();
     std::fs::create_dir(&directory).expect("a directory");
     let source = scratch.path();
@@ -122,7 +122,7 @@ fn again(name: &str, shell: &[&str], script: &str, scratch: &Scratch) -> bool {
         .status()
         .expect("a shell");
     if status.code() == Some(99) {
-        shows_nothing(&format!("{script:?} is not permitted here"));
+        skipped(&format!("{script:?} is not permitted here"));
         return false;
     }
     assert!(status.success(), "{status}");
@@ -130,13 +130,13 @@ fn again(name: &str, shell: &[&str], script: &str, scratch: &Scratch) -> bool {
 }
 
 #[test]
-fn a_full_file_system_fails_at_the_destination_with_all_that_is_on_it_counted() {
-    const NAME: &str = "a_full_file_system_fails_at_the_destination_with_all_that_is_on_it_counted";
+fn a_full_file_system_fails_at_the_destination_with_an_exact_count() {
+    const NAME: &str = "a_full_file_system_fails_at_the_destination_with_an_exact_count";
     if let Some(directory) = std::env::var_os(LIMITED) {
         return fill(Path::new(&directory), Errno::NOSPC);
     }
     let scratch = Scratch::new();
-    again(
+    run_limited(
         NAME,
         &["unshare", "--mount", "--map-root-user", "sh", "-c"],
         r#"mount -t tmpfs -o size=1M none "$FDSPLICE_TEST_LIMITED" || exit 99"#,
@@ -145,15 +145,14 @@ fn a_full_file_system_fails_at_the_destination_with_all_that_is_on_it_counted() 
 }
 
 #[test]
-fn a_limit_on_the_size_of_files_fails_at_the_destination_with_all_that_is_in_it_counted() {
-    const NAME: &str =
-        "a_limit_on_the_size_of_files_fails_at_the_destination_with_all_that_is_in_it_counted";
+fn a_file_size_limit_fails_at_the_destination_with_an_exact_count() {
+    const NAME: &str = "a_file_size_limit_fails_at_the_destination_with_an_exact_count";
     if let Some(directory) = std::env::var_os(LIMITED) {
         return fill(Path::new(&directory), Errno::FBIG);
     }
     let scratch = Scratch::new();
-    // In units of 512 bytes: 1 MiB and a half page. Node ignores the signal too.
-    let limited = again(
+    // In units of 512 bytes: 1 MiB and half a page. Node also ignores the signal.
+    let limited = run_limited(
         NAME,
         &["sh", "-c"],
         "trap '' XFSZ; ulimit -f 2052 || exit 99",
@@ -189,12 +188,12 @@ fn a_hole_beyond_the_limit_fails_at_the_destination() {
         "export FDSPLICE_TEST_SPARSE='{}'; trap '' XFSZ; ulimit -f 2052 || exit 99",
         path.display()
     );
-    assert!(again(NAME, &["sh", "-c"], &script, &scratch));
+    assert!(run_limited(NAME, &["sh", "-c"], &script, &scratch));
 }
 
 #[test]
-fn after_a_full_file_system_the_copy_goes_on_where_it_stopped() {
-    const NAME: &str = "after_a_full_file_system_the_copy_goes_on_where_it_stopped";
+fn a_copy_continues_where_it_stopped_after_a_full_file_system() {
+    const NAME: &str = "a_copy_continues_where_it_stopped_after_a_full_file_system";
     if let Some(directory) = std::env::var_os(LIMITED) {
         let limited = Scratch::inside(Path::new(&directory));
         let ballast = limited.file();
@@ -212,7 +211,7 @@ fn after_a_full_file_system_the_copy_goes_on_where_it_stopped() {
         return;
     }
     let scratch = Scratch::new();
-    again(
+    run_limited(
         NAME,
         &["unshare", "--mount", "--map-root-user", "sh", "-c"],
         r#"mount -t tmpfs -o size=1M none "$FDSPLICE_TEST_LIMITED" || exit 99"#,

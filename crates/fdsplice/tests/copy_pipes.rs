@@ -1,4 +1,4 @@
-//! The pipes of copies; alone in its process, because all transfers of a process count together.
+//! The pipes that copies lease. This test has its own process, because the counts are per process.
 
 mod copy_support;
 
@@ -10,7 +10,7 @@ use fdsplice::{CopyOptions, RateLimiter, pipe_stats};
 
 #[test]
 fn a_copy_that_waits_for_its_limiter_holds_no_pipe() {
-    const LOOKS: usize = 100;
+    const SAMPLES: usize = 100;
     let scratch = Scratch::new();
     let destination = scratch.file();
     let (reader, feeder) = Wire::new(Kind::Tcp, &scratch).fed(data(10 * MIB));
@@ -23,18 +23,18 @@ fn a_copy_that_waits_for_its_limiter_holds_no_pipe() {
         thread::sleep(Duration::from_millis(1));
     }
     let mut held = 0;
-    for _ in 0..LOOKS {
+    for _ in 0..SAMPLES {
         held += usize::from(pipe_stats().leased > 0);
         thread::sleep(Duration::from_millis(3));
     }
     assert!(pipe_stats().created > 0, "no pipe was used at all");
     assert!(
-        held < LOOKS / 2,
-        "a pipe was held in {held} of {LOOKS} looks"
+        held < SAMPLES / 2,
+        "a pipe was held in {held} of {SAMPLES} samples"
     );
     running.abort();
     running.result();
     drop(reader);
-    // What it could not write any more is an error that nobody needs.
+    // The feeder fails when the reader is closed, which does not matter here.
     let _ = feeder.join();
 }

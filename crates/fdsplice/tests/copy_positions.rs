@@ -1,4 +1,4 @@
-//! Where the bytes of a file come from and go to, and where its position stands afterwards.
+//! The positions at which copies read and write files, and the file positions afterwards.
 
 mod copy_support;
 
@@ -21,7 +21,7 @@ fn appending(file: File) -> File {
 }
 
 #[test]
-fn start_and_position_leave_the_own_positions_alone() {
+fn start_and_position_do_not_move_the_file_positions() {
     let scratch = Scratch::new();
     for zero_copy in [true, false] {
         let (source, destination) = pair_of_files(&scratch, data(100 * KIB));
@@ -42,7 +42,7 @@ fn start_and_position_leave_the_own_positions_alone() {
 }
 
 #[test]
-fn start_works_towards_every_kind_of_destination() {
+fn start_works_with_every_kind_of_destination() {
     let scratch = Scratch::new();
     for kind in WIRES {
         let (source, _) = pair_of_files(&scratch, data(60_000));
@@ -61,7 +61,7 @@ fn start_works_towards_every_kind_of_destination() {
 }
 
 #[test]
-fn position_works_from_every_kind_of_source() {
+fn position_works_with_every_kind_of_source() {
     let scratch = Scratch::new();
     for kind in WIRES {
         let destination = scratch.file();
@@ -79,7 +79,7 @@ fn position_works_from_every_kind_of_source() {
 }
 
 #[test]
-fn copies_in_a_row_each_take_their_part() {
+fn successive_copies_take_successive_ranges() {
     let scratch = Scratch::new();
     let (source, destination) = pair_of_files(&scratch, data(3 * MIB));
     for length in [0, 1, 4096, MIB, 5 * MIB] {
@@ -94,7 +94,7 @@ fn copies_in_a_row_each_take_their_part() {
 }
 
 #[test]
-fn a_file_that_appends_is_appended_to_wherever_it_stands() {
+fn a_file_opened_with_append_is_appended_to_at_any_position() {
     let scratch = Scratch::new();
     for kind in [
         Kind::File,
@@ -124,7 +124,7 @@ fn a_file_that_appends_is_appended_to_wherever_it_stands() {
             contents(&destination) == [b"before", data(70_000)].concat(),
             "{kind:?}"
         );
-        // As after write(2).
+        // The position is the same as after write(2).
         assert_eq!(position(&destination), 70_006, "{kind:?}");
         drop(feeder.map(thread::JoinHandle::join));
     }

@@ -1,4 +1,4 @@
-//! What cannot be an end of a copy is refused by a typed error, and nothing is consumed.
+//! Descriptors that cannot be an end of a copy: a typed error refuses them, and no byte is consumed.
 
 mod copy_support;
 
@@ -28,7 +28,7 @@ fn opened(path: &str, flags: OFlags) -> OwnedFd {
 }
 
 #[test]
-fn descriptors_without_a_stream_of_bytes_are_refused_by_what_they_are() {
+fn descriptors_without_a_stream_of_bytes_are_refused_with_their_kind() {
     let scratch = Scratch::new();
     assert_eq!(found(opened("/", OFlags::RDONLY)), "a directory");
     assert_eq!(found(opened("/", OFlags::PATH)), "opened with O_PATH");
@@ -75,7 +75,7 @@ fn seqpacket() -> (OwnedFd, OwnedFd) {
 }
 
 #[test]
-fn a_refusal_consumes_nothing() {
+fn a_refusal_consumes_no_byte() {
     let counter = eventfd(7, EventfdFlags::empty()).expect("an eventfd");
     found(&counter);
     assert_eq!(read_exactly(&counter, 8), 7u64.to_ne_bytes());
@@ -86,7 +86,7 @@ fn a_refusal_consumes_nothing() {
 }
 
 #[test]
-fn a_source_that_only_writes_and_a_destination_that_only_reads_are_bad_descriptors() {
+fn a_write_only_source_and_a_read_only_destination_are_bad_descriptors() {
     let scratch = Scratch::new();
     for kind in [Kind::Pipe, Kind::Fifo] {
         let (one, other) = (Wire::new(kind, &scratch), Wire::new(kind, &scratch));
@@ -142,7 +142,7 @@ fn the_same_pipe_or_socket_on_both_ends_is_refused() {
 }
 
 #[test]
-fn only_a_file_can_be_sent_as_one() {
+fn send_file_refuses_a_source_that_is_not_a_file() {
     let scratch = Scratch::new();
     for kind in [Kind::Pipe, Kind::Tcp] {
         let (one, other) = (Wire::new(kind, &scratch), Wire::new(kind, &scratch));

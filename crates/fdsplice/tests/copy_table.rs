@@ -1,5 +1,5 @@
-//! Every kind of source to every kind of destination, in every length around the sizes at which
-//! something changes: every byte, the count, the positions, and what is left in the source.
+//! Copies from every kind of source to every kind of destination, in lengths around the sizes at which
+//! the method changes. Each checks every byte, the count, the positions, and the rest of the source.
 
 mod copy_support;
 
@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 const SIZES: [usize; 8] = [0, 1, 42, 4095, 4097, 65_537, MIB + 1, 10 * MIB];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct How {
+struct Mode {
     blocking: bool,
     zero_copy: bool,
 }
@@ -39,10 +39,10 @@ impl Bench {
         name: &str,
         source: &Source,
         destination: &Destination,
-        how: How,
+        mode: Mode,
         length: Option<usize>,
     ) -> TrafficResult {
-        let mut options = CopyOptions::new().zero_copy(how.zero_copy);
+        let mut options = CopyOptions::new().zero_copy(mode.zero_copy);
         if let Some(length) = length {
             options = options.length(length as u64);
         }
@@ -67,14 +67,14 @@ fn lengths(size: usize) -> Vec<Option<usize>> {
         .collect()
 }
 
-/// Every length of the table, except where that would take minutes. A terminal passes a few KiB at a
-/// time from thread to thread, and calls that block or go through a buffer are many: their big sizes
-/// have every length with `FDSPLICE_FULL=1` (`npm run test:full`).
-fn lengths_between(from: Kind, to: Kind, how: How, size: usize) -> Vec<Option<usize>> {
+/// Every length of the table, except those that would take minutes. A terminal passes a few KiB at a
+/// time between threads, and copies that block or use a buffer need many calls. Their large sizes
+/// have every length with `FDSPLICE_FULL=1` (`npm run test:full`) only.
+fn lengths_between(from: Kind, to: Kind, mode: Mode, size: usize) -> Vec<Option<usize>> {
     let terminal = from == Kind::Terminal || to == Kind::Terminal;
     let few = vec![None, Some(size / 2), Some(size + 1)];
     let big = size > MIB + 1;
-    match (terminal, how == PLAIN) {
+    match (terminal, mode == PLAIN) {
         _ if size <= 65_537 => lengths(size),
         (false, true) => lengths(size),
         (false, false) if !big || full() => lengths(size),
@@ -85,17 +85,17 @@ fn lengths_between(from: Kind, to: Kind, how: How, size: usize) -> Vec<Option<us
     }
 }
 
-fn one(bench: &Bench, from: Kind, to: Kind, how: How, size: usize, length: Option<usize>) {
-    let name = format!("{from:?} to {to:?}, {size} bytes, length {length:?}, {how:?}");
+fn one(bench: &Bench, from: Kind, to: Kind, mode: Mode, size: usize, length: Option<usize>) {
+    let name = format!("{from:?} to {to:?}, {size} bytes, length {length:?}, {mode:?}");
     let bytes = data(size);
-    let source = Source::new(from, bytes, how.blocking, &bench.scratch);
-    let destination = Destination::new(to, how.blocking, &bench.scratch);
-    let result = bench.run(&name, &source, &destination, how, length);
+    let source = Source::new(from, bytes, mode.blocking, &bench.scratch);
+    let destination = Destination::new(to, mode.blocking, &bench.scratch);
+    let result = bench.run(&name, &source, &destination, mode, length);
     let expected = length.map_or(size, |length| length.min(size));
     assert_eq!(result.error, None, "{name}");
     assert_eq!((result.tx, result.rx), (expected as u64, 0), "{name}");
     assert!(result.zero_copy <= result.tx, "{name}: {result:?}");
-    if !how.zero_copy {
+    if !mode.zero_copy {
         assert_eq!(result.zero_copy, 0, "{name}");
     }
     let moved = FILE_START + expected as u64;
@@ -105,7 +105,7 @@ fn one(bench: &Bench, from: Kind, to: Kind, how: How, size: usize, length: Optio
     {
         assert_eq!(at, moved, "{name}: a position");
     }
-    // Not assert_eq: nobody wants to read megabytes.
+    // Not `assert_eq`, which would print megabytes.
     assert!(source.rest() == bytes[expected..], "{name}: what follows");
     if let Some(arrived) = destination.arrived() {
         assert_eq!(arrived.len(), expected, "{name}: bytes arrived");
@@ -113,84 +113,84 @@ fn one(bench: &Bench, from: Kind, to: Kind, how: How, size: usize, length: Optio
     }
 }
 
-fn to_everything(from: Kind, how: How) {
+fn to_every_kind(from: Kind, mode: Mode) {
     let bench = Bench::new();
     for to in DESTINATIONS {
         for size in SIZES {
-            for length in lengths_between(from, to, how, size) {
-                one(&bench, from, to, how, size, length);
+            for length in lengths_between(from, to, mode, size) {
+                one(&bench, from, to, mode, size, length);
             }
         }
     }
 }
 
-const PLAIN: How = How {
+const PLAIN: Mode = Mode {
     blocking: false,
     zero_copy: true,
 };
 
 #[test]
-fn tcp_to_everything() {
-    to_everything(Kind::Tcp, PLAIN);
+fn tcp_to_every_kind() {
+    to_every_kind(Kind::Tcp, PLAIN);
 }
 
 #[test]
-fn unix_socket_to_everything() {
-    to_everything(Kind::Unix, PLAIN);
+fn unix_socket_to_every_kind() {
+    to_every_kind(Kind::Unix, PLAIN);
 }
 
 #[test]
-fn pipe_to_everything() {
-    to_everything(Kind::Pipe, PLAIN);
+fn pipe_to_every_kind() {
+    to_every_kind(Kind::Pipe, PLAIN);
 }
 
 #[test]
-fn fifo_to_everything() {
-    to_everything(Kind::Fifo, PLAIN);
+fn fifo_to_every_kind() {
+    to_every_kind(Kind::Fifo, PLAIN);
 }
 
 #[test]
-fn file_to_everything() {
-    to_everything(Kind::File, PLAIN);
+fn file_to_every_kind() {
+    to_every_kind(Kind::File, PLAIN);
 }
 
 #[test]
-fn memfd_to_everything() {
-    to_everything(Kind::Memfd, PLAIN);
+fn memfd_to_every_kind() {
+    to_every_kind(Kind::Memfd, PLAIN);
 }
 
 #[test]
-fn terminal_to_everything() {
-    to_everything(Kind::Terminal, PLAIN);
+fn terminal_to_every_kind() {
+    to_every_kind(Kind::Terminal, PLAIN);
 }
 
-/// Most of the time of these goes into waiting, so they wait side by side.
-fn everything_to_everything(how: How) {
+/// Runs the copies in parallel, because they spend most of their time waiting.
+fn every_kind_to_every_kind(mode: Mode) {
     thread::scope(|scope| {
         for from in SOURCES {
-            scope.spawn(move || to_everything(from, how));
+            scope.spawn(move || to_every_kind(from, mode));
         }
     });
 }
 
 #[test]
-fn everything_that_blocks_to_everything_that_blocks() {
-    everything_to_everything(How {
+fn every_blocking_kind_to_every_blocking_kind() {
+    every_kind_to_every_kind(Mode {
         blocking: true,
         ..PLAIN
     });
 }
 
 #[test]
-fn everything_to_everything_through_a_buffer() {
-    everything_to_everything(How {
+fn every_kind_to_every_kind_through_a_buffer() {
+    every_kind_to_every_kind(Mode {
         zero_copy: false,
         ..PLAIN
     });
 }
 
 #[test]
-fn an_endless_device_to_everything() {
+fn an_endless_device_to_every_kind() {
     let bench = Bench::new();
     for to in DESTINATIONS {
         for size in SIZES {
@@ -217,18 +217,19 @@ fn an_endless_device_to_everything() {
     }
 }
 
-/// Files without a size, whose size is a lie, and a device that ends at once.
+/// Files without a size, files with a wrong size, and a device that ends at once.
 #[test]
-fn files_of_the_kernel_to_everything() {
+fn files_of_the_kernel_to_every_kind() {
     let bench = Bench::new();
-    // Its maps stand still, those of this process do not. It ends with its input.
+    // The memory map of the child does not change, that of this process does. The child ends with
+    // its input.
     let mut other = Command::new("cat")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("a process");
     write_all(other.stdin.as_ref().expect("its input"), b"!");
-    // By then it has loaded its libraries.
+    // After its output, the child has loaded its libraries.
     read_exactly(other.stdout.as_ref().expect("its output"), 1);
     let maps = format!("/proc/{}/maps", other.id());
     let paths = [
@@ -246,8 +247,8 @@ fn files_of_the_kernel_to_everything() {
     {
         let whole = slurp(path);
         for to in DESTINATIONS {
-            // The kernel prints megabytes of symbols for each length, from the start again for
-            // each piece that the terminal did not take whole.
+            // The kernel prints megabytes of symbols for each length, and starts again for each part
+            // that the terminal did not accept entirely.
             let slow = to == Kind::Terminal && whole.len() > MIB;
             if slow && !full() {
                 continue;

@@ -1,4 +1,4 @@
-//! The same file on both ends, and positions that no file has.
+//! Copies within one file, and positions beyond every file.
 
 mod copy_support;
 
@@ -29,7 +29,7 @@ fn disjoint_ranges_of_one_file_are_copied_and_overlapping_ones_refused() {
             (5000, 10_000, 0, b""),
             (0, 10, 0, b""),
             (0, 10, 9, b""),
-            // The head is written there too.
+            // The head is also written there.
             (20_000, 100, 19_890, b"0123456789+"),
         ] {
             let result = copy(start, length, position, head);
@@ -68,7 +68,7 @@ fn a_file_appended_to_itself_is_doubled() {
         let result = copied(&source, &destination, CopyOptions::new());
         assert_eq!((result.tx, result.error), (size as u64, None));
         assert!(contents(&source) == [data(size), data(size)].concat());
-        // By its own position, which stands at the end.
+        // The file position is at the end.
         let (file, _) = pair_of_files(&scratch, data(size));
         let options = CopyOptions::new().start(0);
         go_to(&file, size as u64);
@@ -78,7 +78,7 @@ fn a_file_appended_to_itself_is_doubled() {
 }
 
 #[test]
-fn positions_beyond_every_file_are_errors_and_no_panic() {
+fn positions_beyond_every_file_are_errors_without_a_panic() {
     let scratch = Scratch::new();
     for same in [false, true] {
         let (source, other) = pair_of_files(&scratch, data(1000));

@@ -1,4 +1,4 @@
-//! On tokio's multi-threaded runtime, where a task moves from thread to thread between two polls.
+//! Transfers on tokio's multi-threaded runtime, where a task can change its thread between two polls.
 
 mod copy_support;
 
@@ -24,7 +24,7 @@ fn runtime() -> tokio::runtime::Runtime {
         .expect("a runtime")
 }
 
-/// The outer end of a connection, and the inner one for a transfer.
+/// A connection: the end outside the transfer, and the endpoint inside it.
 fn connected() -> (TcpStream, Endpoint) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
     let outer =
@@ -37,7 +37,7 @@ fn connected() -> (TcpStream, Endpoint) {
     (outer, OwnedFd::from(inner).try_into().expect("an endpoint"))
 }
 
-/// Sends `bytes` and ends, and gives what comes until the other side ends.
+/// Sends `bytes`, ends, and returns the bytes received until the other side ends.
 fn exchange(socket: TcpStream, bytes: &'static [u8]) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let sender = socket.try_clone().expect("a duplicate");
@@ -52,13 +52,13 @@ fn exchange(socket: TcpStream, bytes: &'static [u8]) -> thread::JoinHandle<Vec<u
 }
 
 #[test]
-fn many_relays_at_once_deliver_their_own_bytes_both_ways() {
+fn concurrent_relays_deliver_their_own_bytes_in_both_directions() {
     let runtime = runtime();
     let running: Vec<_> = (0..RELAYS)
         .map(|index| {
             let (client, a) = connected();
             let (origin, b) = connected();
-            // From different places, so that nobody's bytes pass for another's.
+            // Each relay has different bytes, so that an exchange between two relays is detected.
             let part = |start: usize, bytes: usize| &data(10 * MIB)[start..start + bytes];
             let (question, answer) = (part(index, 4 * MIB + index), part(5 * MIB + index, 3 * MIB));
             let relay = runtime.spawn(relay(a, b, RelayOptions::new()));
@@ -77,7 +77,7 @@ fn many_relays_at_once_deliver_their_own_bytes_both_ways() {
         );
         assert!(result.error.is_none(), "{:?}", result.error);
     }
-    // The other tests lease some too, for a while.
+    // The other tests also lease pipes for a while.
     let end = Instant::now() + PROMPT;
     while pipe_stats().leased > 0 {
         assert!(Instant::now() < end, "{:?}", pipe_stats());
@@ -118,7 +118,7 @@ fn a_file_is_copied_and_sent_under_one_limit() {
 }
 
 #[test]
-fn an_abort_from_any_thread_ends_a_relay_that_another_one_runs() {
+fn an_abort_ends_a_relay_that_runs_on_another_thread() {
     let runtime = runtime();
     let (client, a) = connected();
     let (origin, b) = connected();
@@ -126,7 +126,7 @@ fn an_abort_from_any_thread_ends_a_relay_that_another_one_runs() {
     let options = RelayOptions::new().control(control.clone());
     let relay = runtime.spawn(relay(a, b, options));
     write_all(&client, b"before");
-    // Nobody reads at the origin, and its bytes are counted all the same.
+    // The origin does not read, and its bytes are counted nevertheless.
     while control.traffic().tx < 6 {
         thread::sleep(Duration::from_millis(1));
     }

@@ -1,6 +1,6 @@
-//! Random copies in a row between descriptors of every kind, with limits and aborts, against a
-//! simple model: what was in the source is delivered, handed back in the error, or still there, in
-//! order, each byte once.
+//! Random successive copies between descriptors of every kind, with limits and aborts, against a
+//! simple model. Every byte of the source is delivered, returned in the error, or still in the source,
+//! in order and exactly once.
 
 mod copy_support;
 mod random_support;
@@ -17,7 +17,7 @@ use proptest::test_runner::TestCaseError;
 use copy_support::{DESTINATIONS, Destination, Kind, MIB, SOURCES, Scratch, Source, data, runtime};
 use random_support::{check, descriptors};
 
-/// What one copy may take at most; only one that hangs takes longer.
+/// The time limit of one copy. Only a copy that hangs reaches it.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// One copy.
@@ -25,7 +25,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 struct Part {
     head: usize,
     length: Option<usize>,
-    /// Of a file: where to read, instead of where it stands.
+    /// For a file: where to read, instead of at its position.
     start: Option<usize>,
     /// In microseconds.
     abort_after: Option<u64>,
@@ -146,7 +146,7 @@ fn verify(runtime: &tokio::runtime::Runtime, schedule: &Schedule) -> Result<(), 
     let source = Source::new(schedule.source, stream, blocking_source, &scratch);
     let destination = Destination::new(schedule.destination, blocking_destination, &scratch);
     let mut arrives = Vec::new();
-    // Where the source stands.
+    // The position of the source.
     let mut position = 0;
     for (index, part) in schedule.parts.iter().enumerate() {
         let mut part = part.clone();
@@ -170,7 +170,7 @@ fn verify(runtime: &tokio::runtime::Runtime, schedule: &Schedule) -> Result<(), 
             None => prop_assert_eq!(count, all.len(), "a clean end before all bytes"),
             Some(error) => {
                 prop_assert_eq!(error.reason, Reason::Aborted);
-                prop_assert!(part.abort_after.is_some(), "aborted by nobody");
+                prop_assert!(part.abort_after.is_some(), "aborted without a request");
                 let back = &error.undelivered;
                 prop_assert!(all[count..].starts_with(back), "other bytes come back");
                 taken += back.len();

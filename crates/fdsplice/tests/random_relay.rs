@@ -1,5 +1,6 @@
-//! Random schedules of what two peers can do to a relay, against a simple model: a direction is a
-//! queue that loses nothing and keeps its order, and whoever is told the end has everything.
+//! Random schedules of the actions of two peers of a relay, against a simple model. A direction is a
+//! queue that loses no byte and keeps their order, and a peer that sees the end has received every
+//! byte.
 
 mod copy_support;
 mod random_support;
@@ -19,24 +20,24 @@ use copy_support::{MIB, data, runtime};
 use random_support::{check, descriptors};
 use random_wire::{Ending, Peer, Transport};
 
-/// What one schedule may take at most; only a relay that hangs takes longer.
+/// The time limit of one schedule. Only a relay that hangs reaches it.
 const LIMIT: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Who {
+enum Role {
     Client,
     Origin,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Send(Who, usize),
-    Read(Who, usize),
+    Send(Role, usize),
+    Read(Role, usize),
     /// In tenths of a millisecond.
     Pause(u64),
-    HalfClose(Who),
-    /// A Unix peer just closes.
-    Reset(Who),
+    HalfClose(Role),
+    /// A reset; a Unix peer closes instead.
+    Reset(Role),
     Abort,
 }
 
@@ -52,8 +53,8 @@ struct Schedule {
     steps: Vec<Step>,
 }
 
-fn who() -> impl Strategy<Value = Who> {
-    prop_oneof![Just(Who::Client), Just(Who::Origin)]
+fn role() -> impl Strategy<Value = Role> {
+    prop_oneof![Just(Role::Client), Just(Role::Origin)]
 }
 
 fn size() -> impl Strategy<Value = usize> {
@@ -62,11 +63,11 @@ fn size() -> impl Strategy<Value = usize> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        10 => (who(), size()).prop_map(|(who, bytes)| Step::Send(who, bytes)),
-        8 => (who(), size()).prop_map(|(who, bytes)| Step::Read(who, bytes)),
+        10 => (role(), size()).prop_map(|(role, bytes)| Step::Send(role, bytes)),
+        8 => (role(), size()).prop_map(|(role, bytes)| Step::Read(role, bytes)),
         6 => (0..12_u64).prop_map(Step::Pause),
-        2 => who().prop_map(Step::HalfClose),
-        1 => who().prop_map(Step::Reset),
+        2 => role().prop_map(Step::HalfClose),
+        1 => role().prop_map(Step::Reset),
         1 => Just(Step::Abort),
     ]
 }
@@ -130,14 +131,14 @@ impl Schedule {
     }
 }
 
-/// What happened, as far as the model has to know.
-struct Told {
+/// The events that the model takes into account.
+struct Observed {
     result: TrafficResult,
     aborted: bool,
     peers: [Ending; 2],
 }
 
-async fn play(schedule: &Schedule, streams: [&'static [u8]; 2]) -> Told {
+async fn play(schedule: &Schedule, streams: [&'static [u8]; 2]) -> Observed {
     let [(client, a), (origin, b)] = [0, 1].map(|end| {
         let (outer, inner) = schedule.transports[end].connected();
         if !schedule.blocking[end] {
@@ -153,18 +154,18 @@ async fn play(schedule: &Schedule, streams: [&'static [u8]; 2]) -> Told {
     let mut aborted = false;
     for step in &schedule.steps {
         match *step {
-            Step::Send(who, bytes) => peers[who as usize].send(bytes),
-            Step::Read(who, bytes) => peers[who as usize].read(bytes),
+            Step::Send(role, bytes) => peers[role as usize].send(bytes),
+            Step::Read(role, bytes) => peers[role as usize].read(bytes),
             Step::Pause(tenths) => tokio::time::sleep(Duration::from_micros(100 * tenths)).await,
-            Step::HalfClose(who) => peers[who as usize].half_close(),
-            Step::Reset(who) => peers[who as usize].reset().await,
+            Step::HalfClose(role) => peers[role as usize].half_close(),
+            Step::Reset(role) => peers[role as usize].reset().await,
             Step::Abort => {
                 aborted = true;
                 control.abort();
             }
         }
     }
-    // Whoever still stands says all it wanted to, ends, and reads what there is.
+    // Each peer that is still connected sends the rest, ends, and reads to the end.
     for peer in &mut peers {
         peer.half_close();
         peer.read_to_end();
@@ -172,7 +173,7 @@ async fn play(schedule: &Schedule, streams: [&'static [u8]; 2]) -> Told {
     let result = relaying.await.expect("no panic");
     let [client, origin] = peers;
     let peers = [client.ended().await, origin.ended().await];
-    Told {
+    Observed {
         result,
         aborted,
         peers,
@@ -182,34 +183,35 @@ async fn play(schedule: &Schedule, streams: [&'static [u8]; 2]) -> Told {
 fn verify(
     schedule: &Schedule,
     streams: [&'static [u8]; 2],
-    told: &Told,
+    observed: &Observed,
 ) -> Result<(), TestCaseError> {
-    let Told {
+    let Observed {
         result,
         aborted,
         peers,
-    } = told;
+    } = observed;
     let counts = [result.tx, result.rx];
     prop_assert!(result.zero_copy <= result.tx + result.rx);
     for from in [0, 1] {
         let (source, sink) = (&peers[from], &peers[1 - from]);
         let stream = &streams[from][..schedule.heads[from] + source.sent];
-        // Unix sockets know no reset: a close is an end.
+        // Unix sockets have no reset: a close is an end.
         let ended =
             source.half_closed || (source.reset && schedule.transports[from] == Transport::Unix);
         let count = usize::try_from(counts[from]).expect("a count");
         prop_assert!(count <= stream.len(), "{count} of {} counted", stream.len());
         prop_assert!(sink.received.len() <= count, "more received than counted");
         prop_assert!(stream.starts_with(&sink.received), "altered bytes");
-        // A truncated stream never looks complete; Unix sockets have nothing to tell it by.
-        let tells = schedule.transports[1 - from] != Transport::Unix || result.error.is_none();
-        if sink.saw_end && tells {
-            prop_assert!(ended, "an end that nobody sent");
+        // A truncated stream never looks complete, except on Unix sockets, which have no reset.
+        let is_reliable =
+            schedule.transports[1 - from] != Transport::Unix || result.error.is_none();
+        if sink.saw_end && is_reliable {
+            prop_assert!(ended, "an end that the peer did not send");
             prop_assert_eq!(sink.received.len(), stream.len(), "an end before all bytes");
         }
         if result.error.is_none() {
             prop_assert_eq!(count, stream.len(), "a clean end before all bytes");
-            prop_assert!(ended, "a clean end that nobody sent");
+            prop_assert!(ended, "a clean end that the peer did not send");
             if !sink.reset {
                 prop_assert!(sink.saw_end, "the end was not passed on");
             }
@@ -219,10 +221,10 @@ fn verify(
     match &result.error {
         None => {}
         Some(error) => match error.reason {
-            Reason::Aborted => prop_assert!(*aborted, "aborted by nobody"),
+            Reason::Aborted => prop_assert!(*aborted, "aborted without a request"),
             Reason::System { .. } => {
                 let side = usize::from(error.side == Some(Side::B));
-                prop_assert!(resets[side], "{} although nobody reset it", error);
+                prop_assert!(resets[side], "{} although the peer sent no reset", error);
             }
             _ => prop_assert!(false, "{}", error),
         },
@@ -233,7 +235,7 @@ fn verify(
 #[test]
 fn a_relay_behaves_like_two_queues() {
     let runtime = runtime();
-    // Streams that begin elsewhere in every schedule: a pipe that comes back dirty shows.
+    // Each schedule has different streams, so that bytes left in a pooled pipe are detected.
     let round = Cell::new(0_usize);
     let strategy = schedule();
     check(
@@ -246,10 +248,10 @@ fn a_relay_behaves_like_two_queues() {
             let at = (round.get() * 4099) % MIB;
             let streams = [&all[at..], &all[at + 2053..]];
             let before = descriptors();
-            let told = runtime
+            let observed = runtime
                 .block_on(async { tokio::time::timeout(LIMIT, play(&schedule, streams)).await })
                 .map_err(|_| TestCaseError::fail("it hangs"))?;
-            verify(&schedule, streams, &told)?;
+            verify(&schedule, streams, &observed)?;
             prop_assert_eq!(pipe_stats().leased, 0, "a pipe is still on loan");
             prop_assert_eq!(descriptors(), before, "a descriptor is left");
             Ok(())

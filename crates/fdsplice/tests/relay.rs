@@ -7,7 +7,7 @@ use std::thread;
 
 use fdsplice::{Control, Endpoint, Reason, RelayOptions, Side, TrafficResult, relay};
 
-/// Two connections, and the outer ends of both.
+/// Two connections: the ends outside and the endpoints inside the relay.
 fn outer_and_inner() -> (TcpStream, Endpoint, Endpoint, TcpStream) {
     let (client, a) = connected();
     let (origin, b) = connected();
@@ -35,7 +35,7 @@ fn run(a: Endpoint, b: Endpoint, options: RelayOptions) -> thread::JoinHandle<Tr
 }
 
 #[test]
-fn bytes_pass_both_ways_and_both_ends_are_passed_on() {
+fn bytes_pass_in_both_directions_and_both_ends_are_passed_on() {
     let (mut client, a, b, mut origin) = outer_and_inner();
     let relay = run(a, b, RelayOptions::new());
     client.write_all(b"question").expect("a write");
@@ -124,7 +124,7 @@ fn a_reset_of_either_side_while_the_other_is_idle_resets_the_other() {
 }
 
 #[test]
-fn sockets_that_are_handed_over_send_small_messages_at_once_and_borrowed_ones_are_left_alone() {
+fn only_sockets_that_are_handed_over_get_tcp_nodelay() {
     for handed_over in [true, false] {
         let (mut client, a, b, mut origin) = outer_and_inner();
         let ends = [a, b].map(|end| end.handed_over(handed_over));

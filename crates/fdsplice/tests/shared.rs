@@ -1,5 +1,5 @@
-//! What several threads share: the counts of pipes, a limiter, a control. Meant for `ThreadSanitizer`
-//! too (`npm run test:memory`), which sees each access.
+//! The state that several threads share: the counts of pipes, a limiter, a control. `ThreadSanitizer`
+//! also runs this test (`npm run test:memory`) and checks each access.
 
 mod copy_support;
 
@@ -10,7 +10,7 @@ use fdsplice::{Control, CopyOptions, RateLimiter, copy, pipe_stats};
 use copy_support::{Kind, MIB, Scratch, Wire, data, duplicate, read_to_end, runtime, write_all};
 
 #[test]
-fn threads_that_share_a_limiter_and_the_counts_of_pipes_do_not_disturb_each_other() {
+fn threads_can_share_a_limiter_and_the_counts_of_pipes() {
     let limiter = RateLimiter::new(400.0 * 1024.0 * 1024.0);
     let copies: Vec<_> = (0..4)
         .map(|_| {
@@ -34,8 +34,8 @@ fn threads_that_share_a_limiter_and_the_counts_of_pipes_do_not_disturb_each_othe
                         writer: departure,
                     } = destination;
                     let collector = thread::spawn(move || read_to_end(&arrival));
-                    // Somebody who looks on, and now and then interferes.
-                    let onlooker = thread::spawn({
+                    // A thread that reads the counts, and changes the rate or aborts.
+                    let observer = thread::spawn({
                         let limiter = limiter.clone();
                         move || {
                             for _ in 0..50 {
@@ -57,7 +57,7 @@ fn threads_that_share_a_limiter_and_the_counts_of_pipes_do_not_disturb_each_othe
                     assert_eq!(arrived.len() as u64, result.tx);
                     let rest = read_to_end(&reader);
                     feeder.join().expect("a feeder");
-                    onlooker.join().expect("an onlooker");
+                    observer.join().expect("an observer");
                     let back = result.error.map_or(Vec::new(), |error| error.undelivered);
                     assert!([arrived, back, rest].concat() == data(2 * MIB));
                 }

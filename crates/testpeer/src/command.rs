@@ -1,4 +1,4 @@
-//! The command language.
+//! The commands that the driver sends.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -7,11 +7,11 @@ use serde_json::Value;
 pub(crate) struct Request {
     /// Chosen by the driver; the answer carries it.
     pub(crate) id: u64,
-    /// The command, or why the line is none.
+    /// The command, or the reason why the line is not one.
     pub(crate) command: Result<Command, String>,
 }
 
-/// What a peer can be told to do.
+/// A command.
 #[derive(Debug, Deserialize)]
 #[serde(
     tag = "op",
@@ -25,12 +25,12 @@ pub(crate) enum Command {
         host: Option<String>,
         port: Option<u16>,
         path: Option<String>,
-        /// How many connections may wait; with 0 there is room for one.
+        /// How many connections may wait; 0 has room for one.
         backlog: Option<u16>,
         #[serde(default)]
         tuning: Tuning,
     },
-    /// Takes the next connection of a listener.
+    /// Accepts the next connection of a listener.
     Accept {
         listener: u64,
         #[serde(default)]
@@ -46,7 +46,7 @@ pub(crate) enum Command {
         #[serde(default)]
         tuning: Tuning,
     },
-    /// Sends the next `bytes` bytes of the stream that `seed` stands for.
+    /// Sends the next `bytes` bytes of the stream of `seed`.
     Write {
         conn: u64,
         bytes: u64,
@@ -54,12 +54,16 @@ pub(crate) enum Command {
         #[serde(default)]
         pace: Pace,
     },
-    /// Sends literal bytes, given in hexadecimal.
+    /// Sends the bytes that `data` has in hexadecimal.
     WriteHex { conn: u64, data: String },
-    /// Sends one byte out of band, in turn with the writes.
+    /// Sends one byte out of band, after the writes before it.
     Oob { conn: u64, byte: u8 },
-    /// Shuts down a direction: `write` and `both` in turn with the writes, `read` at once.
-    Shutdown { conn: u64, how: How },
+    /// Shuts down directions: `write` and `both` after the writes before it, `read` at once.
+    Shutdown {
+        conn: u64,
+        #[serde(rename = "how")]
+        directions: Directions,
+    },
     /// Reads exactly `bytes` bytes.
     Read {
         conn: u64,
@@ -67,27 +71,27 @@ pub(crate) enum Command {
         #[serde(default)]
         pace: Pace,
     },
-    /// Reads until end of input or a failure, and says which.
+    /// Reads until the end of input or a failure; the answer names which.
     ReadToEnd {
         conn: u64,
         #[serde(default)]
         pace: Pace,
     },
-    /// Keeps the reader idle, in turn with the reads.
+    /// Pauses the reading thread, after the reads before it.
     Pause { conn: u64, ms: u64 },
     /// Sets `SO_RCVBUF` at once.
     SetRcvBuf { conn: u64, bytes: usize },
     /// How many bytes have been sent and received so far.
     Counts { conn: u64 },
-    /// Closes at once with a reset (TCP), whatever is pending; pending commands fail with `ECANCELED`.
+    /// Resets the connection at once (TCP). Pending commands fail with `ECANCELED`.
     Reset { conn: u64 },
-    /// Closes at once, in the normal way; pending commands fail with `ECANCELED`.
+    /// Closes the connection at once. Pending commands fail with `ECANCELED`.
     Close { conn: u64 },
-    /// The SHA-256 of the first `bytes` bytes of a seed's stream.
+    /// Returns the SHA-256 of the first `bytes` bytes of the stream of `seed`.
     Hash { seed: u64, bytes: u64 },
 }
 
-/// Socket options, set before the connection is made where that matters.
+/// Socket options. Those that must be set before connecting or listening are set then.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Tuning {
@@ -96,15 +100,16 @@ pub(crate) struct Tuning {
     pub(crate) nodelay: Option<bool>,
 }
 
-/// Size of the single calls, and the random pause before each.
+/// The size of single calls, and the random pause before each.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Pace {
     pub(crate) chunk: Option<Chunk>,
-    /// The pause is drawn from 0 to this many milliseconds.
+    /// The longest pause in milliseconds.
     pub(crate) pause_ms: u64,
 }
 
+/// The size of a single call in bytes.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Chunk {
@@ -112,18 +117,19 @@ pub(crate) enum Chunk {
     Random { min: usize, max: usize },
 }
 
+/// The directions of a shutdown.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) enum How {
+pub(crate) enum Directions {
     Read,
     Write,
     Both,
 }
 
-/// The largest single call.
+/// The largest single call in bytes.
 pub(crate) const MAX_CHUNK: usize = 16 << 20;
 
-/// Reads one line. Without an id there is nobody to answer, so that is the caller's to report.
+/// Parses one line. A line without an id cannot be answered, so its error goes to the caller.
 pub(crate) fn parse(line: &str) -> Result<Request, String> {
     let mut value: Value =
         serde_json::from_str(line).map_err(|error| format!("not JSON: {error}"))?;
@@ -137,7 +143,7 @@ pub(crate) fn parse(line: &str) -> Result<Request, String> {
 }
 
 impl Pace {
-    /// The smallest and largest chunk.
+    /// The smallest and the largest chunk.
     pub(crate) fn range(self) -> Result<(usize, usize), String> {
         let (min, max) = match self.chunk {
             None => (256 << 10, 256 << 10),

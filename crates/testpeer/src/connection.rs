@@ -1,4 +1,4 @@
-//! A connection: one socket, a thread that reads, a thread that writes.
+//! A connection: one socket, a thread that reads and a thread that writes.
 
 use std::{
     os::fd::OwnedFd,
@@ -18,14 +18,14 @@ use rustix::{
 use serde_json::{Value, json};
 
 use crate::{
-    command::{How, Pace},
+    command::{Directions, Pace},
     generator::{Random, Streams},
     reply::{Failure, Replies, Reply, errno_name},
     socket::Socket,
     tally::{Tally, hex},
 };
 
-/// A queue of jobs, and the thread that works it off in order.
+/// A queue of jobs, and the thread that runs them in order.
 pub(crate) struct Worker<Job> {
     queue: Sender<(u64, Job)>,
     thread: JoinHandle<()>,
@@ -53,14 +53,14 @@ impl<Job: Send + 'static> Worker<Job> {
         );
     }
 
-    /// Waits for what is queued.
+    /// Waits until all queued jobs have run.
     pub(crate) fn finish(self) {
         drop(self.queue);
         assert!(self.thread.join().is_ok(), "a worker panicked");
     }
 }
 
-/// What the writing thread does.
+/// A job of the writing thread.
 pub(crate) enum Output {
     Stream { bytes: u64, seed: u64, pace: Pace },
     Literal(Vec<u8>),
@@ -68,7 +68,7 @@ pub(crate) enum Output {
     Shutdown(Shutdown),
 }
 
-/// What the reading thread does.
+/// A job of the reading thread.
 #[derive(Clone, Copy)]
 pub(crate) enum Input {
     Exactly { bytes: u64, pace: Pace },
@@ -126,7 +126,7 @@ impl Connection {
         })
     }
 
-    /// Closes with a reset: also of what the kernel still had to send.
+    /// Resets the connection. The kernel discards the bytes that it still had to send.
     pub(crate) fn reset(self) -> Reply {
         sockopt::set_socket_linger(&self.socket.fd, Some(Duration::ZERO))?;
         self.close()
@@ -141,7 +141,7 @@ impl Connection {
         socket.cancel()?;
         writer.finish();
         reader.finish();
-        // The threads' copies are gone with them, so this one closes the socket, before the answer is sent.
+        // The threads have ended and dropped their references. Dropping this one closes the socket before the answer is sent.
         assert!(
             Arc::into_inner(socket).is_some(),
             "a finished thread still holds the socket"
@@ -150,7 +150,7 @@ impl Connection {
     }
 }
 
-impl How {
+impl Directions {
     pub(crate) fn shutdown(self) -> Shutdown {
         match self {
             Self::Read => Shutdown::Read,
@@ -181,8 +181,8 @@ fn output(socket: &Socket, streams: &mut Streams, job: Output) -> Reply {
         }
         Output::Literal(bytes) => literal(socket, &bytes, SendFlags::empty()),
         Output::OutOfBand(byte) => literal(socket, &[byte], SendFlags::OOB),
-        Output::Shutdown(how) => {
-            shutdown(&socket.fd, how)?;
+        Output::Shutdown(directions) => {
+            shutdown(&socket.fd, directions)?;
             Ok(json!({}))
         }
     }
@@ -210,7 +210,7 @@ fn send_all(
     Ok(())
 }
 
-/// As many bytes as are shown in an answer.
+/// How many bytes at most an answer shows.
 const SHOWN: u64 = 64;
 
 fn input(socket: &Socket, job: Input) -> Reply {
@@ -248,7 +248,7 @@ fn input(socket: &Socket, job: Input) -> Reply {
     }
 }
 
-/// Reads up to `limit` bytes, and says how the input ended if it did before.
+/// Reads up to `limit` bytes. Also returns how the input ended, if it ended before that.
 fn receive(
     socket: &Socket,
     limit: u64,
@@ -273,11 +273,12 @@ fn receive(
     Ok((tally, None))
 }
 
-/// The size of the next call.
+/// The size of the next call in bytes.
 fn step(random: &mut Random, min: usize, max: usize, left: u64) -> usize {
     usize::try_from(random.between(min as u64, max as u64).min(left)).unwrap_or(max)
 }
 
+/// Pauses for a random time, if the pace has pauses.
 fn rest(socket: &Socket, random: &mut Random, pace: Pace) -> Result<(), Errno> {
     if pace.pause_ms == 0 {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Reproducible random data: a seed stands for one endless stream of bytes, and any position in it can be computed directly.
+//! Reproducible random data. Each seed has one endless stream of bytes, of which any position can be computed directly.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,7 @@ pub(crate) struct Stream {
 
 impl Stream {
     pub(crate) fn new(seed: u64) -> Self {
-        // Mixed, so that neighbouring seeds do not give overlapping streams.
+        // The seed is mixed, so that neighbouring seeds do not give overlapping streams.
         Self {
             base: mix(seed.wrapping_add(STEP)),
             position: 0,
@@ -55,7 +55,7 @@ impl Stream {
     }
 }
 
-/// The streams of one connection: each goes on where its last write stopped.
+/// The streams of one connection. Each write continues its stream where the last write stopped.
 #[derive(Default)]
 pub(crate) struct Streams(HashMap<u64, Stream>);
 
@@ -65,7 +65,7 @@ impl Streams {
     }
 }
 
-/// Random sizes and pauses.
+/// A source of random sizes and pauses.
 pub(crate) struct Random(Stream);
 
 impl Random {
@@ -86,7 +86,7 @@ mod tests {
     use super::{Random, Stream};
 
     #[test]
-    fn the_stream_does_not_depend_on_how_it_is_cut() {
+    fn a_stream_is_the_same_in_chunks_of_any_size() {
         let mut whole = vec![0; 4096];
         Stream::new(5).fill(&mut whole);
         let mut random = Random::new(1);
@@ -111,7 +111,7 @@ mod tests {
         Stream::new(1).fill(&mut first);
         Stream::new(2).fill(&mut second);
         assert_ne!(first, second);
-        // Not the same words in another place either.
+        // The streams have no word in common, at any position.
         assert!(
             !first
                 .chunks(8)

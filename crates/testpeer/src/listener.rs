@@ -1,4 +1,4 @@
-//! A listening socket and the thread that accepts from it.
+//! A listening socket, and the thread that accepts its connections.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::{
     command::Tuning,
     connection::{Connection, Worker},
-    peer::Connections,
+    connections::Connections,
     reply::{Failure, Replies, Reply},
     socket::{Address, Socket, tune},
 };
@@ -33,7 +33,7 @@ impl Listener {
         replies: &Replies,
     ) -> Result<Self, Failure> {
         let fd = address.socket()?;
-        // Before listening, so that accepted connections inherit the buffer sizes.
+        // Set before listening, so that accepted connections inherit the buffer sizes.
         tune(&fd, tuning)?;
         if matches!(address, Address::Tcp(_)) {
             sockopt::set_socket_reuseaddr(&fd, true)?;

@@ -1,11 +1,12 @@
 //! A raw TCP and Unix stream peer for tests, driven by JSON lines.
 //!
-//! Every line on stdin is one command, `{"id": 7, "op": "write", "conn": 1, ...}`. Every command is answered by one line on
-//! stdout, `{"id": 7, "ok": true, ...}` or `{"id": 7, "error": "ECONNRESET", "bytes": 42}`, in the order of completion.
-//! A connection reads and writes independently of each other: both have a queue and a thread. End of stdin ends the process.
+//! Every line on stdin is one command, `{"id": 7, "op": "write", "conn": 1, ...}`. The answer is one line on stdout,
+//! `{"id": 7, "ok": true, ...}` or `{"id": 7, "error": "ECONNRESET", "bytes": 42}`, in the order of completion. The reads
+//! and the writes of a connection are independent: each has a queue and a thread. The process ends at the end of stdin.
 
 mod command;
 mod connection;
+mod connections;
 mod generator;
 mod listener;
 mod peer;
@@ -32,6 +33,6 @@ fn main() {
             }
         }
     }
-    // Threads may still be blocked in a connect: nothing is left to wait for once the driver is gone.
+    // The driver has ended, so the process does not wait for threads that are blocked in a connect.
     std::process::exit(0);
 }

@@ -1,13 +1,6 @@
-//! Dispatches commands to connections and listeners.
+//! Passes each command to its connection or listener.
 
-use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use rustix::{
     io::Errno,
@@ -16,8 +9,9 @@ use rustix::{
 use serde_json::{Value, json};
 
 use crate::{
-    command::{Command, How, Request, Tuning},
+    command::{Command, Directions, Request, Tuning},
     connection::{Connection, Input, Output},
+    connections::Connections,
     generator::Stream,
     listener::{Listener, port_of},
     reply::{Failure, Replies, Reply},
@@ -25,34 +19,7 @@ use crate::{
     tally::{Tally, unhex},
 };
 
-/// All open connections by their number.
-#[derive(Clone, Default)]
-pub(crate) struct Connections(Arc<(AtomicU64, Mutex<HashMap<u64, Connection>>)>);
-
-impl Connections {
-    pub(crate) fn add(&self, connection: Connection) -> u64 {
-        let number = self.0.0.fetch_add(1, Ordering::Relaxed) + 1;
-        self.lock().insert(number, connection);
-        number
-    }
-
-    fn with<T>(
-        &self,
-        number: u64,
-        use_it: impl FnOnce(&Connection) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
-        use_it(self.lock().get(&number).ok_or(Errno::BADF)?)
-    }
-
-    fn take(&self, number: u64) -> Result<Connection, Failure> {
-        Ok(self.lock().remove(&number).ok_or(Errno::BADF)?)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Connection>> {
-        self.0.1.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
+/// The connections and listeners of this process, and where it writes its answers.
 pub(crate) struct Peer {
     connections: Connections,
     listeners: HashMap<u64, Listener>,
@@ -76,7 +43,7 @@ impl Peer {
             .and_then(|command| self.run(id, command))
         {
             Ok(Some(fields)) => self.replies.send(id, Ok(fields)),
-            // A thread will answer.
+            // A thread sends the answer.
             Ok(None) => {}
             Err(failure) => self.replies.send(id, Err(failure)),
         }
@@ -134,15 +101,15 @@ impl Peer {
             Command::Oob { conn, byte } => self.output(id, conn, Output::OutOfBand(byte))?,
             Command::Shutdown {
                 conn,
-                how: How::Read,
+                directions: Directions::Read,
             } => {
                 return self
                     .connections
                     .with(conn, Connection::shutdown_reading)
                     .map(Some);
             }
-            Command::Shutdown { conn, how } => {
-                self.output(id, conn, Output::Shutdown(how.shutdown()))?;
+            Command::Shutdown { conn, directions } => {
+                self.output(id, conn, Output::Shutdown(directions.shutdown()))?;
             }
             Command::Read { conn, bytes, pace } => {
                 self.input(id, conn, Input::Exactly { bytes, pace })?;
@@ -191,7 +158,7 @@ impl Peer {
         })
     }
 
-    /// For what may take long and belongs to no queue.
+    /// Runs a command that may take long and belongs to no queue on a thread of its own.
     fn in_background(&self, id: u64, run: impl FnOnce() -> Reply + Send + 'static) {
         let replies = self.replies.clone();
         std::thread::spawn(move || replies.send(id, run()));

@@ -1,4 +1,4 @@
-//! Answers: one line of JSON each.
+//! The answers to commands, one line of JSON each.
 
 use std::{
     io::Write,
@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 
 use crate::tally::Tally;
 
-/// The fields of a successful answer, or why there is none.
+/// The fields of a successful answer, or a failure.
 pub(crate) type Reply = Result<Value, Failure>;
 
-/// Why a command failed, and how far it came.
+/// The cause of a failed command, and its progress until then.
 pub(crate) struct Failure {
     code: String,
-    /// Bytes and hash of the part that succeeded.
+    /// Byte count and hash of the part that succeeded.
     done: Option<(u64, String)>,
 }
 
@@ -35,7 +35,7 @@ impl Failure {
         }
     }
 
-    /// The other side ended before all bytes had come.
+    /// The other side ended before all bytes had arrived.
     pub(crate) fn early_end(done: Tally) -> Self {
         Self {
             code: "EOF".into(),
@@ -56,7 +56,7 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// The symbolic name of an error a socket can give.
+/// The symbolic name of an error of a socket call.
 pub(crate) fn errno_name(errno: Errno) -> String {
     match errno {
         Errno::ACCESS => "EACCES",
@@ -82,7 +82,7 @@ pub(crate) fn errno_name(errno: Errno) -> String {
     .into()
 }
 
-/// Writes answers; shared by all threads.
+/// Writes the answers of all threads.
 #[derive(Clone, Default)]
 pub(crate) struct Replies(Arc<Mutex<()>>);
 
@@ -103,7 +103,7 @@ impl Replies {
         };
         line["id"] = id.into();
         let guard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // A driver that no longer listens has ended: so does its peer.
+        // The driver has ended, so this process ends too.
         if writeln!(std::io::stdout(), "{line}").is_err() {
             std::process::exit(0);
         }

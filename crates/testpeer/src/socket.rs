@@ -1,4 +1,4 @@
-//! A socket that a blocked thread can be called away from.
+//! A socket on which blocked threads can be cancelled.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -18,7 +18,7 @@ use rustix::{
 
 use crate::{command::Tuning, reply::Failure};
 
-/// Where to listen or connect.
+/// An address to listen on or connect to.
 pub(crate) enum Address {
     Tcp(SocketAddr),
     Unix(SocketAddrUnix),
@@ -52,7 +52,7 @@ impl Address {
         }
     }
 
-    /// A blocking socket of the right family.
+    /// A blocking socket of the address family.
     pub(crate) fn socket(&self) -> Result<OwnedFd, Errno> {
         let family = match self {
             Self::Tcp(SocketAddr::V4(_)) => AddressFamily::INET,
@@ -63,7 +63,7 @@ impl Address {
     }
 }
 
-/// Applies the options that are given. The kernel doubles buffer sizes.
+/// Sets the given socket options. The kernel doubles buffer sizes.
 pub(crate) fn tune(fd: &OwnedFd, tuning: &Tuning) -> Result<(), Errno> {
     if let Some(bytes) = tuning.rcvbuf {
         sockopt::set_socket_recv_buffer_size(fd, bytes)?;
@@ -77,7 +77,7 @@ pub(crate) fn tune(fd: &OwnedFd, tuning: &Tuning) -> Result<(), Errno> {
     Ok(())
 }
 
-/// A non-blocking socket, shared by the threads that work on it.
+/// A non-blocking socket, shared by its threads.
 pub(crate) struct Socket {
     pub(crate) fd: OwnedFd,
     wake: OwnedFd,
@@ -97,12 +97,12 @@ impl Socket {
         })
     }
 
-    /// Calls all threads away, now and for ever.
+    /// Cancels all waits of all threads, now and later.
     pub(crate) fn cancel(&self) -> Result<(), Errno> {
         rustix::io::write(&self.wake, &1_u64.to_ne_bytes()).map(drop)
     }
 
-    /// Waits until the socket is ready. `ECANCELED` comes first.
+    /// Waits until the socket is ready. A cancellation takes precedence and gives `ECANCELED`.
     pub(crate) fn ready(&self, events: PollFlags) -> Result<(), Errno> {
         let mut fds = [
             PollFd::new(&self.wake, PollFlags::IN),
@@ -111,7 +111,7 @@ impl Socket {
         poll_until(&mut fds, None)
     }
 
-    /// Does nothing for a while, or until cancelled.
+    /// Waits for `duration`, or until it is cancelled.
     pub(crate) fn pause(&self, duration: Duration) -> Result<(), Errno> {
         let mut fds = [PollFd::new(&self.wake, PollFlags::IN)];
         poll_until(&mut fds, Some(Instant::now() + duration))
@@ -131,7 +131,7 @@ impl Socket {
         }
     }
 
-    /// Sends what the kernel takes in one call.
+    /// Sends as many bytes as the kernel accepts in one call.
     pub(crate) fn send(&self, bytes: &[u8], flags: SendFlags) -> Result<usize, Errno> {
         loop {
             self.ready(PollFlags::OUT)?;
@@ -147,7 +147,7 @@ impl Socket {
     }
 }
 
-/// Polls; the first descriptor is the one that cancels.
+/// Polls until `deadline`. The first descriptor is the one that cancels.
 fn poll_until(fds: &mut [PollFd<'_>], deadline: Option<Instant>) -> Result<(), Errno> {
     loop {
         let timeout = deadline

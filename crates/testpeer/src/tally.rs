@@ -1,4 +1,4 @@
-//! How many bytes, and which.
+//! The count and the hash of the bytes of one command.
 
 use sha2::{Digest, Sha256};
 
@@ -44,7 +44,7 @@ mod tests {
     use super::{Tally, hex, unhex};
 
     #[test]
-    fn hexadecimal_goes_there_and_back() {
+    fn hexadecimal_is_encoded_and_decoded() {
         assert_eq!(unhex("00ff7A"), Some(vec![0, 255, 0x7a]));
         assert_eq!(hex(&[0, 255, 0x7a]), "00ff7a");
         assert_eq!(unhex("0"), None);

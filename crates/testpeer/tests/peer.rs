@@ -1,4 +1,4 @@
-//! The peer on real sockets, through its command line.
+//! Tests of the peer on real sockets, through its command line.
 
 mod driver;
 
@@ -20,14 +20,14 @@ fn outside(peer: &mut Driver) -> (u64, TcpStream) {
         .local_addr()
         .expect("a bound socket has an address")
         .port();
-    let connected = peer.ask(json!({ "op": "connect", "port": port }));
+    let connected = peer.request(json!({ "op": "connect", "port": port }));
     let (stream, address) = listener.accept().expect("the peer connects");
     assert_eq!(number(&connected, "localPort"), u64::from(address.port()));
     (number(&connected, "conn"), stream)
 }
 
 fn hash(peer: &mut Driver, seed: u64, bytes: u64) -> Value {
-    peer.ask(json!({ "op": "hash", "seed": seed, "bytes": bytes }))["sha256"].take()
+    peer.request(json!({ "op": "hash", "seed": seed, "bytes": bytes }))["sha256"].take()
 }
 
 #[test]
@@ -41,16 +41,17 @@ fn writes_of_one_seed_continue_one_stream() {
         (500_000, json!({ "chunk": { "min": 1, "max": 9000 } })),
         (500_000, json!({ "chunk": 65_536, "pauseMs": 2 })),
     ] {
-        let written = peer
-            .ask(json!({ "op": "write", "conn": client, "bytes": bytes, "seed": 9, "pace": pace }));
+        let written = peer.request(
+            json!({ "op": "write", "conn": client, "bytes": bytes, "seed": 9, "pace": pace }),
+        );
         assert_eq!(number(&written, "bytes"), bytes);
     }
-    peer.ask(json!({ "op": "shutdown", "conn": client, "how": "write" }));
+    peer.request(json!({ "op": "shutdown", "conn": client, "how": "write" }));
     let read = peer.answer(reading);
     assert_eq!(number(&read, "bytes"), 1_000_003);
     assert_eq!(read["sha256"], expected);
     assert_eq!(read["end"], "eof");
-    let counts = peer.ask(json!({ "op": "counts", "conn": server }));
+    let counts = peer.request(json!({ "op": "counts", "conn": server }));
     assert_eq!(
         (number(&counts, "sent"), number(&counts, "received")),
         (0, 1_000_003)
@@ -62,7 +63,7 @@ fn single_bytes_are_single_sends() {
     let mut peer = Driver::start();
     let (client, server) = peer.pair();
     let reading = peer.send(json!({ "op": "read", "conn": server, "bytes": 10_000 }));
-    let written = peer.ask(json!({
+    let written = peer.request(json!({
         "op": "write", "conn": client, "bytes": 10_000, "seed": 1, "pace": { "chunk": 1 }
     }));
     assert_eq!(peer.answer(reading)["sha256"], written["sha256"]);
@@ -72,47 +73,50 @@ fn single_bytes_are_single_sends() {
 fn a_short_read_shows_its_bytes() {
     let mut peer = Driver::start();
     let (conn, mut stream) = outside(&mut peer);
-    peer.ask(json!({ "op": "writeHex", "conn": conn, "data": "00ff61" }));
+    peer.request(json!({ "op": "writeHex", "conn": conn, "data": "00ff61" }));
     let mut received = [0; 3];
     stream.read_exact(&mut received).expect("three bytes come");
     assert_eq!(received, [0, 255, b'a']);
     stream
         .write_all(b"hello")
         .expect("the peer takes five bytes");
-    let read = peer.ask(json!({ "op": "read", "conn": conn, "bytes": 4 }));
+    let read = peer.request(json!({ "op": "read", "conn": conn, "bytes": 4 }));
     assert_eq!(read["data"], "68656c6c");
-    // The fifth byte was left in the socket.
+    // The fifth byte is still in the socket.
     assert_eq!(
-        peer.ask(json!({ "op": "read", "conn": conn, "bytes": 1 }))["data"],
+        peer.request(json!({ "op": "read", "conn": conn, "bytes": 1 }))["data"],
         "6f"
     );
 }
 
 #[test]
-fn a_read_beyond_the_end_tells_how_far_it_came() {
+fn a_read_beyond_the_end_reports_the_bytes_before_it() {
     let mut peer = Driver::start();
     let (conn, mut stream) = outside(&mut peer);
     stream
         .write_all(b"abc")
         .expect("the peer takes three bytes");
     drop(stream);
-    let read = peer.ask(json!({ "op": "read", "conn": conn, "bytes": 10 }));
+    let read = peer.request(json!({ "op": "read", "conn": conn, "bytes": 10 }));
     assert_eq!(read["error"], "EOF");
     assert_eq!(number(&read, "bytes"), 3);
 }
 
 #[test]
-fn a_reset_is_seen_as_a_reset() {
+fn a_reset_reaches_the_other_side_as_a_reset() {
     let mut peer = Driver::start();
     let (conn, mut stream) = outside(&mut peer);
-    assert_eq!(peer.ask(json!({ "op": "reset", "conn": conn }))["ok"], true);
+    assert_eq!(
+        peer.request(json!({ "op": "reset", "conn": conn }))["ok"],
+        true
+    );
     let error = stream
         .read(&mut [0])
         .expect_err("a reset is no end of input");
     assert_eq!(error.kind(), ErrorKind::ConnectionReset);
-    // The connection is gone from the table too.
+    // The connection was also removed from the table.
     assert_eq!(
-        peer.ask(json!({ "op": "counts", "conn": conn }))["error"],
+        peer.request(json!({ "op": "counts", "conn": conn }))["error"],
         "EBADF"
     );
 }
@@ -125,18 +129,21 @@ fn a_reset_interrupts_blocked_reads_and_writes() {
     let writing =
         peer.send(json!({ "op": "write", "conn": client, "bytes": 1_u64 << 30, "seed": 1 }));
     let queued = peer.send(json!({ "op": "write", "conn": client, "bytes": 1, "seed": 1 }));
-    // Nobody reads, so the writer blocks once both socket buffers are full.
+    // The other side does not read, so the writer blocks once both socket buffers are full.
     let mut before = 0;
     loop {
         std::thread::sleep(std::time::Duration::from_millis(50));
-        let sent = number(&peer.ask(json!({ "op": "counts", "conn": client })), "sent");
+        let sent = number(
+            &peer.request(json!({ "op": "counts", "conn": client })),
+            "sent",
+        );
         if sent == before && sent > 0 {
             break;
         }
         before = sent;
     }
     assert_eq!(
-        peer.ask(json!({ "op": "reset", "conn": client }))["ok"],
+        peer.request(json!({ "op": "reset", "conn": client }))["ok"],
         true
     );
     let written = peer.answer(writing);
@@ -145,10 +152,10 @@ fn a_reset_interrupts_blocked_reads_and_writes() {
     assert_eq!(peer.answer(queued)["error"], "ECANCELED");
     assert_eq!(peer.answer(reading)["error"], "ECANCELED");
     assert_eq!(
-        peer.ask(json!({ "op": "readToEnd", "conn": server }))["end"],
+        peer.request(json!({ "op": "readToEnd", "conn": server }))["end"],
         "reset"
     );
-    let late = peer.ask(json!({ "op": "write", "conn": server, "bytes": 1, "seed": 1 }));
+    let late = peer.request(json!({ "op": "write", "conn": server, "bytes": 1, "seed": 1 }));
     assert_eq!(late["error"], "EPIPE");
 }
 
@@ -158,7 +165,7 @@ fn a_close_ends_the_input_of_the_other_side() {
     let (client, server) = peer.pair();
     let reading = peer.send(json!({ "op": "readToEnd", "conn": server }));
     assert_eq!(
-        peer.ask(json!({ "op": "close", "conn": client }))["ok"],
+        peer.request(json!({ "op": "close", "conn": client }))["ok"],
         true
     );
     assert_eq!(peer.answer(reading)["end"], "eof");
@@ -175,33 +182,33 @@ fn either_side_may_half_close_first() {
             (server, client)
         };
         let expected = hash(&mut peer, 3, 2 << 20);
-        peer.ask(json!({ "op": "shutdown", "conn": first, "how": "write" }));
+        peer.request(json!({ "op": "shutdown", "conn": first, "how": "write" }));
         assert_eq!(
-            peer.ask(json!({ "op": "readToEnd", "conn": second }))["end"],
+            peer.request(json!({ "op": "readToEnd", "conn": second }))["end"],
             "eof"
         );
         let reading = peer.send(json!({ "op": "readToEnd", "conn": first }));
         peer.send(json!({ "op": "write", "conn": second, "bytes": 2 << 20, "seed": 3 }));
-        peer.ask(json!({ "op": "shutdown", "conn": second, "how": "write" }));
+        peer.request(json!({ "op": "shutdown", "conn": second, "how": "write" }));
         let read = peer.answer(reading);
         assert_eq!((&read["end"], &read["sha256"]), (&json!("eof"), &expected));
     }
 }
 
 #[test]
-fn an_out_of_band_byte_is_marked_as_such() {
+fn an_out_of_band_byte_is_sent_out_of_band() {
     let mut peer = Driver::start();
     let (conn, mut stream) = outside(&mut peer);
-    peer.ask(json!({ "op": "writeHex", "conn": conn, "data": "6162" }));
-    peer.ask(json!({ "op": "oob", "conn": conn, "byte": 33 }));
-    peer.ask(json!({ "op": "writeHex", "conn": conn, "data": "6364" }));
+    peer.request(json!({ "op": "writeHex", "conn": conn, "data": "6162" }));
+    peer.request(json!({ "op": "oob", "conn": conn, "byte": 33 }));
+    peer.request(json!({ "op": "writeHex", "conn": conn, "data": "6364" }));
     let mut received = [0; 4];
     stream
         .read_exact(&mut received)
         .expect("the bytes around it come");
     assert_eq!(&received, b"abcd");
     let (conn, stream) = outside(&mut peer);
-    peer.ask(json!({ "op": "oob", "conn": conn, "byte": 33 }));
+    peer.request(json!({ "op": "oob", "conn": conn, "byte": 33 }));
     let mut urgent = [0; 1];
     recv(&stream, &mut urgent, RecvFlags::OOB).expect("the byte is urgent data");
     assert_eq!(urgent, [33]);
@@ -212,40 +219,40 @@ fn an_out_of_band_byte_does_not_stop_a_reader() {
     let mut peer = Driver::start();
     let (client, server) = peer.pair();
     let reading = peer.send(json!({ "op": "read", "conn": server, "bytes": 4 }));
-    peer.ask(json!({ "op": "writeHex", "conn": client, "data": "6162" }));
-    peer.ask(json!({ "op": "oob", "conn": client, "byte": 33 }));
-    peer.ask(json!({ "op": "writeHex", "conn": client, "data": "6364" }));
+    peer.request(json!({ "op": "writeHex", "conn": client, "data": "6162" }));
+    peer.request(json!({ "op": "oob", "conn": client, "byte": 33 }));
+    peer.request(json!({ "op": "writeHex", "conn": client, "data": "6364" }));
     assert_eq!(peer.answer(reading)["data"], "61626364");
 }
 
 #[test]
-fn a_pause_holds_the_reader_back() {
+fn a_pause_delays_the_reads_after_it() {
     let mut peer = Driver::start();
     let (conn, mut stream) = outside(&mut peer);
     let pause = peer.send(json!({ "op": "pause", "conn": conn, "ms": 60_000 }));
     let reading = peer.send(json!({ "op": "read", "conn": conn, "bytes": 1 }));
     stream.write_all(b"x").expect("the socket takes a byte");
-    let counts = peer.ask(json!({ "op": "counts", "conn": conn }));
+    let counts = peer.request(json!({ "op": "counts", "conn": conn }));
     assert_eq!(number(&counts, "received"), 0);
-    // A pause is interrupted like anything else.
-    peer.ask(json!({ "op": "close", "conn": conn }));
+    // A close also interrupts a pause.
+    peer.request(json!({ "op": "close", "conn": conn }));
     assert_eq!(peer.answer(pause)["error"], "ECANCELED");
     assert_eq!(peer.answer(reading)["error"], "ECANCELED");
 }
 
 #[test]
-fn unix_sockets_work_both_ways() {
+fn unix_sockets_are_accepted_and_connected() {
     let path = std::env::temp_dir().join(format!("fdsplice-testpeer-{}.sock", std::process::id()));
     let mut peer = Driver::start();
-    let listening = peer.ask(json!({ "op": "listen", "path": path }));
+    let listening = peer.request(json!({ "op": "listen", "path": path }));
     let mut stream = UnixStream::connect(&path).expect("the peer listens");
-    let accepted = peer.ask(json!({ "op": "accept", "listener": listening["listener"] }));
+    let accepted = peer.request(json!({ "op": "accept", "listener": listening["listener"] }));
     stream
         .write_all(b"abc")
         .expect("the peer takes three bytes");
-    let read = peer.ask(json!({ "op": "read", "conn": accepted["conn"], "bytes": 3 }));
+    let read = peer.request(json!({ "op": "read", "conn": accepted["conn"], "bytes": 3 }));
     assert_eq!(read["data"], "616263");
-    let connected = peer.ask(json!({ "op": "connect", "path": path }));
+    let connected = peer.request(json!({ "op": "connect", "path": path }));
     assert_eq!(connected["ok"], true);
     std::fs::remove_file(path).expect("the socket file is there");
 }
@@ -253,12 +260,13 @@ fn unix_sockets_work_both_ways() {
 #[test]
 fn receive_buffers_can_be_made_small() {
     let mut peer = Driver::start();
-    let listening = peer.ask(json!({ "op": "listen", "port": 0, "tuning": { "rcvbuf": 4096 } }));
+    let listening =
+        peer.request(json!({ "op": "listen", "port": 0, "tuning": { "rcvbuf": 4096 } }));
     let port = u16::try_from(number(&listening, "port")).expect("a port");
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("the peer listens");
     rustix::net::sockopt::set_socket_send_buffer_size(&stream, 4096)
         .expect("a size that is allowed");
-    let accepted = peer.ask(json!({ "op": "accept", "listener": listening["listener"] }));
+    let accepted = peer.request(json!({ "op": "accept", "listener": listening["listener"] }));
     stream
         .set_nonblocking(true)
         .expect("a socket can be non-blocking");
@@ -274,30 +282,30 @@ fn receive_buffers_can_be_made_small() {
         "{taken} bytes fit into buffers of 4 KiB each"
     );
     assert_eq!(
-        peer.ask(json!({ "op": "setRcvBuf", "conn": accepted["conn"], "bytes": 65_536 }))["ok"],
+        peer.request(json!({ "op": "setRcvBuf", "conn": accepted["conn"], "bytes": 65_536 }))["ok"],
         true
     );
 }
 
 #[test]
-fn failures_carry_the_name_of_the_error() {
+fn failures_have_the_name_of_the_error() {
     let mut peer = Driver::start();
-    let listening = peer.ask(json!({ "op": "listen", "port": 0 }));
+    let listening = peer.request(json!({ "op": "listen", "port": 0 }));
     let accepting = peer.send(json!({ "op": "accept", "listener": listening["listener"] }));
     assert_eq!(
-        peer.ask(json!({ "op": "closeListener", "listener": listening["listener"] }))["ok"],
+        peer.request(json!({ "op": "closeListener", "listener": listening["listener"] }))["ok"],
         true
     );
     assert_eq!(peer.answer(accepting)["error"], "ECANCELED");
     assert_eq!(
-        peer.ask(json!({ "op": "connect", "port": listening["port"] }))["error"],
+        peer.request(json!({ "op": "connect", "port": listening["port"] }))["error"],
         "ECONNREFUSED"
     );
     assert_eq!(
-        peer.ask(json!({ "op": "read", "conn": 77, "bytes": 1 }))["error"],
+        peer.request(json!({ "op": "read", "conn": 77, "bytes": 1 }))["error"],
         "EBADF"
     );
-    let unknown = peer.ask(json!({ "op": "nonsense" }));
+    let unknown = peer.request(json!({ "op": "nonsense" }));
     assert!(
         unknown["error"]
             .as_str()

@@ -103,7 +103,7 @@ pub fn pipe_stats() -> PipeStats {
     }
 }
 
-/// The largest capacity, in bytes, that an unprivileged process may ask for
+/// The largest capacity, in bytes, that an unprivileged process may request
 /// (`/proc/sys/fs/pipe-max-size`, see `pipe(7)`).
 pub fn pipe_max_size() -> usize {
     PipeQuota::get().max_size

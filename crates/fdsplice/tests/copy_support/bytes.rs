@@ -1,4 +1,4 @@
-//! Bytes, and plain ways to write and read them.
+//! Test data, and functions to write and read it.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,10 +10,10 @@ use rustix::fs::{SeekFrom, fstat, seek};
 use rustix::io::{Errno, pread, read, write};
 
 pub(crate) const MIB: usize = 1024 * 1024;
-/// Longest stretch of [`data`].
+/// The largest length of [`data`].
 const MOST: usize = 10 * MIB;
 
-/// The first `bytes` bytes of a stream without any period that a lost page could hide in.
+/// The first `bytes` bytes of a stream without a period, which could hide a lost page.
 pub(crate) fn data(bytes: usize) -> &'static [u8] {
     static ALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -33,7 +33,7 @@ pub(crate) fn position(fd: impl AsFd) -> u64 {
     seek(fd, SeekFrom::Current(0)).expect("a position")
 }
 
-/// All of a file, whatever its position.
+/// The contents of a file. Its position does not matter.
 pub(crate) fn contents(fd: impl AsFd) -> Vec<u8> {
     let mut all = Vec::new();
     let mut buffer = vec![0; MIB];
@@ -45,7 +45,7 @@ pub(crate) fn contents(fd: impl AsFd) -> Vec<u8> {
     }
 }
 
-/// Bytes that a file takes on its disk.
+/// Bytes that a file occupies on its disk.
 pub(crate) fn on_disk(fd: impl AsFd) -> u64 {
     u64::try_from(fstat(fd).expect("a file").st_blocks).expect("blocks") * 512
 }
@@ -63,7 +63,7 @@ pub(crate) fn read_to_end(fd: impl AsFd) -> Vec<u8> {
     let mut buffer = vec![0; 256 * 1024];
     loop {
         match read(&fd, &mut buffer) {
-            // EIO is what the master of a terminal says that nobody has open any more.
+            // The master of a terminal reports EIO after the terminal was closed.
             Ok(0) | Err(Errno::IO) => return all,
             Ok(got) => all.extend_from_slice(&buffer[..got]),
             Err(Errno::AGAIN) => wait(fd.as_fd(), PollFlags::IN),
@@ -96,7 +96,7 @@ pub(crate) fn write_all(fd: impl AsFd, mut bytes: &[u8]) {
     }
 }
 
-/// All of what a path names, by plain reads.
+/// The contents of the file of a path, by plain reads.
 pub(crate) fn slurp(path: &str) -> Vec<u8> {
     let mut all = Vec::new();
     File::open(path)

@@ -1,4 +1,4 @@
-//! Descriptors of every kind to copy between, each with what feeds it or collects from it behind it.
+//! Descriptors of every kind for copies, each with a thread that feeds it or collects from it.
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use super::bytes::{contents, position, read_to_end, write_all};
 use super::{Scratch, pty};
 
-/// What can stand at either end of a copy.
+/// The kinds of descriptors that an end of a copy can be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Tcp,
@@ -25,7 +25,7 @@ pub(crate) enum Kind {
     File,
     Memfd,
     Terminal,
-    /// A destination that keeps nothing.
+    /// A destination that discards its bytes.
     Null,
 }
 
@@ -50,7 +50,7 @@ pub(crate) const DESTINATIONS: [Kind; 8] = [
     Kind::Null,
 ];
 
-/// Those with something at the other end.
+/// The kinds that have another end.
 pub(crate) const WIRES: [Kind; 5] = [
     Kind::Tcp,
     Kind::Unix,
@@ -65,11 +65,11 @@ impl Kind {
     }
 }
 
-/// What stands in a file before the bytes that matter, so that positions are not 0.
+/// The bytes in a file before those of the test, so that positions are not 0.
 const BEFORE: &[u8] = b"before";
 pub(crate) const FILE_START: u64 = BEFORE.len() as u64;
 
-/// A descriptor that gives certain bytes and then ends.
+/// A descriptor that yields given bytes and then ends.
 pub(crate) struct Source {
     pub(crate) fd: OwnedFd,
     kind: Kind,
@@ -103,7 +103,7 @@ impl Source {
         Self { fd, kind, feeder }
     }
 
-    /// What can still be read, to the end.
+    /// The bytes that can still be read, to the end.
     pub(crate) fn rest(mut self) -> Vec<u8> {
         let rest = read_to_end(&self.fd);
         if let Some(feeder) = self.feeder.take() {
@@ -117,11 +117,11 @@ impl Source {
     }
 }
 
-/// A descriptor that takes bytes, and keeps them.
+/// A descriptor that accepts bytes, and keeps them.
 pub(crate) struct Destination {
     pub(crate) fd: OwnedFd,
     kind: Kind,
-    /// What a terminal's bytes are read from.
+    /// The descriptor from which the bytes of a terminal are read.
     master: Option<OwnedFd>,
     collector: Option<JoinHandle<Vec<u8>>>,
 }
@@ -151,7 +151,7 @@ impl Destination {
         }
     }
 
-    /// All that has arrived; `None` where nobody can tell.
+    /// All bytes that have arrived; `None` when the destination discards them.
     pub(crate) fn arrived(self) -> Option<Vec<u8>> {
         let Self {
             fd,
@@ -176,14 +176,14 @@ impl Destination {
     }
 }
 
-/// Two descriptors, the first of which gives what is written to the second.
+/// Two descriptors: the first yields the bytes written to the second.
 pub(crate) struct Wire {
     pub(crate) reader: OwnedFd,
     pub(crate) writer: OwnedFd,
 }
 
 impl Wire {
-    /// Both block.
+    /// Both descriptors block.
     pub(crate) fn new(kind: Kind, scratch: &Scratch) -> Self {
         let (reader, writer) = match kind {
             Kind::Tcp => tcp(),
@@ -193,20 +193,20 @@ impl Wire {
             }
             Kind::Pipe => pipe_with(PipeFlags::CLOEXEC).expect("a pipe"),
             Kind::Fifo => fifo(scratch),
-            // The master: it sees an end of input when the terminal is closed.
+            // The reader is the master, which sees an end of input when the terminal is closed.
             Kind::Terminal => pty::pair(),
             Kind::File | Kind::Memfd | Kind::Null => unreachable!("{kind:?} is no wire"),
         };
         Self { reader, writer }
     }
 
-    /// Writes bytes from a thread, and ends behind them.
+    /// Writes bytes from a thread, and then ends.
     pub(crate) fn fed(self, bytes: &'static [u8]) -> (OwnedFd, JoinHandle<()>) {
         let Self { reader, writer } = self;
         (reader, thread::spawn(move || write_all(&writer, bytes)))
     }
 
-    /// Without a writer that blocks, for a file to be copied to.
+    /// A pair with a non-blocking writer, to which a file is copied.
     pub(crate) fn to_fill(kind: Kind, scratch: &Scratch) -> Self {
         let wire = Self::new(kind, scratch);
         set_blocking(&wire.writer, false);
@@ -214,7 +214,7 @@ impl Wire {
     }
 }
 
-/// The master again, of a wire that is a terminal.
+/// A duplicate of the master of a wire that is a terminal.
 fn master(kind: Kind, reader: &OwnedFd) -> Option<OwnedFd> {
     (kind == Kind::Terminal).then(|| reader.try_clone().expect("a duplicate"))
 }
@@ -231,7 +231,7 @@ fn fifo(scratch: &Scratch) -> (OwnedFd, OwnedFd) {
     let path = scratch.path();
     mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).expect("a FIFO");
     let open = |flags| open(&path, flags | OFlags::CLOEXEC, Mode::empty()).expect("a FIFO");
-    // Somebody who has it open both ways keeps the other two from waiting for each other.
+    // Opening the FIFO for reading and writing keeps the other two openings from waiting.
     let keeper = open(OFlags::RDWR);
     let ends = (open(OFlags::RDONLY), open(OFlags::WRONLY));
     drop(keeper);

@@ -1,4 +1,4 @@
-//! What the tests of copies share.
+//! Helpers of the tests of copies.
 
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 #![allow(unused_imports, reason = "every test binary uses a part of it")]
@@ -26,7 +26,7 @@ pub(crate) use ends::{
 };
 pub(crate) use scratch::Scratch;
 
-/// Ample for a machine that is ten times slower than it was a minute ago.
+/// A time limit that suffices on a machine that is ten times slower than usual.
 pub(crate) const PROMPT: Duration = Duration::from_secs(30);
 
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
@@ -40,12 +40,12 @@ pub(crate) fn duplicate(fd: impl AsFd) -> Endpoint {
     Endpoint::duplicate(fd).expect("an endpoint")
 }
 
-/// Whether the tests that take minutes are wanted too.
+/// Whether the tests that take minutes run as well.
 pub(crate) fn full() -> bool {
     std::env::var("FDSPLICE_FULL").is_ok_and(|value| value == "1")
 }
 
-/// Copies between duplicates, and fails when that takes for ever.
+/// Copies between duplicates, and fails when the copy does not end.
 pub(crate) fn copied(
     source: impl AsFd,
     destination: impl AsFd,
@@ -64,12 +64,12 @@ pub(crate) fn copied_within(
     let runtime = runtime();
     let result = runtime
         .block_on(async { tokio::time::timeout(limit, copy(ends.0, ends.1, options)).await });
-    // Not waited for: what hangs would hang here again.
+    // Do not wait for the runtime, because a copy that hangs would block this thread too.
     runtime.shutdown_background();
     result.expect("the copy ends")
 }
 
-/// The same on a thread of its own, to be looked at while it runs.
+/// Starts a copy on a thread of its own, so that the test can observe it.
 pub(crate) fn copying(source: impl AsFd, destination: impl AsFd, options: CopyOptions) -> Copying {
     let own = |fd: BorrowedFd<'_>| fd.try_clone_to_owned().expect("a duplicate");
     let (source, destination) = (own(source.as_fd()), own(destination.as_fd()));
@@ -103,7 +103,8 @@ impl Copying {
         self.thread.join().expect("a result")
     }
 
-    /// Waits until it moves nothing any more, because its destination is full; what it has moved.
+    /// Waits until the copy moves no more bytes, because its destination is full. Returns the count of
+    /// bytes moved.
     pub(crate) fn stalled(&self) -> u64 {
         let deadline = Instant::now() + PROMPT;
         let (mut last, mut since) = (0, Instant::now());
@@ -127,7 +128,7 @@ pub(crate) fn pair_of_files(scratch: &Scratch, bytes: &[u8]) -> (File, File) {
     (source, scratch.file())
 }
 
-/// What the system said, if it was the system that made a copy fail.
+/// The error number of a copy that a system call has failed.
 pub(crate) fn errno(result: &TrafficResult) -> Option<Errno> {
     match result.error.as_ref()?.reason {
         Reason::System { errno, .. } => Some(errno),
@@ -135,15 +136,15 @@ pub(crate) fn errno(result: &TrafficResult) -> Option<Errno> {
     }
 }
 
-/// Where a copy failed, and what the system said.
+/// The side at which a copy failed, and the error number.
 pub(crate) fn failure(result: &TrafficResult) -> (Option<Side>, Option<Errno>) {
     let side = result.error.as_ref().and_then(|error| error.side);
     (side, errno(result))
 }
 
-/// Says that a test shows nothing on this machine; where every tool has to be there, that fails.
-pub(crate) fn shows_nothing(why: &str) {
-    eprintln!("nothing shown: {why}");
+/// Reports that a test is skipped on this machine. Fails when all tools are required.
+pub(crate) fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
     let required = std::env::var("FDSPLICE_REQUIRE_TOOLS").is_ok_and(|value| value == "1");
     assert!(!required, "{why}, although FDSPLICE_REQUIRE_TOOLS is set");
 }

@@ -1,4 +1,4 @@
-//! Pseudo-terminals.
+//! Pseudo-terminals for the tests of copies.
 
 use std::ffi::{c_int, c_uint};
 use std::os::fd::{AsFd, OwnedFd};
@@ -14,7 +14,7 @@ use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 const UNLOCK: Opcode = 0x4004_5431;
 const NUMBER: Opcode = 0x8004_5430;
 
-/// A master and its terminal, which passes all bytes on as they are. Both block.
+/// A master and its terminal in raw mode, which passes all bytes unchanged. Both block.
 pub(crate) fn pair() -> (OwnedFd, OwnedFd) {
     let (master, terminal) = cooked();
     let mut settings = tcgetattr(&terminal).expect("settings");
@@ -23,7 +23,7 @@ pub(crate) fn pair() -> (OwnedFd, OwnedFd) {
     (master, terminal)
 }
 
-/// A master and its terminal, which works by lines and echoes them.
+/// A master and its terminal in line mode with echo.
 pub(crate) fn cooked() -> (OwnedFd, OwnedFd) {
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
     let master = open("/dev/ptmx", flags, Mode::empty()).expect("a pseudo-terminal");
@@ -32,9 +32,9 @@ pub(crate) fn cooked() -> (OwnedFd, OwnedFd) {
     (master, terminal)
 }
 
-/// Waits until a master holds nothing that nobody has read. A terminal that is closed before may take
-/// bytes with it that the system has accepted (seen on Linux 6.18: some KiB, in 1 of 300 tries, by
-/// plain writes and reads of another program).
+/// Waits until a master holds no unread bytes. Closing its terminal earlier may lose bytes that the
+/// kernel has accepted (seen on Linux 6.18: some KiB, in 1 of 300 tries, also with plain writes and
+/// reads of another program).
 pub(crate) fn drained(master: &OwnedFd) {
     const QUIET: Duration = Duration::from_millis(20);
     let deadline = Instant::now() + super::PROMPT;
@@ -52,7 +52,7 @@ pub(crate) fn drained(master: &OwnedFd) {
     reason = "no safe call without a further feature of rustix"
 )]
 fn unlocked(master: &OwnedFd) -> Result<c_uint, Errno> {
-    // SAFETY: the one reads an int at the address it is given, the other stores one there.
+    // SAFETY: one call reads an int at the given address, the other one stores an int there.
     unsafe {
         ioctl(master.as_fd(), Setter::<UNLOCK, c_int>::new(0))?;
         ioctl(master.as_fd(), Getter::<NUMBER, c_uint>::new())

@@ -1,4 +1,4 @@
-//! A directory that goes with the test.
+//! A temporary directory, which is removed at the end of the test.
 
 use std::cell::Cell;
 use std::fs::{self, File};
@@ -26,13 +26,13 @@ impl Scratch {
         }
     }
 
-    /// A name that nothing has yet.
+    /// A path that does not exist yet.
     pub(crate) fn path(&self) -> PathBuf {
         self.next.set(self.next.get() + 1);
         self.directory.join(self.next.get().to_string())
     }
 
-    /// An empty file, open both ways, without a name.
+    /// An empty file without a name, open for reading and writing.
     pub(crate) fn file(&self) -> File {
         let path = self.path();
         let file = File::options()
@@ -48,7 +48,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // Best effort: a failing test is not to fail twice.
+        // Errors are ignored, so that a failing test does not panic twice.
         let _ = fs::remove_dir_all(&self.directory);
     }
 }

@@ -1,5 +1,5 @@
-//! What the tests with random schedules share: how many are run, from which seed, and what must not
-//! be left behind by any of them.
+//! Helpers of the tests with random schedules: the number of runs, the seed, and the count of open
+//! descriptors.
 
 #![allow(dead_code, reason = "every test binary uses a part of it")]
 
@@ -13,9 +13,9 @@ use proptest::test_runner::{
     Config, FileFailurePersistence, RngAlgorithm, TestError, TestRng, TestRunner,
 };
 
-/// Runs schedules: `few`, or ten times as many in the full run. The seed of the whole run is in
-/// `FDSPLICE_SEED` or a new one; it is printed, and so is the smallest schedule that fails, which
-/// also goes into `regressions` and is run first from then on.
+/// Runs `few` schedules, or ten times as many in the full run. The seed of the whole run is that of
+/// `FDSPLICE_SEED` or a new one, and is printed. The smallest schedule that fails is printed and
+/// added to `regressions`, whose schedules run first.
 pub(crate) fn check<S: proptest::strategy::Strategy>(
     few: u32,
     regressions: &'static str,
@@ -50,7 +50,7 @@ pub(crate) fn check<S: proptest::strategy::Strategy>(
     }
 }
 
-/// Open descriptors, without those of pipes that are kept for the next lease.
+/// The count of open descriptors, without those of pipes.
 pub(crate) fn descriptors() -> usize {
     let open = fs::read_dir("/proc/self/fd").expect("descriptors").count();
     let pipes = pipe_stats();

@@ -1,4 +1,4 @@
-//! A peer that reads and writes independently of each other, each in the order it is told to.
+//! A peer whose reads and writes are independent of each other, and each in the order of the calls.
 
 use std::io;
 use std::net::{TcpListener, TcpStream};
@@ -23,7 +23,7 @@ pub(crate) enum Transport {
 }
 
 impl Transport {
-    /// Two ends of a connection, both blocking.
+    /// The two ends of a connection, both blocking.
     pub(crate) fn connected(self) -> (OwnedFd, OwnedFd) {
         let tcp = |host| {
             let listener = TcpListener::bind((host, 0)).expect("a listener");
@@ -58,19 +58,20 @@ struct Progress {
     sent: AtomicUsize,
     half_closed: AtomicBool,
     saw_end: AtomicBool,
-    /// A socket tells of a reset once: where a write was told, a read finds an end.
+    /// Whether a write has failed. A socket reports a reset only once, so after a failed write a read
+    /// sees an end.
     write_failed: AtomicBool,
 }
 
-/// How it went for a peer.
+/// The state of a peer at the end of a schedule.
 pub(crate) struct Ending {
-    /// Bytes its kernel took.
+    /// Bytes that its kernel accepted.
     pub(crate) sent: usize,
     pub(crate) received: Vec<u8>,
     pub(crate) half_closed: bool,
-    /// It was told the end of input; otherwise it was reset, or has reset the connection itself.
+    /// Whether it saw the end of input. Otherwise the connection was reset, by the relay or by itself.
     pub(crate) saw_end: bool,
-    /// It has reset the connection.
+    /// Whether it has reset the connection.
     pub(crate) reset: bool,
 }
 
@@ -87,7 +88,7 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// `stream` is what it sends, bit by bit.
+    /// Starts a peer that sends `stream` in parts.
     pub(crate) fn start(socket: OwnedFd, transport: Transport, stream: &'static [u8]) -> Self {
         rustix::io::ioctl_fionbio(&socket, true).expect("a non-blocking socket");
         let socket = Arc::new(registered(socket));
@@ -121,7 +122,7 @@ impl Peer {
     }
 
     pub(crate) fn send(&self, bytes: usize) {
-        // One that has reset the connection listens no more.
+        // This fails after a reset of the connection by this peer.
         let _ = self.outputs.send(Output::Send(bytes));
     }
 
@@ -137,7 +138,7 @@ impl Peer {
         let _ = self.inputs.send(Input::ToEnd);
     }
 
-    /// Closes at once; TCP with a reset.
+    /// Closes the connection at once, with a reset on TCP.
     pub(crate) async fn reset(&mut self) {
         let Some(socket) = self.socket.take() else {
             return;
@@ -156,7 +157,7 @@ impl Peer {
         drop(socket);
     }
 
-    /// Waits until it has said all it has to say and read what there is.
+    /// Waits until all its writes and reads have ended.
     pub(crate) async fn ended(mut self) -> Ending {
         drop(self.outputs);
         drop(self.inputs);
@@ -252,8 +253,11 @@ async fn when_ready(
 }
 
 fn registered(socket: OwnedFd) -> AsyncFd<OwnedFd> {
-    #[allow(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
-    // SAFETY: an owned descriptor names the same open file until it is dropped.
+    #[allow(
+        unsafe_code,
+        reason = "tokio requires a guarantee about the descriptor"
+    )]
+    // SAFETY: an owned descriptor refers to the same open file until it is dropped.
     let registered = unsafe { AsyncFd::register(socket) };
     registered.expect("a reactor")
 }

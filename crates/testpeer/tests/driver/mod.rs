@@ -1,4 +1,4 @@
-//! Starts the peer and talks to it.
+//! Starts the peer, sends commands to it and receives its answers.
 
 use std::{
     collections::HashMap,
@@ -35,15 +35,15 @@ impl Driver {
         }
     }
 
-    /// Sends a command without waiting; the number is for `answer`.
+    /// Sends a command without waiting. Returns its number, which `answer` takes.
     pub(crate) fn send(&mut self, mut command: Value) -> u64 {
         self.last += 1;
         command["id"] = self.last.into();
-        writeln!(self.stdin, "{command}").expect("the peer listens");
+        writeln!(self.stdin, "{command}").expect("the peer reads commands");
         self.last
     }
 
-    /// Waits for the answer to one command; others may come before it.
+    /// Waits for the answer to one command. Other answers may arrive before it.
     pub(crate) fn answer(&mut self, id: u64) -> Value {
         if let Some(value) = self.early.remove(&id) {
             return value;
@@ -63,23 +63,24 @@ impl Driver {
         }
     }
 
-    pub(crate) fn ask(&mut self, command: Value) -> Value {
+    /// Sends a command and waits for its answer.
+    pub(crate) fn request(&mut self, command: Value) -> Value {
         let id = self.send(command);
         self.answer(id)
     }
 
     /// Two ends of one TCP connection inside the peer.
     pub(crate) fn pair(&mut self) -> (u64, u64) {
-        let listening = self.ask(json!({ "op": "listen", "port": 0 }));
-        let connected = self.ask(json!({ "op": "connect", "port": listening["port"] }));
-        let accepted = self.ask(json!({ "op": "accept", "listener": listening["listener"] }));
+        let listening = self.request(json!({ "op": "listen", "port": 0 }));
+        let connected = self.request(json!({ "op": "connect", "port": listening["port"] }));
+        let accepted = self.request(json!({ "op": "accept", "listener": listening["listener"] }));
         (number(&connected, "conn"), number(&accepted, "conn"))
     }
 }
 
 impl Drop for Driver {
     fn drop(&mut self) {
-        // Failing means that it has already ended, which is what is wanted.
+        // This fails when the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

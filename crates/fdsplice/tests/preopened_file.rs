@@ -1,5 +1,4 @@
-//! Files that are opened to be sent: small ones are read at once, and sent as far as a socket takes
-//! them.
+//! Files opened to be sent: a small one is read at once, and sent as far as a socket accepts it.
 
 mod copy_support;
 
@@ -15,7 +14,7 @@ use rustix::io::Errno;
 
 const SMALL: usize = 64 * 1024;
 
-/// A file, and the directory that takes it away.
+/// A file, and the directory that removes it when it is dropped.
 fn file(bytes: &[u8]) -> (Scratch, PathBuf) {
     let scratch = Scratch::new();
     let path = scratch.path();
@@ -28,7 +27,7 @@ fn opened(path: &Path, start: u64, last: Option<u64>) -> PreopenedFile {
 }
 
 #[test]
-fn a_part_of_at_most_64_kib_is_read_and_a_larger_one_left_open() {
+fn a_range_of_at_most_64_kib_is_read_at_once_and_a_larger_one_is_not() {
     let bytes = data(SMALL + 1);
     let (_scratch, path) = file(bytes);
     let whole = opened(&path, 0, None);
@@ -51,17 +50,17 @@ fn a_part_of_at_most_64_kib_is_read_and_a_larger_one_left_open() {
 }
 
 #[test]
-fn a_file_of_the_kernel_that_does_not_say_its_size_is_left_open() {
+fn a_kernel_file_without_a_size_is_left_open() {
     let version = opened(Path::new("/proc/version"), 0, None);
     assert_eq!(version.size(), 0);
     assert!(version.unsent().is_none());
-    // One that says it is a page long, and ends before.
+    // This file reports the size of a page and ends before it.
     let online = opened(Path::new("/sys/devices/system/cpu/online"), 0, None);
     assert!(online.unsent().is_none());
 }
 
 #[test]
-fn what_is_no_regular_file_is_refused() {
+fn a_path_that_is_not_a_regular_file_is_refused() {
     for path in ["/", "/dev/null"] {
         let error = PreopenedFile::open(Path::new(path), 0, None, true).expect_err("a refusal");
         assert!(
@@ -76,7 +75,7 @@ fn what_is_no_regular_file_is_refused() {
     assert_eq!((errno, syscall), (Errno::NOENT, "open"));
 }
 
-/// A socket that takes less than a small file, what it had taken before, and its peer.
+/// A socket with less room than a small file needs, the count of bytes already in it, and its peer.
 fn crowded() -> (UnixStream, usize, UnixStream) {
     let (mut near, mut far) = UnixStream::pair().expect("sockets");
     near.set_nonblocking(true).expect("no blocking");
@@ -84,14 +83,14 @@ fn crowded() -> (UnixStream, usize, UnixStream) {
     while let Ok(written) = near.write(&[b'-'; 512]) {
         taken += written;
     }
-    // A Unix socket lends its room by the message, so the rest is asked for in small ones.
+    // A Unix socket frees its room by whole messages, so this fills it with small ones.
     let room = taken - 4096;
     let mut before = vec![0; taken - room];
     far.read_exact(&mut before).expect("the first messages");
     (near, room, far)
 }
 
-/// A small file of `bytes`, of which that socket took a part at once.
+/// A small file of `bytes`, of which the socket has accepted a part at once.
 fn sent_in_part(bytes: &[u8], near: &UnixStream) -> PreopenedFile {
     let (_scratch, path) = file(bytes);
     let mut small = opened(&path, 0, None);
@@ -100,7 +99,7 @@ fn sent_in_part(bytes: &[u8], near: &UnixStream) -> PreopenedFile {
 }
 
 #[test]
-fn a_socket_that_is_almost_full_takes_a_part_at_once_and_the_rest_when_there_is_room() {
+fn an_almost_full_socket_accepts_a_part_at_once_and_the_rest_later() {
     let bytes = data(SMALL);
     let (near, before, mut far) = crowded();
     let small = sent_in_part(bytes, &near);
@@ -124,7 +123,7 @@ fn a_socket_that_is_almost_full_takes_a_part_at_once_and_the_rest_when_there_is_
 }
 
 #[test]
-fn an_abort_of_the_rest_counts_what_was_sent_at_once() {
+fn an_abort_of_the_rest_counts_the_bytes_sent_at_once() {
     let bytes = data(SMALL);
     let (near, before, mut far) = crowded();
     let small = sent_in_part(bytes, &near);
@@ -142,7 +141,7 @@ fn an_abort_of_the_rest_counts_what_was_sent_at_once() {
 }
 
 #[test]
-fn a_socket_that_fails_is_a_failure_of_the_rest() {
+fn a_failed_socket_fails_the_rest() {
     let (_scratch, path) = file(data(100));
     let (near, far) = UnixStream::pair().expect("sockets");
     drop(far);
