@@ -35,19 +35,19 @@ declare class TransferError extends Error {
 }
 
 /**
- * A limit on bytes per second for all the transfers it is given to. Each busy transfer gets the same share; one that
- * has nothing to send leaves its share to the others. Belongs to one thread.
+ * A limit on bytes per second that several transfers share. Each busy transfer gets the same share, and an idle one
+ * leaves its share to the others. A limiter belongs to one thread.
  */
 declare class RateLimiter {
     #private;
     /**
-     * @param bytesPerSecond above 0; `Infinity` is no limit
-     * @param options `burst`: bytes that may go at once after a pause; default 20 ms' worth
+     * @param bytesPerSecond above 0; `Infinity` means no limit
+     * @param options `burst`: bytes that may move at once after a pause; default: 20 ms at the rate in force
      */
     constructor(bytesPerSecond: number, options?: {
         burst?: number | undefined;
     });
-    /** The limit in force. A change takes effect within 100 ms, also on transfers that run. */
+    /** The limit in force. Running transfers follow a change within 100 ms. */
     get bytesPerSecond(): number;
     set bytesPerSecond(value: number);
 }
