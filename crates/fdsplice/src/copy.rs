@@ -1,5 +1,5 @@
-//! The verb `copy`: bytes in one direction, between any two descriptors. Also the part that it shares
-//! with `send_file`.
+//! The verb `copy`: bytes in one direction, between any two descriptors. Also the part that it
+//! shares with `send_file`.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -35,17 +35,17 @@ impl CopyOptions {
 
     one_way_options!();
 
-    /// At most this many bytes of the source. Later bytes stay readable there. Default: until the end
-    /// of input.
+    /// At most this many bytes of the source. Later bytes stay readable there. Default: until the
+    /// end of input.
     #[must_use]
     pub fn length(mut self, bytes: u64) -> Self {
         self.plan.wanted = Wanted::AtMost(bytes);
         self
     }
 
-    /// First byte to write, if the destination is a file. The descriptor's own position then does not
-    /// change. Default: the current position, which advances. A file opened with `O_APPEND` is always
-    /// appended to.
+    /// First byte to write, if the destination is a file. The descriptor's own position then does
+    /// not change. Default: the current position, which advances. A file opened with `O_APPEND` is
+    /// always appended to.
     #[must_use]
     pub fn position(mut self, byte: u64) -> Self {
         self.plan.position = Some(byte);
@@ -61,24 +61,25 @@ impl CopyOptions {
     }
 }
 
-/// Copies from one descriptor to another, until the end of input or a length, with the cheapest call
-/// that the kernel offers for the two: `copy_file_range`, `sendfile`, `splice`, or reads and writes.
+/// Copies from one descriptor to another, until the end of input or a length, with the cheapest
+/// call that the kernel offers for the two: `copy_file_range`, `sendfile`, `splice`, or reads and
+/// writes.
 ///
 /// # Page cache
-/// `splice` and `sendfile` send references to the pages of a file: a later write to the file can still
-/// change the bytes that arrive, even after the copy has returned. With
+/// `splice` and `sendfile` send references to the pages of a file: a later write to the file can
+/// still change the bytes that arrive, even after the copy has returned. With
 /// [`zero_copy(false)`](CopyOptions::zero_copy) the bytes are copied first.
 ///
 /// # Errors
 /// A failure is in [`TrafficResult::error`], beside counts that are always exact. Bytes that were
-/// taken from the source and not accepted by the destination are in
-/// [`TransferError::undelivered`]; for a file, its position is before them instead. A source that is
-/// not readable or a destination that is not writable is `EBADF`. Overlapping ranges of one file are
-/// `EINVAL`, and so are both ends of one pipe, or one socket twice.
+/// taken from the source and not accepted by the destination are in [`TransferError::undelivered`];
+/// for a file, its position is before them instead. A source that is not readable or a destination
+/// that is not writable is `EBADF`. Overlapping ranges of one file are `EINVAL`, and so are both
+/// ends of one pipe, or one socket twice.
 ///
 /// # Cancel safety
-/// Dropping the future closes the endpoints and loses the held bytes. Use [`Control::abort`] to end a
-/// copy early. File input and output stop after the current call, of at most 1 MiB.
+/// Dropping the future closes the endpoints and loses the held bytes. Use [`Control::abort`] to end
+/// a copy early. File input and output stop after the current call, of at most 1 MiB.
 ///
 /// # Panics
 /// Outside a tokio runtime that has I/O and time enabled.
@@ -99,8 +100,8 @@ pub async fn copy(source: Endpoint, destination: Endpoint, options: CopyOptions)
     .await
 }
 
-/// Runs a transfer in one direction. A source that is memory is `None`: the head of the plan, then the
-/// end of input.
+/// Runs a transfer in one direction. A source that is memory is `None`: the head of the plan, then
+/// the end of input.
 pub(crate) async fn run(
     source: Option<Endpoint>,
     destination: Endpoint,

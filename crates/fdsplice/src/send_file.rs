@@ -1,5 +1,5 @@
-//! The verb `send_file`: a file, or a part of one, to any destination. The file is open, or was opened
-//! by the core and perhaps read already.
+//! The verb `send_file`: a file, or a part of one, to any destination. The file is open, or was
+//! opened by the core and perhaps read already.
 
 use rustix::io::Errno;
 use tracing::Instrument;
@@ -38,9 +38,9 @@ impl SendFileOptions {
     }
 }
 
-/// Sends the part of a file that is there at the start. Later growth is ignored; truncation fails with
-/// [`Reason::SourceTruncated`](crate::Reason::SourceTruncated). A file of size 0 is read to its end,
-/// because files of procfs report no other size.
+/// Sends the part of a file that is there at the start. Later growth is ignored; truncation fails
+/// with [`Reason::SourceTruncated`](crate::Reason::SourceTruncated). A file of size 0 is read to
+/// its end, because files of procfs report no other size.
 ///
 /// # Errors
 /// As [`copy`](crate::copy()); a source that is not a file is `EINVAL`. The notes on the page cache
@@ -71,11 +71,12 @@ pub async fn send_file(
 }
 
 impl PreopenedFile {
-    /// Sends the file, or the bytes that [`PreopenedFile::send_now`] has not sent; those it has sent
-    /// are counted here. The options must not name another part than the one that was opened.
+    /// Sends the file, or the bytes that [`PreopenedFile::send_now`] has not sent; those it has
+    /// sent are counted here. The options must not name another part than the one that was opened.
     ///
     /// # Errors
-    /// As [`send_file`]. If the file was read when it was opened, later changes of it are not noticed.
+    /// As [`send_file`]. If the file was read when it was opened, later changes of it are not
+    /// noticed.
     ///
     /// # Cancel safety
     /// As [`send_file`].
@@ -97,8 +98,8 @@ impl PreopenedFile {
     }
 }
 
-/// Sends a file, or memory where `file` is `None`. Not an `async fn`, whose future would keep room for
-/// these arguments twice: once as its arguments, once in the block that it awaits.
+/// Sends a file, or memory where `file` is `None`. Not an `async fn`, whose future would keep room
+/// for these arguments twice: once as its arguments, once in the block that it awaits.
 fn run(
     file: Option<Endpoint>,
     destination: Endpoint,

@@ -1,5 +1,5 @@
-//! Decides whether a direction carries bulk or messages, from the sizes of its reads. Bulk is cheaper
-//! through a pipe, messages through a buffer.
+//! Decides whether a direction carries bulk or messages, from the sizes of its reads. Bulk is
+//! cheaper through a pipe, messages through a buffer.
 
 /// A moving average of the bytes per read, with hysteresis so that a mixed flow does not change
 /// engines back and forth.

@@ -14,10 +14,10 @@ use crate::traffic::Counter;
 
 /// The held bytes of one direction.
 ///
-/// Invariant: at most one of the buffer and the leased pipe holds bytes, and the source is only read
-/// when neither does. Therefore `EAGAIN` from the source side of a splice never means a full pipe,
-/// the order survives a change of engine, and all bytes that were taken and not delivered are in one
-/// place.
+/// Invariant: at most one of the buffer and the leased pipe holds bytes, and the source is only
+/// read when neither does. Therefore `EAGAIN` from the source side of a splice never means a full
+/// pipe, the order survives a change of engine, and all bytes that were taken and not delivered are
+/// in one place.
 #[derive(Debug)]
 pub(crate) struct Held {
     buffer: Vec<u8>,
@@ -106,8 +106,8 @@ impl Held {
         }
     }
 
-    /// Sends bytes of the source that are in a borrowed buffer, and holds those that the destination
-    /// does not accept.
+    /// Sends bytes of the source that are in a borrowed buffer, and holds those that the
+    /// destination does not accept.
     pub(crate) fn send_or_hold(
         &mut self,
         destination: &Endpoint,

@@ -19,7 +19,7 @@ use tokio::task::yield_now;
 
 use crate::direction::bulk::BulkDetector;
 use crate::direction::held::{Held, Pushed};
-use crate::direction::plan::{Plan, Route, Wanted};
+use crate::direction::plan::{Plan, Route};
 use crate::engine::{Engine, engines};
 use crate::fault::{End, IoFailure};
 use crate::fd::{Ready, RegisteredFd};
@@ -40,13 +40,13 @@ enum Phase {
     Ended,
 }
 
-/// Runs all other transfers of the thread first, and polls the reactor for new events. Waking the
-/// own task would run them, but not poll the reactor; tokio's `yield_now` does both.
+/// Yields the thread: its other transfers run and the reactor polls for new events before this task
+/// is polled again. After a plain wake the task would be polled before the reactor.
 fn yield_to_others(cx: &mut Context<'_>) {
     let _ = pin!(yield_now()).poll(cx);
 }
 
-/// The permission to read the source once.
+/// The readiness for one read of the source, and its size.
 struct Start<'a> {
     readable: Ready<'a>,
     /// Present where the bytes go through a pipe.
@@ -82,11 +82,7 @@ impl Direction {
             phase: Phase::Open,
             engine: engines(source, destination.endpoint(), plan.copy_only)[0],
             held: Held::new(plan.head),
-            remaining: match plan.wanted {
-                Wanted::AtMost(bytes) => bytes,
-                // Only files have ranges.
-                Wanted::ExactRange { .. } => u64::MAX,
-            },
+            remaining: plan.wanted.most(),
             source_ended: false,
             pass_end_on: plan.pass_end_on,
             pipe_size: plan.pipe_size,
@@ -184,7 +180,7 @@ impl Direction {
         let readable = ready!(source.poll_readable(cx)).map_err(IoFailure::source("epoll_wait"))?;
         // A pipe is not filled for a destination that is known to be full, because it would be held
         // until the destination has room. A small message goes through the buffer, and its send
-        // finds out.
+        // returns EAGAIN.
         let uses_pipe = match self.engine {
             Engine::SpliceDirect => true,
             Engine::SplicePipe => self.detector.is_bulk(),
@@ -208,8 +204,8 @@ impl Direction {
         }))
     }
 
-    /// Delivers the held bytes and those still in the kernel's buffer of the failed source. Does not
-    /// wait for more, and passes no end on.
+    /// Delivers the held bytes and those still in the kernel's buffer of the failed source. Does
+    /// not wait for more, and passes no end on.
     pub(crate) fn poll_rest(
         &mut self,
         cx: &mut Context<'_>,

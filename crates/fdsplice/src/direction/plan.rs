@@ -31,6 +31,16 @@ pub(crate) enum Wanted {
     ExactRange { last: Option<u64> },
 }
 
+impl Wanted {
+    /// At most this many bytes of a source that has no size.
+    pub(crate) fn most(self) -> u64 {
+        match self {
+            Self::AtMost(bytes) => bytes,
+            Self::ExactRange { .. } => u64::MAX,
+        }
+    }
+}
+
 impl Default for Wanted {
     fn default() -> Self {
         Self::AtMost(u64::MAX)

@@ -1,5 +1,5 @@
-//! How a direction takes bytes from its source: by a splice into a leased pipe, by a splice straight
-//! to the destination, or by a read into a buffer.
+//! How a direction takes bytes from its source: by a splice into a leased pipe, by a splice
+//! straight to the destination, or by a read into a buffer.
 
 use std::os::fd::AsFd;
 
@@ -81,7 +81,7 @@ impl Direction {
                 self.engine = Engine::ReadWrite;
                 self.pull_through_buffer(source, route, Some(readable), most)
             }
-            // With a pipe as destination, only a missing reader is a failure of the pipe.
+            // If the destination is a pipe, only a missing reader is its failure.
             Err(errno) if errno != Errno::PIPE && route.destination.is_pipe() => {
                 Err(IoFailure::source("splice")(errno))
             }

@@ -1,5 +1,5 @@
-//! The events that end a transfer in one direction from outside: an abort, a failed destination, and
-//! the idle timer. Transfers with the reactor and transfers with blocking calls share them.
+//! The events that end a transfer in one direction from outside: an abort, a failed destination,
+//! and the idle timer. Transfers with the reactor and transfers with blocking calls share them.
 
 use std::future::{Future, pending, poll_fn};
 use std::pin::{Pin, pin};
@@ -19,8 +19,8 @@ use crate::traffic::Control;
 /// Resolves with the error of the destination, and notes an out-of-band byte of the source. An end
 /// that the reactor does not know is `None`.
 ///
-/// A read reports the error of the source in order. The error of the destination might never be
-/// noticed while the source is silent.
+/// The error of the source is left to its reads, which report it after its bytes. The error of the
+/// destination could stay unnoticed while the source is silent.
 pub(crate) async fn destination_failure(
     source: Option<&RegisteredFd>,
     destination: Option<&RegisteredFd>,
@@ -41,7 +41,7 @@ async fn watch(end: Option<&RegisteredFd>, interest: Interest) -> Errno {
     }
 }
 
-/// Polls the steps of a transfer in one direction until they end it or something else does.
+/// Polls the steps of a transfer in one direction, together with everything else that can end it.
 pub(crate) struct Watch<'a, F> {
     failure: Pin<&'a mut F>,
     destination: Option<&'a RegisteredFd>,

@@ -5,8 +5,8 @@ use std::os::fd::BorrowedFd;
 use rustix::fs;
 use rustix::io::{Errno, retry_on_intr};
 
-/// Copies at most `most` bytes and advances both positions by the bytes copied. Returns 0 at the end
-/// of the source.
+/// Copies at most `most` bytes and advances both positions by the bytes copied. Returns 0 at the
+/// end of the source.
 pub(crate) fn copy_file_range(
     source: BorrowedFd<'_>,
     from: &mut u64,

@@ -1,9 +1,9 @@
 //! File → socket in one call, without a pipe.
 //!
 //! It was measured against a splice through a leased pipe, in the same `send_file`: 512 MiB in the
-//! page cache to a loopback socket with `reno`, calls of 1 MiB, rounds interleaved, on a machine with
-//! other work on its two cores. The figures are CPU seconds per GiB of the sending process (medians)
-//! and the median of splice ÷ sendfile within a round:
+//! page cache to a loopback socket with `reno`, calls of 1 MiB, rounds interleaved, on a machine
+//! with other work on its two cores. The figures are CPU seconds per GiB of the sending process
+//! (medians) and the median of splice ÷ sendfile within a round:
 //!
 //! | reader | rounds | sendfile | splice, 1 MiB pipe | ratio |
 //! | --- | --- | --- | --- | --- |
@@ -17,8 +17,8 @@
 //! that sleeps. Smaller pipes gave 0.96 with 256 KiB and 1.24 with 64 KiB. The bare calls without
 //! the rest of a copy took 0.124 (sendfile) and 0.100 (splice) in nine rounds, as CPU time of the
 //! sending thread alone. Only one of these series shows more than a tenth for whole transfers.
-//! Therefore file → socket is sendfile: it holds no pipe while a slow reader is waited for, and takes
-//! nothing from the user's quota of pipes.
+//! Therefore file → socket is sendfile: it holds no pipe while a slow reader is waited for, and
+//! takes nothing from the user's quota of pipes.
 
 use std::os::fd::BorrowedFd;
 

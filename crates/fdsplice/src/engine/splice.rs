@@ -1,8 +1,8 @@
 //! Splicing: through a leased pipe, or in one call where one end is a pipe already. No byte is
 //! copied to user space.
 //!
-//! `SPLICE_F_MORE` is never set: on the last part it would delay the tail by about 200 ms, even with
-//! `TCP_NODELAY`.
+//! `SPLICE_F_MORE` is never set: on the last part it would delay the tail by about 200 ms, even
+//! with `TCP_NODELAY`.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -20,10 +20,10 @@ pub(crate) struct FdAt<'a>(pub(crate) BorrowedFd<'a>, pub(crate) Option<&'a mut 
 /// Source → leased pipe, at most `most` bytes.
 ///
 /// The pipe must be empty. The room in a pipe is counted in slots, not bytes, so with a pipe that
-/// holds bytes `EAGAIN` may come from either end. With an empty pipe it comes from the source: either
-/// no bytes are there, or an out-of-band byte is next in the socket, which splice never passes. Only
-/// `recv(2)` distinguishes the two. A return of 0 from a socket is also ambiguous: the end of input,
-/// or the first call after a reset.
+/// holds bytes `EAGAIN` may come from either end. With an empty pipe it comes from the source:
+/// either no bytes are there, or an out-of-band byte is next in the socket, which splice never
+/// passes. Only `recv(2)` distinguishes the two. A return of 0 from a socket is also ambiguous: the
+/// end of input, or the first call after a reset.
 pub(crate) fn fill(source: FdAt<'_>, lease: &mut Lease, most: usize) -> Result<usize, Errno> {
     debug_assert_eq!(lease.held(), 0, "only an empty pipe is filled");
     let filled = direct(source, FdAt(lease.writer(), None), most)?;
@@ -53,8 +53,8 @@ pub(crate) fn direct(source: FdAt<'_>, destination: FdAt<'_>, most: usize) -> Re
     })
 }
 
-/// Whether splice cannot serve these descriptors, so that the bytes go through a buffer: `EINVAL` (a
-/// kind of file without splice, which since Linux 5.10 includes files that relied on the generic
+/// Whether splice cannot serve these descriptors, so that the bytes go through a buffer: `EINVAL`
+/// (a kind of file without splice, which since Linux 5.10 includes files that relied on the generic
 /// implementation; or a target opened with `O_APPEND`), `ENOSYS` (a seccomp filter or another
 /// kernel), `EOPNOTSUPP`, `EPERM` (a security policy).
 pub(crate) fn is_unsupported(errno: Errno) -> bool {

@@ -1,6 +1,6 @@
-//! Copies with an end that the reactor cannot wait for. A call on such an end may wait for a disk, so
-//! each step runs on a thread that may block, never on an async worker. Between the steps the worker
-//! waits for the end that it can wait for.
+//! Copies with an end that the reactor cannot wait for. A call on such an end may wait for a disk,
+//! so each step runs on a thread that may block, never on an async worker. Between the steps the
+//! worker waits for the end that it can wait for.
 
 use std::future::poll_fn;
 use std::pin::pin;

@@ -1,4 +1,5 @@
-//! The ends of a copy with blocking calls: one that the reactor can wait for, or one whose calls block.
+//! The ends of a copy with blocking calls: one that the reactor can wait for, or one whose calls
+//! block.
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
@@ -80,8 +81,8 @@ impl CopyEnd {
 
     /// Ready when the end is. A blocking end is always ready here; its step waits for it.
     ///
-    /// A step runs on another thread and does not clear the readiness that the reactor has cached, so
-    /// the descriptor itself is checked.
+    /// A step runs on another thread and does not clear the readiness that the reactor has cached,
+    /// so the descriptor itself is checked.
     pub(super) fn poll_ready(
         &self,
         cx: &mut Context<'_>,

@@ -1,5 +1,5 @@
-//! Holes of sparse files. A hole is skipped, not copied, where the destination ends at its position, so
-//! that the copy is sparse too.
+//! Holes of sparse files. A hole is skipped, not copied, where the destination ends at its
+//! position, so that the copy is sparse too.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -55,8 +55,8 @@ impl Holes {
     }
 }
 
-/// Whether `position` is at or past the end of a regular file, so that a hole made there replaces no
-/// bytes. `false` for a block device, whose end cannot move.
+/// Whether `position` is at or past the end of a regular file, so that a hole made there replaces
+/// no bytes. `false` for a block device, whose end cannot move.
 pub(super) fn is_past_eof(destination: BorrowedFd<'_>, position: u64) -> bool {
     fstat(destination).is_ok_and(|stat| {
         FileType::from_raw_mode(stat.st_mode).is_file()

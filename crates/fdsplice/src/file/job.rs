@@ -1,5 +1,5 @@
-//! The part of a copy with blocking calls that runs on a thread that may block: a state machine that
-//! is moved there and back for each step.
+//! The part of a copy with blocking calls that runs on a thread that may block: a state machine
+//! that is moved there and back for each step.
 
 mod engines;
 
@@ -71,8 +71,8 @@ impl FileJob {
         self.taken
     }
 
-    /// Takes at most `allowed` bytes, and moves them until an end is not ready or the quantum is used
-    /// up.
+    /// Takes at most `allowed` bytes, and moves them until an end is not ready or the quantum is
+    /// used up.
     pub(super) fn step(&mut self, ends: &Ends, allowed: u64) -> Result<Step, IoFailure> {
         if std::mem::take(&mut self.first_step) {
             match ends.pair() {

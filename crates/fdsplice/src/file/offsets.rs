@@ -31,16 +31,13 @@ pub(super) struct FileOffsets {
 }
 
 impl FileOffsets {
-    /// The offsets of a plan whose ends have no positions, until [`FileOffsets::locate`] finds them.
+    /// The offsets of a plan whose ends have no positions, until [`FileOffsets::locate`] finds
+    /// them.
     pub(super) fn new(wanted: Wanted) -> Self {
-        let most = match wanted {
-            Wanted::AtMost(bytes) => bytes,
-            Wanted::ExactRange { .. } => u64::MAX,
-        };
         Self {
             from: None,
             to: None,
-            remaining: Remaining::at_most(most),
+            remaining: Remaining::at_most(wanted.most()),
             holes: None,
         }
     }
@@ -91,8 +88,8 @@ impl FileOffsets {
         Ok(())
     }
 
-    /// Within one file, the bytes to copy are those that are there now: otherwise the copy would read
-    /// its own output without end. Ranges that overlap have no right result, and are refused.
+    /// Within one file, the bytes to copy are those that are there now: otherwise the copy would
+    /// read its own output without end. Ranges that overlap have no right result, and are refused.
     fn keep_apart(&mut self, size: u64, head: u64) -> Result<(), IoFailure> {
         let from = self.source_position();
         self.remaining = self.remaining.up_to(from, size);
@@ -162,7 +159,8 @@ impl FileOffsets {
         self.holes.as_ref()?.extent(self.from?.at)
     }
 
-    /// Makes a hole of the source in the destination too, if that ends here, and returns its length.
+    /// Extends the destination by a hole of the source, if the destination ends here. Returns the
+    /// length of the hole, `None` if it has to be copied as bytes.
     pub(super) fn skip_hole(
         &mut self,
         destination: &CopyEnd,

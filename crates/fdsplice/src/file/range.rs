@@ -1,5 +1,5 @@
-//! How many bytes of a source a transfer moves: computed from the range that the caller wants and the
-//! size of the file.
+//! How many bytes of a source a transfer moves: computed from the range that the caller wants and
+//! the size of the file.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -22,8 +22,8 @@ impl Remaining {
         }
     }
 
-    /// The bytes from `start` to `last` inclusive that a file of `size` bytes has. The file may grow
-    /// later; it must not be truncated.
+    /// The bytes from `start` to `last` inclusive that a file of `size` bytes has. The file may
+    /// grow later; it must not be truncated.
     ///
     /// Files of procfs have size 0 whatever they contain, so a file of size 0 is read to its end.
     pub(crate) fn of_file(start: u64, last: Option<u64>, size: u64) -> Self {
@@ -58,8 +58,8 @@ impl Remaining {
         self.bytes -= bytes;
     }
 
-    /// Whether a file that has ended at `position` was truncated. Files of sysfs report the size of a
-    /// page and end earlier, so `size` is read again.
+    /// Whether a file that has ended at `position` was truncated. Files of sysfs report the size of
+    /// a page and end earlier, so `size` is read again.
     pub(crate) fn is_truncated(self, position: u64, size: impl FnOnce() -> u64) -> bool {
         self.exact && self.bytes > 0 && size() < position + self.bytes
     }

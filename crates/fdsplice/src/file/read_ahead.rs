@@ -1,5 +1,5 @@
-//! A regular file that the core opens by its path. A small one is read at once, so that it can be sent
-//! from a thread that must not block.
+//! A regular file that the core opens by its path. A small one is read at once, so that it can be
+//! sent from a thread that must not block.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -12,8 +12,8 @@ use crate::error::{EndpointError, TransferError};
 use crate::fd::{Endpoint, Kind, socket_kind};
 use crate::file::range::Remaining;
 
-/// Largest part that is read when the file is opened. Up to this size, one more trip to a thread that
-/// may wait for a disk costs more than a copy through user space.
+/// Largest part that is read when the file is opened. Up to this size, one more trip to a thread
+/// that may wait for a disk costs more than a copy through user space.
 const SMALL: u64 = 64 * 1024;
 
 /// A regular file, opened to send a part of it as it is at that moment.
@@ -89,8 +89,9 @@ impl PreopenedFile {
         }
     }
 
-    /// Sends as many of the read bytes as a socket accepts without waiting, and returns whether these
-    /// were all. A failure is not reported here: [`PreopenedFile::send`] runs into it again.
+    /// Sends as many of the read bytes as a socket accepts without waiting, and returns whether
+    /// these were all. A failure is not reported here: [`PreopenedFile::send`] fails for the same
+    /// reason.
     pub fn send_now(&mut self, socket: impl AsFd) -> bool {
         let Content::Read { bytes, sent } = &mut self.content else {
             return false;

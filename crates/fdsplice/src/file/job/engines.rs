@@ -10,7 +10,7 @@ use crate::fd::Kind;
 use crate::file::end::Pair;
 use crate::file::holes::Extent;
 
-/// Bytes that one call moves at most. An abort may have to wait for one call.
+/// Bytes that one call moves at most. An abort waits for one call.
 const CALL: u64 = 1024 * 1024;
 
 /// `None` where bytes were taken; otherwise why the step ends here.
@@ -84,8 +84,8 @@ impl FileJob {
                 }
             }
             Err(errno) if splice::is_unsupported(errno) => self.next_engine(pair, most),
-            // From a pipe only the destination can fail; into a pipe, only a missing reader is a
-            // failure of the pipe.
+            // If the source is a pipe, the destination has failed. If the destination is a pipe,
+            // only a missing reader is its failure.
             Err(errno) if pair.source.endpoint().kind() == Kind::Pipe || errno == Errno::PIPE => {
                 Err(IoFailure::destination("splice")(errno))
             }
@@ -158,8 +158,8 @@ impl FileJob {
     }
 }
 
-/// A blocking end is waited for here, because the reactor cannot wait for it and the next step would
-/// start at once.
+/// A blocking end is waited for here, because the reactor cannot wait for it and the next step
+/// would start at once.
 fn source_empty(pair: Pair<'_>) -> Pulled {
     pair.source.would_block(End::Source)?;
     Ok(Some(Step::SourceEmpty))
