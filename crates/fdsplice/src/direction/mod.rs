@@ -291,7 +291,7 @@ impl Direction {
     }
 }
 
-/// Replaces the `EPIPE` of a destination that was reset by the error that says so.
+/// A write to a destination that was reset returns `EPIPE`. This replaces it with `ECONNRESET`.
 pub(crate) fn explained(failure: IoFailure, destination: &RegisteredFd) -> IoFailure {
     let errno = match failure.end {
         End::Source => failure.errno,

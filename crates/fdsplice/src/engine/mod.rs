@@ -1,5 +1,5 @@
-//! The ways to move bytes between two descriptors, a few functions each, and the table that says
-//! which of them serves which pair.
+//! The ways to move bytes between two descriptors, a few functions each, and the table that assigns
+//! them to pairs of ends.
 //!
 //! An engine knows nothing of limits, timers or aborts. [`direction`](crate::direction) and
 //! [`file`](crate::file) decide when it runs.

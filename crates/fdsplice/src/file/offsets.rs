@@ -108,8 +108,8 @@ impl FileOffsets {
         self.from.map_or(0, |from| from.at)
     }
 
-    /// Whether the source has positions. Its bytes are then never taken away: what was read and not
-    /// delivered can be read again.
+    /// Whether the source has positions. Its bytes then stay in the file: those that were read and
+    /// not delivered can be read again.
     pub(super) fn source_has_position(&self) -> bool {
         self.from.is_some()
     }
