@@ -48,7 +48,7 @@ impl Joint {
         };
         let (source, destination) = (register(source), register(destination));
         Self {
-            direction: Direction::new(Plan::default(), &source, &destination),
+            direction: Direction::new(Plan::default(), Some(&source), &destination),
             source,
             destination,
             control: Control::new(),
@@ -63,7 +63,7 @@ impl Joint {
         let target = self.control.traffic().tx + bytes as u64;
         poll_fn(|cx| {
             let route = Route {
-                source: &self.source,
+                source: Some(&self.source),
                 destination: &self.destination,
                 counter: self.control.tx(),
             };

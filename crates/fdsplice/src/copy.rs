@@ -1,22 +1,21 @@
-//! One direction.
+//! The verb `copy`: bytes in one direction, between any two descriptors. Also the part that it
+//! shares with `send_file`.
 
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
-use std::task::Poll;
+use std::sync::Arc;
 
 use rustix::io::Errno;
-use tokio::io::Interest;
 use tracing::Instrument;
 
 use crate::direction::Direction;
-use crate::direction::plan::{Plan, Route};
-use crate::error::{Reason, Side, TransferError};
-use crate::fault::{End, Fault};
-use crate::fd::{Endpoint, Role};
-use crate::file::copy::{self as file_copy, Stop};
-use crate::file::end::CopyEnd;
+use crate::direction::plan::{Plan, Route, Wanted};
+use crate::direction::watch::{Watch, destination_failure};
+use crate::error::{Side, TransferError};
+use crate::fd::{Endpoint, RegisteredFd, Role};
+use crate::file;
+use crate::file::end::{CopyEnd, Ends};
 use crate::limits::one_way::Bounds;
-use crate::limits::rate::Throttle;
 use crate::options::one_way_options;
 use crate::traffic::{Control, TrafficResult};
 
@@ -36,23 +35,24 @@ impl CopyOptions {
 
     one_way_options!();
 
-    /// FdAt most this many bytes of the source; what follows stays readable there. Default: until
-    /// the end of input.
+    /// At most this many bytes of the source. Later bytes stay readable there. Default: until the
+    /// end of input.
     #[must_use]
     pub fn length(mut self, bytes: u64) -> Self {
-        self.plan.length = Some(bytes);
+        self.plan.wanted = Wanted::AtMost(bytes);
         self
     }
 
-    /// Where to write, destination a file; its own position is then left alone. Default: the
-    /// current position, which advances. A file opened with `O_APPEND` is appended to in any case.
+    /// First byte to write, if the destination is a file. The descriptor's own position then does
+    /// not change. Default: the current position, which advances. A file opened with `O_APPEND` is
+    /// always appended to.
     #[must_use]
     pub fn position(mut self, byte: u64) -> Self {
         self.plan.position = Some(byte);
         self
     }
 
-    /// Bytes to write before anything from the source; counted, and not part of
+    /// Bytes to write before those of the source. They are counted, but are not part of
     /// [`CopyOptions::length`].
     #[must_use]
     pub fn head(mut self, head: impl Into<Vec<u8>>) -> Self {
@@ -61,24 +61,25 @@ impl CopyOptions {
     }
 }
 
-/// Copies from one descriptor to another until the end of input or a length, the cheapest way the
-/// kernel has for the two: `copy_file_range`, `sendfile`, `splice`, or reads and writes.
+/// Copies from one descriptor to another, until the end of input or a length, with the cheapest
+/// call that the kernel offers for the two: `copy_file_range`, `sendfile`, `splice`, or reads and
+/// writes.
 ///
 /// # Page cache
-/// `splice` and `sendfile` send references to a file's pages: what is written to the file after the
-/// copy has returned can still change the bytes that arrive. With
-/// [`zero_copy(false)`](CopyOptions::zero_copy) they are copied first.
+/// `splice` and `sendfile` send references to the pages of a file: a later write to the file can
+/// still change the bytes that arrive, even after the copy has returned. With
+/// [`zero_copy(false)`](CopyOptions::zero_copy) the bytes are copied first.
 ///
 /// # Errors
-/// Failures stand in [`TrafficResult::error`], beside counts that are exact in every case. Bytes
-/// that were taken from the source and not accepted by the destination are in
-/// [`TransferError::undelivered`]; a file's position stands in front of them instead. A source that
-/// is not readable or a destination that is not writable is `EBADF`; ranges of one file that
-/// overlap are `EINVAL`, and so are both ends of one pipe, or one socket twice.
+/// A failure is in [`TrafficResult::error`], beside counts that are always exact. Bytes that were
+/// taken from the source and not accepted by the destination are in [`TransferError::undelivered`];
+/// for a file, its position is before them instead. A source that is not readable or a destination
+/// that is not writable is `EBADF`. Overlapping ranges of one file are `EINVAL`, and so are both
+/// ends of one pipe, or one socket twice.
 ///
 /// # Cancel safety
-/// Dropping the future closes the endpoints and loses what is in flight. Use [`Control::abort`] to
-/// end a copy early. File input and output stop after the current call, of at most 1 MiB.
+/// Dropping the future closes the endpoints and loses the held bytes. Use [`Control::abort`] to end
+/// a copy early. File input and output stop after the current call, of at most 1 MiB.
 ///
 /// # Panics
 /// Outside a tokio runtime that has I/O and time enabled.
@@ -86,7 +87,12 @@ pub async fn copy(source: Endpoint, destination: Endpoint, options: CopyOptions)
     let span = tracing::debug_span!("copy",
         source = ?source.kind(), destination = ?destination.kind());
     async move {
-        let result = run(source, destination, options.plan, options.bounds, options.control).await;
+        let CopyOptions {
+            plan,
+            bounds,
+            control,
+        } = options;
+        let result = run(Some(source), destination, plan, bounds, control).await;
         tracing::debug!(tx = result.tx, zero_copy = result.zero_copy, error = ?result.error, "ended");
         result
     }
@@ -94,114 +100,96 @@ pub async fn copy(source: Endpoint, destination: Endpoint, options: CopyOptions)
     .await
 }
 
+/// Runs a transfer in one direction. A source that is memory is `None`: the head of the plan, then
+/// the end of input.
 pub(crate) async fn run(
-    source: Endpoint,
+    source: Option<Endpoint>,
     destination: Endpoint,
     plan: Plan,
     bounds: Bounds,
     control: Control,
 ) -> TrafficResult {
-    let (outcome, undelivered, a_ended) = match open(source, destination) {
-        Err(error) => (Err(error), plan.head, false),
-        Ok((CopyEnd::Watched(source), CopyEnd::Watched(destination))) => {
-            let mut direction = Direction::new(plan, &source, &destination);
+    let (outcome, a_ended) = match open(source, destination) {
+        Err(error) => {
+            let undelivered = plan.head;
+            let error = TransferError {
+                undelivered,
+                ..error
+            };
+            (Err(error), false)
+        }
+        Ok(Opened::Pollable(source, destination)) => {
+            let mut direction = Direction::new(plan, source.as_ref(), &destination);
             let route = Route {
-                source: &source,
+                source: source.as_ref(),
                 destination: &destination,
                 counter: control.tx(),
             };
-            let outcome = transfer(&mut direction, route, bounds, &control).await;
-            let ended = direction.source_ended();
-            (outcome, direction.into_undelivered(), ended)
-        }
-        Ok((source, destination)) => {
-            let (outcome, undelivered, ended) =
-                file_copy::run(source, destination, plan, bounds, &control).await;
-            let outcome = outcome.map_err(|stop| match stop {
-                Stop::Other(reason, side) => TransferError::other(reason, side),
-                Stop::Failed(fault) => failed(fault),
+            let outcome = with_reactor(&mut direction, route, bounds, &control).await;
+            let source_ended = direction.source_ended();
+            let outcome = outcome.map_err(|error| TransferError {
+                undelivered: direction.into_undelivered(),
+                ..error
             });
-            (outcome, undelivered, ended)
+            (outcome, source_ended)
         }
+        Ok(Opened::Blocking(ends)) => file::copy::run(ends, plan, bounds, &control).await,
     };
-    let error = outcome.err().map(|error| TransferError {
-        undelivered,
-        ..error
-    });
     TrafficResult {
         a_ended,
-        ..control.result(error)
+        ..control.result(outcome.err())
     }
 }
 
-fn open(source: Endpoint, destination: Endpoint) -> Result<(CopyEnd, CopyEnd), TransferError> {
-    if source.is_itself(&destination) {
+/// Both ends of a transfer, opened for its kind.
+enum Opened {
+    /// The reactor can wait for both.
+    Pollable(Option<RegisteredFd>, RegisteredFd),
+    /// The calls on one of them, or on both, block.
+    Blocking(Arc<Ends>),
+}
+
+fn open(source: Option<Endpoint>, destination: Endpoint) -> Result<Opened, TransferError> {
+    if source
+        .as_ref()
+        .is_some_and(|source| source.is_itself(&destination))
+    {
         let error = TransferError::system(Errno::INVAL, "splice", Side::Destination);
         return Err(error);
     }
-    let ends = [
-        (source, Role::Source, Side::Source, "read"),
-        (destination, Role::Destination, Side::Destination, "write"),
-    ];
-    let [source, destination] = ends.map(|(end, role, side, call)| {
+    let open = |end: Endpoint, role, side, call| {
         if end.require(role).is_err() {
             return Err(TransferError::system(Errno::BADF, call, side));
         }
         CopyEnd::new(end).map_err(|errno| TransferError::system(errno, "epoll_ctl", side))
-    });
-    Ok((source?, destination?))
-}
-
-fn failed(
-    Fault {
-        errno,
-        syscall,
-        end,
-    }: Fault,
-) -> TransferError {
-    let side = match end {
-        End::Source => Side::Source,
-        End::Destination => Side::Destination,
     };
-    TransferError::system(errno, syscall, side)
+    let source = source.map(|end| open(end, Role::Source, Side::Source, "read"));
+    let destination = open(destination, Role::Destination, Side::Destination, "write");
+    Ok(match (source.transpose()?, destination?) {
+        (None, CopyEnd::Watched(destination)) => Opened::Pollable(None, destination),
+        (Some(CopyEnd::Watched(source)), CopyEnd::Watched(destination)) => {
+            Opened::Pollable(Some(source), destination)
+        }
+        (source, destination) => Opened::Blocking(Arc::new(Ends {
+            source,
+            destination,
+        })),
+    })
 }
 
-async fn transfer(
+async fn with_reactor(
     direction: &mut Direction,
     route: Route<'_>,
     bounds: Bounds,
     control: &Control,
 ) -> Result<(), TransferError> {
-    let (mut throttle, mut idle) = bounds.start();
-    // A source's error is met in order by reading it; a destination's might never be met while the
-    // source is silent.
-    let mut urgent = pin!(route.source.watch(Interest::PRIORITY));
-    let mut refused = pin!(route.destination.watch(Interest::ERROR));
+    let failure = pin!(destination_failure(route.source, Some(route.destination)));
+    let mut watch = Watch::new(failure, Some(route.destination), bounds, control);
     poll_fn(|cx| {
-        if control.poll_aborted(cx) {
-            // Who shares the socket may have met the reset first, and have let go because of it.
-            return Poll::Ready(Err(if route.destination.is_lost() {
-                TransferError::system(Errno::CONNRESET, "epoll_wait", Side::Destination)
-            } else {
-                TransferError::other(Reason::Aborted, None)
-            }));
-        }
-        let _ = urgent.as_mut().poll(cx);
-        if let Poll::Ready(errno) = refused.as_mut().poll(cx) {
-            let error = TransferError::system(errno, "epoll_wait", Side::Destination);
-            return Poll::Ready(Err(error));
-        }
-        let limit = throttle.as_mut().map(|throttle| (throttle, 0));
-        if let Poll::Ready(outcome) = direction.poll(cx, route, limit) {
-            return Poll::Ready(outcome.map_err(failed));
-        }
-        let waiting = throttle.as_ref().is_some_and(Throttle::is_waiting);
-        if let Some(idle) = &mut idle
-            && idle.poll_expired(cx, control.traffic().tx, waiting)
-        {
-            return Poll::Ready(Err(TransferError::other(Reason::IdleTimeout, None)));
-        }
-        Poll::Pending
+        watch.poll(cx, |cx, throttle| {
+            let limit = throttle.map(|throttle| (throttle, 0));
+            direction.poll(cx, route, limit)
+        })
     })
     .await
 }

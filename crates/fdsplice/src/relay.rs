@@ -14,7 +14,7 @@ use tracing::Instrument;
 use crate::direction::Direction;
 use crate::direction::plan::{Plan, Route};
 use crate::error::{Reason, Side, TransferError};
-use crate::fault::{End, Fault};
+use crate::fault::{End, IoFailure};
 use crate::fd::{Endpoint, RegisteredFd, Role};
 use crate::limits::rate::RateLimiter;
 use crate::limits::relay::{RelayBounds, RelayLimiters, RelayRules};
@@ -213,8 +213,8 @@ async fn run(a: RegisteredFd, b: RegisteredFd, mut options: RelayOptions) -> Tra
     // A head for a side that was shut down for writing is a failure: its write fails with EPIPE.
     let skips_tx = b.endpoint().is_write_ended() && head_from_a.is_empty();
     let skips_rx = a.endpoint().is_write_ended() && head_from_b.is_empty();
-    let mut tx = Direction::new(options.plan(head_from_a), &a, &b);
-    let mut rx = Direction::new(options.plan(head_from_b), &b, &a);
+    let mut tx = Direction::new(options.plan(head_from_a), Some(&a), &b);
+    let mut rx = Direction::new(options.plan(head_from_b), Some(&b), &a);
     for end in [&a, &b].into_iter().filter(|end| end.endpoint().resets()) {
         // If the connection has just failed, the first read or write reports it.
         let _ = sockopt::set_tcp_nodelay(end, true);
@@ -226,12 +226,12 @@ async fn run(a: RegisteredFd, b: RegisteredFd, mut options: RelayOptions) -> Tra
     }
     let control = &options.control.clone();
     let there = Route {
-        source: &a,
+        source: Some(&a),
         destination: &b,
         counter: control.tx(),
     };
     let back = Route {
-        source: &b,
+        source: Some(&b),
         destination: &a,
         counter: control.rx(),
     };
@@ -285,7 +285,7 @@ async fn exchange(
     control: &Control,
     bounds: &mut RelayBounds,
 ) -> Result<(), Halt> {
-    let (a, b) = (there.source, there.destination);
+    let (a, b) = (back.destination, there.destination);
     let watched = Interest::ERROR | Interest::PRIORITY;
     let mut a_fails = pin!(a.watch(watched));
     let mut b_fails = pin!(b.watch(watched));
@@ -313,7 +313,7 @@ async fn exchange(
                 continue;
             }
             let limit = bounds.throttles.of(source);
-            if let Poll::Ready(Err(Fault {
+            if let Poll::Ready(Err(IoFailure {
                 errno,
                 syscall,
                 end,

@@ -1,12 +1,14 @@
-//! A file, or a part of one, to anything that can be written to.
+//! The verb `send_file`: a file, or a part of one, to any destination. The file is open, or was
+//! opened by the core and perhaps read already.
 
 use rustix::io::Errno;
 use tracing::Instrument;
 
 use crate::copy;
-use crate::direction::plan::Plan;
+use crate::direction::plan::{Plan, Wanted};
 use crate::error::{Side, TransferError};
 use crate::fd::{Endpoint, Kind};
+use crate::file::read_ahead::{Content, PreopenedFile};
 use crate::limits::one_way::Bounds;
 use crate::options::one_way_options;
 use crate::traffic::{Control, TrafficResult};
@@ -15,6 +17,7 @@ use crate::traffic::{Control, TrafficResult};
 #[derive(Debug, Default)]
 pub struct SendFileOptions {
     plan: Plan,
+    last: Option<u64>,
     bounds: Bounds,
     control: Control,
 }
@@ -27,21 +30,17 @@ impl SendFileOptions {
 
     one_way_options!();
 
-    /// Last byte to send, capped to the file. Default: the last one it has at the start.
+    /// Last byte to send, capped to the file. Default: the last byte of the file at the start.
     #[must_use]
     pub fn end(mut self, byte: u64) -> Self {
-        self.plan.last = Some(byte);
+        self.last = Some(byte);
         self
-    }
-
-    pub(crate) fn into_parts(self) -> (Plan, Bounds, Control) {
-        (self.plan, self.bounds, self.control)
     }
 }
 
-/// Sends the part of a file that is there at the start: of a file that grows not more, of one that
-/// becomes shorter not less, which is [`Reason::SourceTruncated`](crate::Reason::SourceTruncated).
-/// A file of size 0 is read to its end, since those of procfs have no other size.
+/// Sends the part of a file that is there at the start. Later growth is ignored; truncation fails
+/// with [`Reason::SourceTruncated`](crate::Reason::SourceTruncated). A file of size 0 is read to
+/// its end, because files of procfs report no other size.
 ///
 /// # Errors
 /// As [`copy`](crate::copy()); a source that is not a file is `EINVAL`. The notes on the page cache
@@ -58,18 +57,65 @@ pub async fn send_file(
     destination: Endpoint,
     options: SendFileOptions,
 ) -> TrafficResult {
+    let SendFileOptions {
+        plan,
+        last,
+        bounds,
+        control,
+    } = options;
+    let plan = Plan {
+        wanted: Wanted::ExactRange { last },
+        ..plan
+    };
+    run(Some(file), destination, plan, bounds, control).await
+}
+
+impl PreopenedFile {
+    /// Sends the file, or the bytes that [`PreopenedFile::send_now`] has not sent; those it has
+    /// sent are counted here. The options must not name another part than the one that was opened.
+    ///
+    /// # Errors
+    /// As [`send_file`]. If the file was read when it was opened, later changes of it are not
+    /// noticed.
+    ///
+    /// # Cancel safety
+    /// As [`send_file`].
+    ///
+    /// # Panics
+    /// Outside a tokio runtime that has I/O and time enabled.
+    pub async fn send(self, destination: Endpoint, options: SendFileOptions) -> TrafficResult {
+        let (mut bytes, sent) = match self.into_content() {
+            Content::Open(file) => return send_file(file, destination, options).await,
+            Content::Read { bytes, sent } => (bytes, sent),
+        };
+        options.control.tx().add(sent, false);
+        let plan = Plan {
+            head: bytes.split_off(sent),
+            pass_end_on: options.plan.pass_end_on,
+            ..Plan::default()
+        };
+        run(None, destination, plan, options.bounds, options.control).await
+    }
+}
+
+/// Sends a file, or memory where `file` is `None`. Not an `async fn`, whose future would keep room
+/// for these arguments twice: once as its arguments, once in the block that it awaits.
+fn run(
+    file: Option<Endpoint>,
+    destination: Endpoint,
+    plan: Plan,
+    bounds: Bounds,
+    control: Control,
+) -> impl Future<Output = TrafficResult> {
     let span = tracing::debug_span!("send_file", destination = ?destination.kind());
     async move {
-        let (mut plan, bounds, control) = options.into_parts();
-        if file.kind() != Kind::File {
+        if file.as_ref().is_some_and(|file| file.kind() != Kind::File) {
             let error = TransferError::system(Errno::INVAL, "sendfile", Side::Source);
             return control.result(Some(error));
         }
-        plan.whole = true;
         let result = copy::run(file, destination, plan, bounds, control).await;
         tracing::debug!(tx = result.tx, zero_copy = result.zero_copy, error = ?result.error, "ended");
         result
     }
     .instrument(span)
-    .await
 }

@@ -1,7 +1,8 @@
-//! Whether a direction carries bulk or messages, judged by what each read brought.
+//! Decides whether a direction carries bulk or messages, from the sizes of its reads. Bulk is
+//! cheaper through a pipe, messages through a buffer.
 
-/// A moving average of the bytes that one read brings, with hysteresis so that a mixed flow does
-/// not change engines back and forth.
+/// A moving average of the bytes per read, with hysteresis so that a mixed flow does not change
+/// engines back and forth.
 #[derive(Debug, Default)]
 pub(crate) struct BulkDetector {
     average: usize,
@@ -12,7 +13,8 @@ pub(crate) struct BulkDetector {
 const BULK_FROM: usize = 16 * 1024;
 /// Below this average a buffer is cheaper again.
 const BULK_UNTIL: usize = 8 * 1024;
-/// One huge splice must not keep a flow of small messages in bulk for long.
+/// Larger reads count as this many bytes: one huge splice must not keep a flow of small messages in
+/// bulk for long.
 const SAMPLE_CAP: usize = 64 * 1024;
 
 impl BulkDetector {
@@ -20,7 +22,7 @@ impl BulkDetector {
         self.bulk
     }
 
-    /// Takes note of a read that brought `bytes`.
+    /// Adds a read of `bytes` to the average.
     pub(crate) fn note(&mut self, bytes: usize) {
         self.average = (self.average * 3 + bytes.min(SAMPLE_CAP)) / 4;
         self.bulk = self.average >= if self.bulk { BULK_UNTIL } else { BULK_FROM };
@@ -33,30 +35,30 @@ mod tests {
 
     #[test]
     fn a_short_flow_is_not_bulk() {
-        let mut cadence = BulkDetector::default();
-        cadence.note(32 * 1024);
-        assert!(!cadence.is_bulk());
+        let mut detector = BulkDetector::default();
+        detector.note(32 * 1024);
+        assert!(!detector.is_bulk());
     }
 
     #[test]
     fn full_reads_become_bulk_at_once_and_messages_end_it() {
-        let mut cadence = BulkDetector::default();
-        cadence.note(SAMPLE_CAP);
-        assert!(cadence.is_bulk());
+        let mut detector = BulkDetector::default();
+        detector.note(SAMPLE_CAP);
+        assert!(detector.is_bulk());
         for _ in 0..10 {
-            cadence.note(64);
+            detector.note(64);
         }
-        assert!(!cadence.is_bulk());
+        assert!(!detector.is_bulk());
     }
 
     #[test]
     fn a_flow_around_the_threshold_does_not_flap() {
-        let mut cadence = BulkDetector::default();
+        let mut detector = BulkDetector::default();
         let mut changes = 0;
         for round in 0..100 {
-            let before = cadence.is_bulk();
-            cadence.note(if round % 2 == 0 { 18 * 1024 } else { 14 * 1024 });
-            changes += usize::from(before != cadence.is_bulk());
+            let before = detector.is_bulk();
+            detector.note(if round % 2 == 0 { 18 * 1024 } else { 14 * 1024 });
+            changes += usize::from(before != detector.is_bulk());
         }
         assert!(changes <= 1, "{changes} changes");
     }

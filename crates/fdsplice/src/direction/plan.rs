@@ -1,22 +1,17 @@
-//! What one direction of a transfer is asked to do, and the ends it does it between.
+//! The request for one direction of a transfer, and the ends that it connects.
 
 use crate::fd::RegisteredFd;
 use crate::traffic::Counter;
 
-/// What a direction can be told beforehand.
+/// How a direction moves its bytes, fixed before it starts.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
-    /// Delivered before anything from the source.
+    /// Delivered before any byte of the source.
     pub(crate) head: Vec<u8>,
-    /// FdAt most this many bytes of the source.
-    pub(crate) length: Option<u64>,
-    /// The source is a file, of which the part that is there at the start is wanted, no less.
-    pub(crate) whole: bool,
-    /// With `whole`: the last byte wanted.
-    pub(crate) last: Option<u64>,
+    pub(crate) wanted: Wanted,
     /// First byte to read of a file, instead of its own position.
     pub(crate) start: Option<u64>,
-    /// Where to write in a file, instead of its own position.
+    /// First byte to write in a file, instead of its own position.
     pub(crate) position: Option<u64>,
     /// Shut the destination down for writing at the end.
     pub(crate) pass_end_on: bool,
@@ -26,10 +21,37 @@ pub(crate) struct Plan {
     pub(crate) pipe_size: Option<usize>,
 }
 
-/// Where a direction takes its bytes from, where it brings them, and where it counts them.
+/// How much of the source is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// At most this many bytes; fewer are no failure.
+    AtMost(u64),
+    /// The source is a file: the part that is there at the start, up to the byte `last` inclusive.
+    /// Fewer bytes are a failure.
+    ExactRange { last: Option<u64> },
+}
+
+impl Wanted {
+    /// At most this many bytes of a source that has no size.
+    pub(crate) fn most(self) -> u64 {
+        match self {
+            Self::AtMost(bytes) => bytes,
+            Self::ExactRange { .. } => u64::MAX,
+        }
+    }
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self::AtMost(u64::MAX)
+    }
+}
+
+/// The two ends of a direction, and its count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route<'a> {
-    pub(crate) source: &'a RegisteredFd,
+    /// `None` where the source is memory: the head of the [`Plan`], then the end of input.
+    pub(crate) source: Option<&'a RegisteredFd>,
     pub(crate) destination: &'a RegisteredFd,
     pub(crate) counter: Counter<'a>,
 }

@@ -1,106 +1,107 @@
-//! Taking from the source, by way of a pipe or a buffer.
+//! How a direction takes bytes from its source: by a splice into a leased pipe, by a splice
+//! straight to the destination, or by a read into a buffer.
 
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
 
-use super::{Direction, Phase, Pipes};
+use super::Direction;
 use crate::direction::plan::Route;
 use crate::engine::splice::FdAt;
-use crate::engine::{read_write, readiness, splice};
-use crate::fault::Fault;
-use crate::fd::Ready;
+use crate::engine::{Engine, read_write, readiness, splice};
+use crate::fault::IoFailure;
+use crate::fd::{Ready, RegisteredFd};
 use crate::pipe::Lease;
 
-/// Reads through the buffer before a refused lease is asked for again.
+/// Reads through the buffer before a refused lease is requested again.
 const LEASE_PAUSE: u32 = 64;
 
 impl Direction {
-    /// Takes bytes from the source once; 0 when there were none to take or the end was met.
+    /// Takes bytes from the source once. Returns 0 when none are there, and at the end of input.
     pub(super) fn pull(
         &mut self,
+        source: &RegisteredFd,
         route: Route<'_>,
         ready: Option<&mut Ready<'_>>,
         most: usize,
-    ) -> Result<usize, Fault> {
-        if self.wants_pipe()
-            && let Some(lease) = &mut self.lease
-        {
-            match splice::fill(FdAt(route.source.as_fd(), None), lease, most) {
-                Err(Errno::AGAIN) if !route.source.urgent() => {
+    ) -> Result<usize, IoFailure> {
+        if let Some(lease) = self.pipe_for_bulk() {
+            match splice::fill(FdAt(source.as_fd(), None), lease, most) {
+                Err(Errno::AGAIN) if !source.urgent() => {
                     if let Some(ready) = ready {
                         ready.clear_ready();
                     }
                     return Ok(0);
                 }
-                // Ambiguous: the recv below tells what it means.
+                // Ambiguous; the recv below distinguishes the cases.
                 Ok(0) | Err(Errno::AGAIN) => {}
                 Ok(taken) => {
-                    self.taken(taken);
+                    self.note_taken(taken);
                     return Ok(taken);
                 }
-                Err(errno) if splice::is_unsupported(errno) => self.pipes = Pipes::None,
-                Err(errno) => return Err(Fault::source("splice")(errno)),
+                Err(errno) if splice::is_unsupported(errno) => self.engine = Engine::ReadWrite,
+                Err(errno) => return Err(IoFailure::source("splice")(errno)),
             }
         }
-        self.pull_through_buffer(route, ready, most)
+        self.pull_through_buffer(source, route, ready, most)
     }
 
     /// Source → destination by one splice, one of them a pipe.
-    pub(super) fn pass(
+    pub(super) fn splice_direct(
         &mut self,
+        source: &RegisteredFd,
         route: Route<'_>,
         readable: &mut Ready<'_>,
         writable: &mut Ready<'_>,
         most: usize,
-    ) -> Result<usize, Fault> {
-        let (source, destination) = (route.source.as_fd(), route.destination.as_fd());
-        match splice::direct(FdAt(source, None), FdAt(destination, None), most) {
-            Ok(0) => self.pull_through_buffer(route, Some(readable), most),
-            Ok(passed) => {
-                self.taken(passed);
-                route.counter.add(passed, true);
-                Ok(passed)
+    ) -> Result<usize, IoFailure> {
+        let (from, to) = (source.as_fd(), route.destination.as_fd());
+        match splice::direct(FdAt(from, None), FdAt(to, None), most) {
+            Ok(0) => self.pull_through_buffer(source, route, Some(readable), most),
+            Ok(moved) => {
+                self.note_taken(moved);
+                route.counter.add(moved, true);
+                Ok(moved)
             }
             Err(Errno::AGAIN) => {
                 let (can_read, can_write) =
-                    readiness(source, destination).map_err(Fault::source("poll"))?;
+                    readiness(from, to).map_err(IoFailure::source("poll"))?;
                 if !can_read {
                     readable.clear_ready();
                 }
                 if !can_write {
                     writable.clear_ready();
                 }
-                if can_read && can_write && route.source.urgent() {
-                    return self.pull_through_buffer(route, Some(readable), most);
+                if can_read && can_write && source.urgent() {
+                    return self.pull_through_buffer(source, route, Some(readable), most);
                 }
                 Ok(0)
             }
             Err(errno) if splice::is_unsupported(errno) => {
-                self.pipes = Pipes::None;
-                self.pull_through_buffer(route, Some(readable), most)
+                self.engine = Engine::ReadWrite;
+                self.pull_through_buffer(source, route, Some(readable), most)
             }
-            // Into a pipe, only a missing reader is the pipe's own failure.
+            // If the destination is a pipe, only a missing reader is its failure.
             Err(errno) if errno != Errno::PIPE && route.destination.is_pipe() => {
-                Err(Fault::source("splice")(errno))
+                Err(IoFailure::source("splice")(errno))
             }
-            Err(errno) => Err(Fault::destination("splice")(errno)),
+            Err(errno) => Err(IoFailure::destination("splice")(errno)),
         }
     }
 
     fn pull_through_buffer(
         &mut self,
+        source: &RegisteredFd,
         route: Route<'_>,
         ready: Option<&mut Ready<'_>>,
         most: usize,
-    ) -> Result<usize, Fault> {
-        let (source, destination) = (route.source.endpoint(), route.destination.endpoint());
+    ) -> Result<usize, IoFailure> {
+        let endpoint = source.endpoint();
         read_write::with_buffer(|buffer| {
             let most = most.min(buffer.len());
-            let received = match read_write::take(source, None, &mut buffer[..most]) {
+            let received = match read_write::recv_or_read(endpoint, None, &mut buffer[..most]) {
                 Ok(0) => {
-                    self.source_ended = true;
-                    self.phase = Phase::Draining;
+                    self.end_source();
                     return Ok(0);
                 }
                 Ok(received) => received,
@@ -110,39 +111,31 @@ impl Direction {
                     }
                     return Ok(0);
                 }
-                Err(errno) => return Err(Fault::source(read_write::take_call(source))(errno)),
+                Err(errno) => {
+                    return Err(IoFailure::source(read_write::source_call(endpoint))(errno));
+                }
             };
-            self.taken(received);
-            // A short read has emptied a socket: the next event tells of more, and the recv that
-            // would only say EAGAIN is saved. A terminal gives a line at a time.
-            let emptied = received < most && source.is_socket() && !route.source.urgent();
-            if let Some(ready) = ready.filter(|_| emptied) {
+            self.note_taken(received);
+            // A short read means that the socket is empty: the reactor reports the next bytes, and
+            // the recv that would return EAGAIN is skipped. A terminal returns one line per read,
+            // so this does not apply to it.
+            let is_empty = received < most && endpoint.is_socket() && !source.urgent();
+            if let Some(ready) = ready.filter(|_| is_empty) {
                 ready.clear_ready();
             }
-            match read_write::give(destination, None, &buffer[..received]) {
-                Ok(sent) => {
-                    route.counter.add(sent, false);
-                    self.bytes.extend_from_slice(&buffer[sent..received]);
-                }
-                Err(errno) => {
-                    self.bytes.extend_from_slice(&buffer[..received]);
-                    if errno != Errno::AGAIN {
-                        return Err(Fault::destination(read_write::give_call(destination))(
-                            errno,
-                        ));
-                    }
-                }
-            }
+            let destination = route.destination.endpoint();
+            self.held
+                .send_or_hold(destination, &buffer[..received], route.counter)?;
             Ok(received)
         })
     }
 
-    fn taken(&mut self, bytes: usize) {
+    fn note_taken(&mut self, bytes: usize) {
         self.remaining -= bytes as u64;
-        let before = self.cadence.is_bulk();
-        self.cadence.note(bytes);
-        let bulk = self.cadence.is_bulk();
-        if bulk != before && self.pipes == Pipes::Leased {
+        let before = self.detector.is_bulk();
+        self.detector.note(bytes);
+        let bulk = self.detector.is_bulk();
+        if bulk != before && self.engine == Engine::SplicePipe {
             tracing::debug!(
                 engine = if bulk { "splice" } else { "read_write" },
                 "engine change"
@@ -150,22 +143,22 @@ impl Direction {
         }
     }
 
-    /// Whether the next bytes go through a pipe; leases one if need be.
-    fn wants_pipe(&mut self) -> bool {
-        if self.pipes != Pipes::Leased || !self.cadence.is_bulk() {
-            self.lease = None;
-            return false;
+    /// The pipe for the next bytes, leased here if necessary. `None` while they go through the
+    /// buffer.
+    fn pipe_for_bulk(&mut self) -> Option<&mut Lease> {
+        if self.engine != Engine::SplicePipe || !self.detector.is_bulk() {
+            self.held.return_pipe();
+            return None;
         }
-        if self.lease.is_none() {
+        if self.held.pipe().is_none() {
             if self.lease_pause > 0 {
                 self.lease_pause -= 1;
-                return false;
+                return None;
             }
-            self.lease = Lease::take(self.pipe_size);
-            if self.lease.is_none() {
+            if self.held.lease_pipe(self.pipe_size).is_none() {
                 self.lease_pause = LEASE_PAUSE;
             }
         }
-        self.lease.is_some()
+        self.held.pipe()
     }
 }

@@ -1,6 +1,8 @@
-//! The ways to move bytes: a few functions on descriptors each. They know nothing of limits,
-//! timers or abort; [`direction`](crate::direction) and [`file_copy`](crate::file::copy) decide
-//! when, an engine does it.
+//! The ways to move bytes between two descriptors, a few functions each, and the table that assigns
+//! them to pairs of ends.
+//!
+//! An engine knows nothing of limits, timers or aborts. [`direction`](crate::direction) and
+//! [`file`](crate::file) decide when it runs.
 
 pub(crate) mod copy_file_range;
 pub(crate) mod read_write;
@@ -14,7 +16,8 @@ use rustix::io::Errno;
 
 use crate::fd::{Endpoint, Kind};
 
-/// Whether a source can be read from and a destination written to at this moment. Where one call serves both ends, this tells which of them its `EAGAIN` was about.
+/// Returns whether the source can be read and the destination written at this moment. A call that
+/// serves both ends returns one `EAGAIN`; this shows which end it came from.
 pub(crate) fn readiness(
     source: BorrowedFd<'_>,
     destination: BorrowedFd<'_>,
@@ -24,37 +27,49 @@ pub(crate) fn readiness(
         PollFd::from_borrowed_fd(destination, PollFlags::OUT),
     ];
     rustix::io::retry_on_intr(|| poll(&mut ends, Some(&Timespec::default())))?;
-    // Errors and hang-ups count as ready: the next call tells what they are.
+    // Errors and hang-ups count as ready: the next call reports them.
     Ok((!ends[0].revents().is_empty(), !ends[1].revents().is_empty()))
 }
 
+/// A way to move bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
+    /// `copy_file_range(2)`.
     CopyFileRange,
+    /// `sendfile(2)`.
     Sendfile,
-    /// One end is a pipe.
+    /// One `splice(2)` from end to end, because one end is a pipe itself.
     SpliceDirect,
+    /// Two `splice(2)` calls, through a leased pipe.
     SplicePipe,
+    /// A read and a write through a buffer.
     ReadWrite,
 }
 
-/// The engines for a pair of ends, best first. Each is tried until the kernel says that it cannot
-/// serve the pair; the last one always can.
+/// The engines for a pair of ends, best first. Each is tried until the kernel refuses the pair; the
+/// last one serves every pair. A source that is memory is `None`.
 ///
-/// File → socket is `sendfile`; the figures behind that stand in [`sendfile`].
+/// Reasons for the choices that are not obvious:
+/// - `O_APPEND`: `copy_file_range` and `splice` refuse such a file. A pipe has no position, so the
+///   flag changes nothing there.
+/// - A blocking socket: `splice` and `sendfile` have no `MSG_DONTWAIT`, and `SPLICE_F_NONBLOCK`
+///   does not reach the socket.
+/// - File to socket: `sendfile` costs the same as a pipe and holds none; the figures are in
+///   [`sendfile`].
 pub(crate) fn engines(
-    source: &Endpoint,
+    source: Option<&Endpoint>,
     destination: &Endpoint,
     copy_only: bool,
 ) -> &'static [Engine] {
     use Engine::{CopyFileRange, ReadWrite, Sendfile, SpliceDirect, SplicePipe};
-    let blocking_socket = |end: &Endpoint| end.is_socket() && !end.is_nonblocking();
+    let Some(source) = source else {
+        return &[ReadWrite];
+    };
+    let is_blocking_socket = |end: &Endpoint| end.is_socket() && !end.is_nonblocking();
     if copy_only
-        // Positions mean nothing to it, and splice refuses it.
-        || destination.appends()
-        // Splice and sendfile have no MSG_DONTWAIT.
-        || blocking_socket(source)
-        || blocking_socket(destination)
+        || (destination.appends() && destination.kind() != Kind::Pipe)
+        || is_blocking_socket(source)
+        || is_blocking_socket(destination)
     {
         return &[ReadWrite];
     }

@@ -1,5 +1,5 @@
-//! Through a buffer: cheaper than a pipe for small messages, and what is left where the kernel
-//! cannot splice or has no pipe.
+//! A read and a write through a buffer. Cheaper than a pipe for small messages, and the last resort
+//! where the kernel cannot splice or grants no pipe.
 
 use std::cell::RefCell;
 use std::os::fd::AsFd;
@@ -9,7 +9,7 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::fd::{Endpoint, Kind};
 
-/// Bytes one call can take.
+/// Bytes that one call moves at most.
 pub(crate) const BUFFER: usize = 64 * 1024;
 
 thread_local! {
@@ -17,36 +17,37 @@ thread_local! {
     static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
 }
 
-/// Lends this thread's buffer.
+/// Lends the buffer of this thread.
 pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     SHARED.with_borrow_mut(|buffer| work(buffer))
 }
 
-/// Reads from a position, or from where the descriptor stands; 0 at the end of input.
-pub(crate) fn take(
+/// Reads from `position`, or from the descriptor's own position without one. Returns 0 at the end
+/// of input.
+pub(crate) fn recv_or_read(
     source: &Endpoint,
     position: Option<u64>,
     buffer: &mut [u8],
 ) -> Result<usize, Errno> {
     let fd = source.as_fd();
-    let taken = retry_on_intr(|| match position {
+    let received = retry_on_intr(|| match position {
         Some(position) => pread(fd, &mut *buffer, position),
-        // MSG_DONTWAIT: also right for a socket that was handed over blocking, whose flags belong
-        // to whoever shares its open file description.
+        // MSG_DONTWAIT also serves a socket that was passed in blocking. Its flags are not changed:
+        // they belong to every owner of its open file description.
         None if source.is_socket() => {
             recv(fd, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, received)| received)
         }
         None => read(fd, &mut *buffer),
     });
-    match taken {
-        // What a pseudo-terminal's master says once nobody has the terminal open any more.
+    match received {
+        // A pseudo-terminal's master returns EIO once its last terminal is closed.
         Err(Errno::IO) if source.kind() == Kind::Tty => Ok(0),
-        taken => taken,
+        received => received,
     }
 }
 
-/// Writes at a position, or where the descriptor stands.
-pub(crate) fn give(
+/// Writes at `position`, or at the descriptor's own position without one.
+pub(crate) fn send_or_write(
     destination: &Endpoint,
     position: Option<u64>,
     bytes: &[u8],
@@ -54,7 +55,7 @@ pub(crate) fn give(
     let fd = destination.as_fd();
     retry_on_intr(|| match position {
         Some(position) => pwrite(fd, bytes, position),
-        // MSG_NOSIGNAL: an embedder that does not ignore SIGPIPE gets EPIPE all the same.
+        // MSG_NOSIGNAL: an embedder that does not ignore SIGPIPE also gets EPIPE.
         None if destination.is_socket() => {
             send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
         }
@@ -62,13 +63,13 @@ pub(crate) fn give(
     })
 }
 
-/// The name of the call that [`take`] makes.
-pub(crate) fn take_call(source: &Endpoint) -> &'static str {
+/// The name of the call that [`recv_or_read`] makes.
+pub(crate) fn source_call(source: &Endpoint) -> &'static str {
     if source.is_socket() { "recv" } else { "read" }
 }
 
-/// The name of the call that [`give`] makes.
-pub(crate) fn give_call(destination: &Endpoint) -> &'static str {
+/// The name of the call that [`send_or_write`] makes.
+pub(crate) fn destination_call(destination: &Endpoint) -> &'static str {
     if destination.is_socket() {
         "send"
     } else {

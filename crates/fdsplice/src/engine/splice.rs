@@ -1,7 +1,8 @@
-//! Through a pipe, without a copy in user space; a single call where one end is a pipe already.
+//! Splicing: through a leased pipe, or in one call where one end is a pipe already. No byte is
+//! copied to user space.
 //!
-//! `SPLICE_F_MORE` is never passed on: on the last part it would hold the tail back for about
-//! 200 ms, even with `TCP_NODELAY`.
+//! `SPLICE_F_MORE` is never set: on the last part it would delay the tail by about 200 ms, even
+//! with `TCP_NODELAY`.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -10,7 +11,7 @@ use rustix::pipe::{SpliceFlags, splice};
 
 use crate::pipe::Lease;
 
-/// One call moves at most this many bytes; `splice(2)` refuses `usize::MAX`.
+/// Bytes that one call moves at most; `splice(2)` refuses `usize::MAX`.
 const MOST: usize = 1 << 30;
 
 /// A descriptor, and the file position to use instead of its own.
@@ -18,11 +19,11 @@ pub(crate) struct FdAt<'a>(pub(crate) BorrowedFd<'a>, pub(crate) Option<&'a mut 
 
 /// Source → leased pipe, at most `most` bytes.
 ///
-/// The pipe must be empty: a pipe's room is counted in slots, not bytes, so from one that holds
-/// something `EAGAIN` may mean either end. With an empty pipe it says something about the source:
-/// that it has nothing, or, of a socket, that an out-of-band byte is next, which splice never
-/// passes and only `recv(2)` can tell apart. 0 is as ambiguous for a socket: end of input, or the
-/// call after a reset.
+/// The pipe must be empty. The room in a pipe is counted in slots, not bytes, so with a pipe that
+/// holds bytes `EAGAIN` may come from either end. With an empty pipe it comes from the source:
+/// either no bytes are there, or an out-of-band byte is next in the socket, which splice never
+/// passes. Only `recv(2)` distinguishes the two. A return of 0 from a socket is also ambiguous: the
+/// end of input, or the first call after a reset.
 pub(crate) fn fill(source: FdAt<'_>, lease: &mut Lease, most: usize) -> Result<usize, Errno> {
     debug_assert_eq!(lease.held(), 0, "only an empty pipe is filled");
     let filled = direct(source, FdAt(lease.writer(), None), most)?;
@@ -30,14 +31,14 @@ pub(crate) fn fill(source: FdAt<'_>, lease: &mut Lease, most: usize) -> Result<u
     Ok(filled)
 }
 
-/// Leased pipe → destination. The pipe holds something, so `EAGAIN` can only mean the destination.
+/// Leased pipe → destination. The pipe holds bytes, so `EAGAIN` can only come from the destination.
 pub(crate) fn drain(lease: &mut Lease, destination: FdAt<'_>) -> Result<usize, Errno> {
     let drained = direct(FdAt(lease.reader(), None), destination, lease.held())?;
     lease.drained(drained);
     Ok(drained)
 }
 
-/// Source → destination, one of them a pipe. `EAGAIN` may mean either end.
+/// Source → destination, one of them a pipe. `EAGAIN` may come from either end.
 pub(crate) fn direct(source: FdAt<'_>, destination: FdAt<'_>, most: usize) -> Result<usize, Errno> {
     let (FdAt(from, mut from_position), FdAt(to, mut to_position)) = (source, destination);
     retry_on_intr(|| {
@@ -52,10 +53,10 @@ pub(crate) fn direct(source: FdAt<'_>, destination: FdAt<'_>, most: usize) -> Re
     })
 }
 
-/// Whether splice cannot serve these descriptors at all, so that bytes go through a buffer:
-/// `EINVAL` (a kind of file without splice, since Linux 5.10 without a generic one too; a target
-/// opened with `O_APPEND`), `ENOSYS` (a seccomp filter or another kernel), `EOPNOTSUPP`, `EPERM`
-/// (a security policy).
+/// Whether splice cannot serve these descriptors, so that the bytes go through a buffer: `EINVAL`
+/// (a kind of file without splice, which since Linux 5.10 includes files that relied on the generic
+/// implementation; or a target opened with `O_APPEND`), `ENOSYS` (a seccomp filter or another
+/// kernel), `EOPNOTSUPP`, `EPERM` (a security policy).
 pub(crate) fn is_unsupported(errno: Errno) -> bool {
     matches!(
         errno,

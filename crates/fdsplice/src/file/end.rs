@@ -1,68 +1,133 @@
-//! One end of a transfer in which an end cannot be waited for by the reactor.
+//! The ends of a copy with blocking calls: one that the reactor can wait for, or one whose calls
+//! block.
 
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 
-use crate::fault::End;
-use crate::fd::Endpoint;
-use crate::fd::RegisteredFd;
+use crate::fault::{End, IoFailure};
+use crate::fd::{Endpoint, Kind, RegisteredFd};
 
-/// How long one look at an end that only blocks may take; an abort is noticed after it.
-const LOOK: Timespec = Timespec {
+/// How long one check of a blocking end may wait. An abort is noticed after it.
+const CHECK: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 50_000_000,
 };
 
-/// An end of such a copy.
-#[derive(Clone, Debug)]
+/// One end of a copy.
+#[derive(Debug)]
 pub(crate) enum CopyEnd {
-    /// The reactor tells when it is ready.
-    Watched(Arc<RegisteredFd>),
-    /// Its calls are made where they may block.
-    Blocking(Arc<Endpoint>),
+    /// The reactor reports when it is ready.
+    Watched(RegisteredFd),
+    /// Its calls run on a thread that may block.
+    Blocking(Endpoint),
 }
 
 impl CopyEnd {
     pub(crate) fn new(endpoint: Endpoint) -> Result<Self, Errno> {
         if endpoint.is_pollable() {
-            let stream = RegisteredFd::register(endpoint).map_err(|(_, errno)| errno)?;
-            Ok(Self::Watched(Arc::new(stream)))
+            let registered = RegisteredFd::register(endpoint).map_err(|(_, errno)| errno)?;
+            Ok(Self::Watched(registered))
         } else {
-            Ok(Self::Blocking(Arc::new(endpoint)))
+            Ok(Self::Blocking(endpoint))
         }
     }
 
-    pub(crate) fn endpoint(&self) -> &Endpoint {
+    pub(super) fn endpoint(&self) -> &Endpoint {
         match self {
-            Self::Watched(stream) => stream.endpoint(),
+            Self::Watched(registered) => registered.endpoint(),
             Self::Blocking(endpoint) => endpoint,
         }
     }
 
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn registered(&self) -> Option<&RegisteredFd> {
+        match self {
+            Self::Watched(registered) => Some(registered),
+            Self::Blocking(_) => None,
+        }
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
         self.endpoint().as_fd()
     }
 
     /// Whether an out-of-band byte was announced.
-    pub(crate) fn urgent(&self) -> bool {
-        matches!(self, Self::Watched(stream) if stream.urgent())
+    pub(super) fn urgent(&self) -> bool {
+        self.registered().is_some_and(RegisteredFd::urgent)
+    }
+
+    /// Whether a call on this end, which is the `role` of the copy, would block without a way to
+    /// interrupt it. Waits a moment for the end to become ready.
+    pub(super) fn would_block(&self, role: End) -> Result<bool, IoFailure> {
+        if self.endpoint().kind() == Kind::File || self.registered().is_some() {
+            return Ok(false);
+        }
+        self.is_ready(role, &CHECK)
+            .map(|ready| !ready)
+            .map_err(IoFailure::at(role, "poll"))
+    }
+
+    fn is_ready(&self, role: End, wait: &Timespec) -> Result<bool, Errno> {
+        let flags = match role {
+            End::Source => PollFlags::IN,
+            End::Destination => PollFlags::OUT,
+        };
+        let mut ends = [PollFd::from_borrowed_fd(self.fd(), flags)];
+        // Errors and hang-ups count as ready: the next call reports them.
+        retry_on_intr(|| poll(&mut ends, Some(wait))).map(|ready| ready > 0)
+    }
+
+    /// Ready when the end is. A blocking end is always ready here; its step waits for it.
+    ///
+    /// A step runs on another thread and does not clear the readiness that the reactor has cached,
+    /// so the descriptor itself is checked.
+    pub(super) fn poll_ready(
+        &self,
+        cx: &mut Context<'_>,
+        role: End,
+    ) -> Poll<Result<(), IoFailure>> {
+        let Some(registered) = self.registered() else {
+            return Poll::Ready(Ok(()));
+        };
+        loop {
+            let guard = match role {
+                End::Source => registered.poll_readable(cx),
+                End::Destination => registered.poll_writable(cx),
+            };
+            let failed = IoFailure::at(role, "epoll_wait");
+            let mut guard = ready!(guard).map_err(&failed)?;
+            if self.is_ready(role, &Timespec::default()).map_err(&failed)? {
+                return Poll::Ready(Ok(()));
+            }
+            guard.clear_ready();
+        }
     }
 }
 
-/// Waits a moment for an end that only blocks; whether a call on it will not.
-pub(crate) fn look_at_blocking(handle: &CopyEnd, end: End) -> Result<bool, Errno> {
-    look(handle, end, &LOOK)
+/// Both ends of a copy.
+#[derive(Debug)]
+pub(crate) struct Ends {
+    /// `None` where the source is memory: the head of the plan, then the end of input.
+    pub(crate) source: Option<CopyEnd>,
+    pub(crate) destination: CopyEnd,
 }
 
-pub(crate) fn look(handle: &CopyEnd, end: End, wait: &Timespec) -> Result<bool, Errno> {
-    let flags = match end {
-        End::Source => PollFlags::IN,
-        End::Destination => PollFlags::OUT,
-    };
-    let mut ends = [PollFd::from_borrowed_fd(handle.fd(), flags)];
-    // Errors and hang-ups count as ready: the next call tells what they are.
-    retry_on_intr(|| poll(&mut ends, Some(wait))).map(|ready| ready > 0)
+impl Ends {
+    /// Both ends, where the source is not memory.
+    pub(super) fn pair(&self) -> Option<Pair<'_>> {
+        let source = self.source.as_ref()?;
+        Some(Pair {
+            source,
+            destination: &self.destination,
+        })
+    }
+}
+
+/// The ends between which an engine moves bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pair<'a> {
+    pub(super) source: &'a CopyEnd,
+    pub(super) destination: &'a CopyEnd,
 }

@@ -1,25 +1,25 @@
-//! The part of a copy with files that runs on a thread that may block.
+//! The part of a copy with blocking calls that runs on a thread that may block: a state machine
+//! that is moved there and back for each step.
 
-use rustix::io::Errno;
+mod engines;
 
+use crate::direction::held::{Held, Pushed};
 use crate::direction::plan::Plan;
-use crate::engine::splice::FdAt;
-use crate::engine::{Engine, engines, read_write, splice};
-use crate::fault::{End, Fault};
+use crate::engine::{Engine, engines};
+use crate::fault::{End, IoFailure};
 use crate::fd::Kind;
-use crate::file::end::{CopyEnd, look_at_blocking};
+use crate::file::end::{CopyEnd, Ends};
 use crate::file::offsets::FileOffsets;
-use crate::pipe::Lease;
 use crate::traffic::Control;
 
-/// Bytes one step moves before its thread is given back.
+/// Bytes one step moves before its thread is returned.
 const QUANTUM: u64 = 8 * 1024 * 1024;
-/// What a pipe that is writable takes without blocking (`pipe(7)`).
+/// Bytes that a writable pipe takes without blocking (`pipe(7)`).
 const PIPE_BUF: usize = 4096;
 
 /// Why a step has ended.
-pub(crate) enum Step {
-    /// It has used up its share.
+pub(super) enum Step {
+    /// Its quantum is used up.
     Again,
     SourceEmpty,
     DestinationFull,
@@ -27,197 +27,146 @@ pub(crate) enum Step {
     Ended,
 }
 
-/// Invariant: at most one of `bytes` and a pipe that is not empty holds something, and the source
-/// is only read when neither does.
+/// The state of one copy. Its ends are passed to each step, because the async side uses them too.
 #[derive(Debug)]
-pub(crate) struct FileJob {
-    pub(super) source: CopyEnd,
-    pub(super) destination: CopyEnd,
-    pub(super) places: FileOffsets,
-    pub(super) control: Control,
-    pub(super) engines: &'static [Engine],
-    pub(super) taken: u64,
-    pub(super) bytes: Vec<u8>,
-    pub(super) delivered: usize,
-    /// How much of what is held never came from the source.
-    pub(super) head: usize,
-    pub(super) lease: Option<Lease>,
-    pub(super) plan: Plan,
-    /// The first step has not run yet.
-    pub(super) fresh: bool,
-    pub(super) source_ended: bool,
+pub(super) struct FileJob {
+    plan: Plan,
+    control: Control,
+    engines: &'static [Engine],
+    held: Held,
+    offsets: FileOffsets,
+    taken: u64,
+    first_step: bool,
+    source_ended: bool,
 }
 
 impl FileJob {
-    pub(crate) fn new(
-        source: CopyEnd,
-        destination: CopyEnd,
-        mut plan: Plan,
-        control: Control,
-    ) -> Self {
-        let bytes = std::mem::take(&mut plan.head);
+    pub(super) fn new(ends: &Ends, mut plan: Plan, control: Control) -> Self {
+        let source = ends.source.as_ref().map(CopyEnd::endpoint);
         Self {
-            engines: engines(source.endpoint(), destination.endpoint(), plan.copy_only),
-            source,
-            destination,
-            places: FileOffsets::new(plan.length),
+            engines: engines(source, ends.destination.endpoint(), plan.copy_only),
+            held: Held::new(std::mem::take(&mut plan.head)),
+            offsets: FileOffsets::new(plan.wanted),
+            plan,
             control,
             taken: 0,
-            head: bytes.len(),
-            bytes,
-            delivered: 0,
-            lease: None,
-            plan,
-            fresh: true,
+            first_step: true,
             source_ended: false,
         }
     }
 
-    pub(crate) fn source_ended(&self) -> bool {
+    pub(super) fn source_ended(&self) -> bool {
         self.source_ended
     }
 
-    /// Whether the source has ended before what was wanted of it.
-    pub(crate) fn is_truncated(&self) -> bool {
-        self.places.is_truncated(&self.source)
+    /// Whether the source is shorter than it was at the start.
+    pub(super) fn is_truncated(&self, ends: &Ends) -> bool {
+        ends.source
+            .as_ref()
+            .is_some_and(|source| self.offsets.is_truncated(source))
     }
 
     /// Bytes taken from the source so far.
-    pub(crate) fn taken(&self) -> u64 {
+    pub(super) fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Takes at most `allowed` bytes, and moves them until there is something to wait for, or its
-    /// share is used up.
-    pub(crate) fn step(&mut self, allowed: u64) -> Result<Step, Fault> {
-        if std::mem::take(&mut self.fresh) {
-            self.places.locate(
-                &self.source,
-                &self.destination,
-                &self.plan,
-                self.head as u64,
-            )?;
+    /// Takes at most `allowed` bytes, and moves them until an end is not ready or the quantum is
+    /// used up.
+    pub(super) fn step(&mut self, ends: &Ends, allowed: u64) -> Result<Step, IoFailure> {
+        if std::mem::take(&mut self.first_step) {
+            match ends.pair() {
+                Some(pair) => self
+                    .offsets
+                    .locate(pair, &self.plan, self.held.len() as u64)?,
+                None => self
+                    .offsets
+                    .locate_destination(&ends.destination, &self.plan)?,
+            }
         }
-        let step = self.run(allowed.min(QUANTUM));
-        self.settle();
+        let step = self.run(ends, allowed.min(QUANTUM));
+        self.sync_positions(ends);
         step
     }
 
-    /// What was taken from the source and not accepted by the destination, in order. A file's bytes
-    /// were never taken: its position stands in front of them.
-    pub(crate) fn into_undelivered(mut self) -> Vec<u8> {
-        let mut rest = self.bytes.split_off(self.delivered);
-        if let Some(lease) = self.lease.take() {
-            rest.extend(lease.into_bytes());
+    /// Returns the bytes taken from the source that the destination has not accepted, in order. The
+    /// bytes of a file are not among them: its position is before them.
+    pub(super) fn into_undelivered(self) -> Vec<u8> {
+        let holds_head = self.holds_head();
+        let undelivered = self.held.into_undelivered();
+        if self.offsets.source_has_position() && !holds_head {
+            return Vec::new();
         }
-        if self.places.from.is_some() {
-            rest.truncate(self.head);
-        }
-        rest
+        undelivered
+    }
+
+    /// Whether the held bytes belong to the head. The source is not read before all of the head is
+    /// delivered, so the held bytes belong either to the head or to the source.
+    fn holds_head(&self) -> bool {
+        self.taken == 0
     }
 
     /// Moves the descriptors' own positions to where the bytes are.
-    pub(super) fn settle(&self) {
-        let held = self.bytes.len() - self.delivered - self.head
-            + self.lease.as_ref().map_or(0, Lease::held);
-        self.places
-            .settle(&self.source, &self.destination, held as u64);
+    fn sync_positions(&self, ends: &Ends) {
+        let held = if self.holds_head() {
+            0
+        } else {
+            self.held.len() as u64
+        };
+        self.offsets
+            .sync_positions(ends.source.as_ref(), &ends.destination, held);
     }
 
-    pub(super) fn run(&mut self, mut quantum: u64) -> Result<Step, Fault> {
+    fn run(&mut self, ends: &Ends, mut quantum: u64) -> Result<Step, IoFailure> {
         loop {
-            if !self.push()? {
+            if !self.push(&ends.destination)? {
                 return Ok(Step::DestinationFull);
             }
-            if self.source_ended || self.places.remaining == 0 {
-                self.lease = None;
+            let Some(pair) = ends.pair() else {
+                self.source_ended = true;
+                return Ok(Step::Ended);
+            };
+            if self.source_ended || self.offsets.remaining() == 0 {
+                self.held.return_pipe();
                 return Ok(Step::Ended);
             }
             if quantum == 0 || self.control.is_aborted() {
-                // Empty; what follows may have to wait for a limiter.
-                self.lease = None;
+                // The pipe is empty. The next step may have to wait for a limiter.
+                self.held.return_pipe();
                 return Ok(Step::Again);
             }
             let before = self.taken;
-            if let Some(step) = self.pull(quantum)? {
-                self.lease = None;
+            if let Some(step) = self.pull(pair, quantum)? {
+                self.held.return_pipe();
                 return Ok(step);
             }
             quantum = quantum.saturating_sub(self.taken - before);
         }
     }
 
-    /// Delivers what is held; `false` when the destination is full.
-    pub(super) fn push(&mut self) -> Result<bool, Fault> {
-        while self.delivered < self.bytes.len() {
-            let rest = self.delivered..self.bytes.len();
-            match self.give(rest)? {
-                0 => return Ok(false),
-                given => {
-                    self.delivered += given;
-                    self.head = self.head.saturating_sub(given);
-                }
+    /// Delivers the held bytes. Returns `false` when the destination is full.
+    fn push(&mut self, destination: &CopyEnd) -> Result<bool, IoFailure> {
+        while !self.held.is_empty() {
+            if !self.held.is_in_pipe() && destination.would_block(End::Destination)? {
+                return Ok(false);
             }
-        }
-        self.bytes.clear();
-        self.delivered = 0;
-        while let Some(lease) = self.lease.as_mut().filter(|lease| lease.held() > 0) {
-            let to = self.places.to.as_mut().map(|to| &mut to.at);
-            match splice::drain(lease, FdAt(self.destination.fd(), to)) {
-                Ok(moved) => self.control.tx().add(moved, true),
-                Err(Errno::AGAIN) => return Ok(false),
-                Err(errno) if splice::is_unsupported(errno) => {
-                    self.bytes = self.lease.take().map(Lease::into_bytes).unwrap_or_default();
-                    self.engines = &[Engine::ReadWrite];
-                    return self.push();
-                }
-                Err(errno) => return Err(Fault::destination("splice")(errno)),
+            let endpoint = destination.endpoint();
+            // More bytes could block, even if the pipe or terminal is ready.
+            let most = match destination {
+                CopyEnd::Blocking(_) if endpoint.kind() == Kind::Tty => 1,
+                CopyEnd::Blocking(_) if endpoint.kind() == Kind::Pipe => PIPE_BUF,
+                _ => usize::MAX,
+            };
+            let (_, position) = self.offsets.positions();
+            match self
+                .held
+                .push(endpoint, position, most, self.control.tx())?
+            {
+                Pushed::Accepted => {}
+                Pushed::Full => return Ok(false),
+                Pushed::Unsupported => self.engines = &[Engine::ReadWrite],
             }
         }
         Ok(true)
-    }
-
-    /// Writes some of the held bytes; 0 when the destination is full.
-    pub(super) fn give(&mut self, range: std::ops::Range<usize>) -> Result<usize, Fault> {
-        if self.blocks(End::Destination)? {
-            return Ok(0);
-        }
-        let endpoint = self.destination.endpoint();
-        let bytes = &self.bytes[range];
-        let bytes = match self.destination {
-            // More could block, however ready the pipe or terminal is.
-            CopyEnd::Blocking(_) if endpoint.kind() == Kind::Tty => &bytes[..1],
-            CopyEnd::Blocking(_) if endpoint.kind() == Kind::Pipe => {
-                &bytes[..bytes.len().min(PIPE_BUF)]
-            }
-            _ => bytes,
-        };
-        match read_write::give(endpoint, self.places.to.map(|to| to.at), bytes) {
-            Ok(given) => {
-                self.control.tx().add(given, false);
-                if let Some(to) = &mut self.places.to {
-                    to.at += given as u64;
-                }
-                Ok(given)
-            }
-            Err(Errno::AGAIN) => Ok(0),
-            Err(errno) => Err(Fault::destination(read_write::give_call(endpoint))(errno)),
-        }
-    }
-
-    /// Whether a call on an end would have to wait, in a way that nothing can interrupt.
-    pub(super) fn blocks(&self, end: End) -> Result<bool, Fault> {
-        let (handle, fault): (_, fn(&'static str, Errno) -> Fault) = match end {
-            End::Source => (&self.source, |call, errno| Fault::source(call)(errno)),
-            End::Destination => (&self.destination, |call, errno| {
-                Fault::destination(call)(errno)
-            }),
-        };
-        if handle.endpoint().kind() == Kind::File || matches!(handle, CopyEnd::Watched(_)) {
-            return Ok(false);
-        }
-        look_at_blocking(handle, end)
-            .map(|ready| !ready)
-            .map_err(|errno| fault("poll", errno))
     }
 }

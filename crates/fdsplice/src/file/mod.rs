@@ -1,9 +1,10 @@
-//! Transfers with a regular file, a device or another end that the reactor cannot wait for.
+//! Transfers with an end that the reactor cannot wait for: a regular file, a device, or a pipe or
+//! terminal that only blocks. Also files that are opened by the core itself.
 
 pub(crate) mod copy;
 pub(crate) mod end;
-mod engines;
 mod holes;
-pub(crate) mod job;
+mod job;
 mod offsets;
+mod range;
 pub(crate) mod read_ahead;

@@ -1,160 +1,191 @@
-//! Where in its files a copy stands, and how much of its source is wanted.
+//! The positions of a copy in its files, and how much of the source is still to be taken.
 
-use std::os::fd::{AsRawFd, BorrowedFd};
-
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fstat, open, seek};
+use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
-use crate::direction::plan::Plan;
-use crate::fault::Fault;
+use crate::direction::plan::{Plan, Wanted};
+use crate::fault::IoFailure;
 use crate::fd::Kind;
-use crate::file::end::CopyEnd;
+use crate::file::end::{CopyEnd, Pair};
 use crate::file::holes::{self, Extent, Holes};
+use crate::file::range::{Remaining, size};
 
-/// The position of a file: all calls name theirs, and the descriptor's own follows by what was
-/// delivered. So it is right at any moment, whatever engine ran and however the copy ends.
+/// The position in a file. Every call names its position explicitly; the descriptor's own position
+/// is set afterwards, to what was delivered. So it is right at any moment, whichever engine ran and
+/// however the copy ends.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Position {
-    pub(crate) at: u64,
-    /// Whether the descriptor's own position is meant, and moves.
+struct Position {
+    at: u64,
+    /// The transfer uses the descriptor's own position, which moves.
     shared: bool,
 }
 
 #[derive(Debug)]
-pub(crate) struct FileOffsets {
-    /// The source's next byte; `None` where it has no positions.
-    pub(crate) from: Option<Position>,
-    /// Where the destination's next byte goes; `None` where it has no positions, or appends.
-    pub(crate) to: Option<Position>,
-    /// FdAt most this many bytes more are taken from the source.
-    pub(crate) remaining: u64,
+pub(super) struct FileOffsets {
+    /// The next byte of the source; `None` where it has no position.
+    from: Option<Position>,
+    /// The next byte of the destination; `None` where it has no position, or appends.
+    to: Option<Position>,
+    remaining: Remaining,
     holes: Option<Holes>,
-    /// Fewer bytes than `remaining` are a failure.
-    exact: bool,
 }
 
 impl FileOffsets {
-    pub(crate) fn new(length: Option<u64>) -> Self {
+    /// The offsets of a plan whose ends have no positions, until [`FileOffsets::locate`] finds
+    /// them.
+    pub(super) fn new(wanted: Wanted) -> Self {
         Self {
             from: None,
             to: None,
-            remaining: length.unwrap_or(u64::MAX),
+            remaining: Remaining::at_most(wanted.most()),
             holes: None,
-            exact: false,
         }
     }
 
-    /// Asks the system where the ends stand; `head` bytes are written in front of the source's.
-    pub(crate) fn locate(
+    /// Reads the positions of both ends. `head` bytes are written before those of the source.
+    pub(super) fn locate(
         &mut self,
-        source: &CopyEnd,
-        destination: &CopyEnd,
+        Pair {
+            source,
+            destination,
+        }: Pair<'_>,
         plan: &Plan,
         head: u64,
-    ) -> Result<(), Fault> {
-        self.from = locate(source, plan.start).map_err(Fault::source("lseek"))?;
-        if !destination.endpoint().appends() {
-            self.to = locate(destination, plan.position).map_err(Fault::destination("lseek"))?;
-        }
+    ) -> Result<(), IoFailure> {
+        self.from = locate(source, plan.start).map_err(IoFailure::source("lseek"))?;
+        self.locate_destination(destination, plan)?;
         if source.endpoint().kind() != Kind::File {
             return Ok(());
         }
-        if plan.whole {
-            self.fix_range(size(source.fd()).unwrap_or(0), plan.last);
+        if let Wanted::ExactRange { last } = plan.wanted {
+            let size = size(source.fd()).unwrap_or(0);
+            self.remaining = Remaining::of_file(self.source_position(), last, size);
         }
         if destination.endpoint().kind() != Kind::File {
             return Ok(());
         }
         if source.endpoint().same_as(destination.endpoint()) {
-            let size = size(source.fd()).map_err(Fault::source("open"))?;
+            let size = size(source.fd()).map_err(IoFailure::source("open"))?;
             self.keep_apart(size, head)?;
         }
-        // Only a known place in the destination can be left out.
+        // A hole is only skipped at a known position of the destination.
         if self.to.is_some() {
             self.holes = Holes::of(source.fd());
         }
         Ok(())
     }
 
-    /// What is to be sent is what is there now: of a file that grows not more, of one that shrinks
-    /// not less. A file of size 0 may be one of procfs, whose size nobody knows: it is read to its
-    /// end.
-    fn fix_range(&mut self, size: u64, last: Option<u64>) {
-        let from = self.from.map_or(0, |from| from.at);
-        let end = last.map_or(u64::MAX, |last| last.saturating_add(1));
-        self.exact = size > 0;
-        let end = if self.exact { end.min(size) } else { end };
-        self.remaining = end.saturating_sub(from);
-    }
-
-    /// Within one file, the bytes to copy are those that are there now: otherwise what the copy
-    /// appends would be copied again, without end. Ranges that overlap have no right result.
-    fn keep_apart(&mut self, size: u64, head: u64) -> Result<(), Fault> {
-        let from = self.from.map_or(0, |from| from.at);
-        self.remaining = self.remaining.min(size.saturating_sub(from));
-        let to = self.to.map_or(size, |to| to.at);
-        // The head is written in front of what is copied.
-        let (end, written) = (
-            from.saturating_add(self.remaining),
-            to.saturating_add(head).saturating_add(self.remaining),
-        );
-        if from < written && to < end {
-            return Err(Fault::source("copy_file_range")(Errno::INVAL));
+    /// Reads the position of the destination alone, for a source that is memory.
+    pub(super) fn locate_destination(
+        &mut self,
+        destination: &CopyEnd,
+        plan: &Plan,
+    ) -> Result<(), IoFailure> {
+        if !destination.endpoint().appends() {
+            self.to =
+                locate(destination, plan.position).map_err(IoFailure::destination("lseek"))?;
         }
         Ok(())
     }
 
-    /// Whether the source has ended before what was wanted of it.
-    pub(crate) fn is_truncated(&self, source: &CopyEnd) -> bool {
-        if !self.exact || self.remaining == 0 {
-            return false;
+    /// Within one file, the bytes to copy are those that are there now: otherwise the copy would
+    /// read its own output without end. Ranges that overlap have no right result, and are refused.
+    fn keep_apart(&mut self, size: u64, head: u64) -> Result<(), IoFailure> {
+        let from = self.source_position();
+        self.remaining = self.remaining.up_to(from, size);
+        let to = self.to.map_or(size, |to| to.at);
+        let length = self.remaining.bytes();
+        let end = from.saturating_add(length);
+        // The head is written before the bytes of the source.
+        let written = to.saturating_add(head).saturating_add(length);
+        if from < written && to < end {
+            return Err(IoFailure::source("copy_file_range")(Errno::INVAL));
         }
-        let wanted = self.from.map_or(0, |from| from.at) + self.remaining;
-        // Files of sysfs say that they are a page long, and end where their text does.
-        size(source.fd()).unwrap_or(0) < wanted
+        Ok(())
     }
 
-    /// Moves the descriptors' own positions to where the bytes are: the source's in front of what
-    /// is `held`.
-    pub(crate) fn settle(&self, source: &CopyEnd, destination: &CopyEnd, held: u64) {
-        for (handle, position, back) in [(source, self.from, held), (destination, self.to, 0)] {
-            if let Some(Position { at, shared: true }) = position {
-                let _ = seek(handle.fd(), SeekFrom::Start(at - back));
+    fn source_position(&self) -> u64 {
+        self.from.map_or(0, |from| from.at)
+    }
+
+    /// Whether the source has positions. Its bytes then stay in the file: those that were read and
+    /// not delivered can be read again.
+    pub(super) fn source_has_position(&self) -> bool {
+        self.from.is_some()
+    }
+
+    /// The positions of the next call, which advance by the bytes it moves.
+    pub(super) fn positions(&mut self) -> (Option<&mut u64>, Option<&mut u64>) {
+        (
+            self.from.as_mut().map(|from| &mut from.at),
+            self.to.as_mut().map(|to| &mut to.at),
+        )
+    }
+
+    /// How many bytes are still to be taken from the source.
+    pub(super) fn remaining(&self) -> u64 {
+        self.remaining.bytes()
+    }
+
+    /// Subtracts bytes that were taken from the source.
+    pub(super) fn take(&mut self, bytes: u64) {
+        self.remaining.take(bytes);
+    }
+
+    /// Whether a source that has ended is shorter than it was at the start.
+    pub(super) fn is_truncated(&self, source: &CopyEnd) -> bool {
+        self.remaining
+            .is_truncated(self.source_position(), || size(source.fd()).unwrap_or(0))
+    }
+
+    /// Moves the descriptors' own positions: the destination's to where the next byte goes, the
+    /// source's before the `held` bytes.
+    pub(super) fn sync_positions(
+        &self,
+        source: Option<&CopyEnd>,
+        destination: &CopyEnd,
+        held: u64,
+    ) {
+        for (end, position, back) in [(source, self.from, held), (Some(destination), self.to, 0)] {
+            if let (Some(end), Some(Position { at, shared: true })) = (end, position) {
+                let _ = seek(end.fd(), SeekFrom::Start(at - back));
             }
         }
     }
 
-    /// What comes next in a source with holes, if the destination can have them too.
-    pub(crate) fn extent(&self) -> Option<Extent> {
+    /// The extent at the position of the source. `None` where the source has no holes, or the
+    /// destination cannot have them.
+    pub(super) fn extent(&self) -> Option<Extent> {
         self.holes.as_ref()?.extent(self.from?.at)
     }
 
-    /// Leaves a hole of the source out in the destination too, if it ends there; how much of it.
-    pub(crate) fn leave_out(
+    /// Extends the destination by a hole of the source, if the destination ends here. Returns the
+    /// length of the hole, `None` if it has to be copied as bytes.
+    pub(super) fn skip_hole(
         &mut self,
         destination: &CopyEnd,
         length: u64,
-    ) -> Result<Option<u64>, Fault> {
+    ) -> Result<Option<u64>, IoFailure> {
         let (Some(from), Some(to)) = (&mut self.from, &mut self.to) else {
             return Ok(None);
         };
         let destination = destination.fd();
-        if !holes::ends_before(destination, to.at) {
+        if !holes::is_past_eof(destination, to.at) {
             return Ok(None);
         }
-        let length = length.min(self.remaining);
-        holes::extend(destination, to.at + length).map_err(Fault::destination("ftruncate"))?;
+        let length = length.min(self.remaining.bytes());
+        holes::extend(destination, to.at + length).map_err(IoFailure::destination("ftruncate"))?;
         from.at += length;
         to.at += length;
         Ok(Some(length))
     }
 }
 
-fn locate(handle: &CopyEnd, wanted: Option<u64>) -> Result<Option<Position>, Errno> {
-    if handle.endpoint().kind() != Kind::File {
+fn locate(end: &CopyEnd, wanted: Option<u64>) -> Result<Option<Position>, Errno> {
+    if end.endpoint().kind() != Kind::File {
         return Ok(None);
     }
-    match seek(handle.fd(), SeekFrom::Current(0)) {
+    match seek(end.fd(), SeekFrom::Current(0)) {
         Ok(own) => Ok(Some(Position {
             at: wanted.unwrap_or(own),
             shared: wanted.is_none(),
@@ -162,16 +193,4 @@ fn locate(handle: &CopyEnd, wanted: Option<u64>) -> Result<Option<Position>, Err
         Err(Errno::SPIPE) => Ok(None),
         Err(errno) => Err(errno),
     }
-}
-
-/// Of a block device `fstat` tells no size. Its end is looked for in a description of its own, so
-/// that nobody's position moves.
-fn size(file: BorrowedFd<'_>) -> Result<u64, Errno> {
-    let stat = fstat(file)?;
-    if FileType::from_raw_mode(stat.st_mode) != FileType::BlockDevice {
-        return Ok(u64::try_from(stat.st_size).unwrap_or(0));
-    }
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let device = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    seek(device, SeekFrom::End(0))
 }

@@ -1,0 +1,111 @@
+//! The events that end a transfer in one direction from outside: an abort, a failed destination,
+//! and the idle timer. Transfers with the reactor and transfers with blocking calls share them.
+
+use std::future::{Future, pending, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+
+use rustix::io::Errno;
+use tokio::io::Interest;
+
+use crate::error::{Reason, TransferError};
+use crate::fault::IoFailure;
+use crate::fd::RegisteredFd;
+use crate::limits::deadline::IdleTimer;
+use crate::limits::one_way::Bounds;
+use crate::limits::rate::Throttle;
+use crate::traffic::Control;
+
+/// Resolves with the error of the destination, and notes an out-of-band byte of the source. An end
+/// that the reactor does not know is `None`.
+///
+/// The error of the source is left to its reads, which report it after its bytes. The error of the
+/// destination could stay unnoticed while the source is silent.
+pub(crate) async fn destination_failure(
+    source: Option<&RegisteredFd>,
+    destination: Option<&RegisteredFd>,
+) -> Errno {
+    let mut urgent = pin!(watch(source, Interest::PRIORITY));
+    let mut failed = pin!(watch(destination, Interest::ERROR));
+    poll_fn(|cx| {
+        let _ = urgent.as_mut().poll(cx);
+        failed.as_mut().poll(cx)
+    })
+    .await
+}
+
+async fn watch(end: Option<&RegisteredFd>, interest: Interest) -> Errno {
+    match end {
+        Some(end) => end.watch(interest).await,
+        None => pending().await,
+    }
+}
+
+/// Polls the steps of a transfer in one direction, together with everything else that can end it.
+pub(crate) struct Watch<'a, F> {
+    failure: Pin<&'a mut F>,
+    destination: Option<&'a RegisteredFd>,
+    control: &'a Control,
+    throttle: Option<Throttle>,
+    idle: Option<IdleTimer>,
+}
+
+impl<'a, F: Future<Output = Errno>> Watch<'a, F> {
+    /// `failure` is [`destination_failure`] of the same ends. The clocks of `bounds` start here.
+    pub(crate) fn new(
+        failure: Pin<&'a mut F>,
+        destination: Option<&'a RegisteredFd>,
+        bounds: Bounds,
+        control: &'a Control,
+    ) -> Self {
+        let (throttle, idle) = bounds.start();
+        Self {
+            failure,
+            destination,
+            control,
+            throttle,
+            idle,
+        }
+    }
+
+    /// Polls `step`, which gets the limiter of the transfer. Ready when the step is, or when the
+    /// transfer has to end for another reason.
+    pub(crate) fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        step: impl FnOnce(&mut Context<'_>, Option<&mut Throttle>) -> Poll<Result<T, IoFailure>>,
+    ) -> Poll<Result<T, TransferError>> {
+        let destination_failed =
+            |errno| Poll::Ready(Err(IoFailure::destination("epoll_wait")(errno).into_error()));
+        if self.control.poll_aborted(cx) {
+            // Another owner of the socket may have noticed its reset first, and aborted because of
+            // it.
+            return if self.destination.is_some_and(RegisteredFd::is_lost) {
+                destination_failed(Errno::CONNRESET)
+            } else {
+                Poll::Ready(Err(TransferError::other(Reason::Aborted, None)))
+            };
+        }
+        if let Poll::Ready(errno) = self.failure.as_mut().poll(cx) {
+            return destination_failed(errno);
+        }
+        let polled = step(cx, self.throttle.as_mut());
+        if polled.is_ready() {
+            return polled.map_err(IoFailure::into_error);
+        }
+        let waiting = self.throttle.as_ref().is_some_and(Throttle::is_waiting);
+        if let Some(idle) = &mut self.idle
+            && idle.poll_expired(cx, self.control.traffic().tx, waiting)
+        {
+            return Poll::Ready(Err(TransferError::other(Reason::IdleTimeout, None)));
+        }
+        Poll::Pending
+    }
+
+    /// Reports how many bytes a step has taken of those that the limiter allowed.
+    pub(crate) fn used(&mut self, bytes: u64) {
+        if let Some(throttle) = &mut self.throttle {
+            throttle.used(0, bytes);
+        }
+    }
+}
