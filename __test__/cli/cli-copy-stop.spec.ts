@@ -7,9 +7,9 @@ import { buffer } from 'node:stream/consumers';
 
 import type { ExecutionContext } from 'ava';
 
-import { Copy, fifo, firstConnection } from '../helpers/cli-copy.js';
-import { connect, directory, endingOf, silent } from '../helpers/cli-peers.js';
-import { queuesOf } from '../helpers/cli-tcp.js';
+import { Copy, fifo, firstConnection } from '../helpers/cli/copy.js';
+import { connect, directory, endingOf, silent } from '../helpers/local-peers.js';
+import { queuesOf } from '../helpers/tcp-table.js';
 import { coreTest as test } from '../helpers/engine.js';
 import { Peer } from '../helpers/peer.js';
 import { steady, until, within } from '../helpers/wait.js';

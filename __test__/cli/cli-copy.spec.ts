@@ -9,10 +9,10 @@ import { text } from 'node:stream/consumers';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { MAIN, runCli } from '../helpers/cli.js';
-import { Copy, DESTINATIONS, firstConnection, SOURCES } from '../helpers/cli-copy.js';
-import { directory, echo, endingOf, nobody, sha256 } from '../helpers/cli-peers.js';
-import { execFileAsync, testWithTool } from '../helpers/cli-tools.js';
+import { MAIN, runCli } from '../helpers/cli/cli.js';
+import { Copy, DESTINATIONS, firstConnection, SOURCES } from '../helpers/cli/copy.js';
+import { directory, echo, endingOf, nobody, sha256 } from '../helpers/local-peers.js';
+import { execFileAsync, testWithTool } from '../helpers/tools.js';
 import { engine, nativeTest } from '../helpers/engine.js';
 
 const MiB = 1 << 20;

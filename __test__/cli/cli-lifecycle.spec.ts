@@ -9,9 +9,9 @@ import { buffer } from 'node:stream/consumers';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { Relay, runCli } from '../helpers/cli.js';
-import { connect, dial, directory, echo, endingOf, exchange, serve, silent } from '../helpers/cli-peers.js';
-import { tcpSockets } from '../helpers/cli-tcp.js';
+import { Relay, runCli } from '../helpers/cli/cli.js';
+import { connect, dial, directory, echo, endingOf, exchange, serve, silent } from '../helpers/local-peers.js';
+import { tcpSockets } from '../helpers/tcp-table.js';
 import { until, within } from '../helpers/wait.js';
 
 const MiB = 1 << 20;

@@ -5,8 +5,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
 
-import { Relay, type StatsEvent } from '../helpers/cli.js';
-import { connect, dial, directory, echo, endingOf, exchange, serve, silent } from '../helpers/cli-peers.js';
+import { Relay, type StatsEvent } from '../helpers/cli/cli.js';
+import { connect, dial, directory, echo, endingOf, exchange, serve, silent } from '../helpers/local-peers.js';
 import { until } from '../helpers/wait.js';
 
 const MiB = 1 << 20;

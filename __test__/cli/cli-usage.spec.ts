@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 
 import test from 'ava';
 
-import { runCli } from '../helpers/cli.js';
+import { runCli } from '../helpers/cli/cli.js';
 
 const PORT = '127.0.0.1:0';
 const TARGET = '127.0.0.1:80';

@@ -10,7 +10,7 @@ import { text } from 'node:stream/consumers';
 
 import test from 'ava';
 
-import { portOf, Relay } from '../helpers/cli.js';
+import { portOf, Relay } from '../helpers/cli/cli.js';
 import {
   connect,
   dial,
@@ -21,9 +21,9 @@ import {
   nobody,
   sha256,
   silent,
-} from '../helpers/cli-peers.js';
-import { tcpSockets } from '../helpers/cli-tcp.js';
-import { execFileAsync, testWithTool } from '../helpers/cli-tools.js';
+} from '../helpers/local-peers.js';
+import { tcpSockets } from '../helpers/tcp-table.js';
+import { execFileAsync, testWithTool } from '../helpers/tools.js';
 import { engine } from '../helpers/engine.js';
 import { until } from '../helpers/wait.js';
 

@@ -7,7 +7,7 @@ import net, { type AddressInfo } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { WebSocket, WebSocketServer } from 'ws';
 
-import { connect, dial, endingOf, exchange, nobody, serve } from '../helpers/cli-peers.js';
+import { connect, dial, endingOf, exchange, nobody, serve } from '../helpers/local-peers.js';
 import { Example } from '../helpers/example.js';
 import { until, within } from '../helpers/wait.js';
 

@@ -9,8 +9,8 @@ import tls from 'node:tls';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { connect, dial, echo, endingOf, exchange, nobody, serve, sha256 } from '../helpers/cli-peers.js';
-import { testWithTool } from '../helpers/cli-tools.js';
+import { connect, dial, echo, endingOf, exchange, nobody, serve, sha256 } from '../helpers/local-peers.js';
+import { testWithTool } from '../helpers/tools.js';
 import { curl } from '../helpers/curl.js';
 import { engine } from '../helpers/engine.js';
 import { Example } from '../helpers/example.js';

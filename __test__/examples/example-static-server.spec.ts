@@ -7,8 +7,8 @@ import { randomBytes } from 'node:crypto';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { connect } from '../helpers/cli-peers.js';
-import { testWithTool } from '../helpers/cli-tools.js';
+import { connect } from '../helpers/local-peers.js';
+import { testWithTool } from '../helpers/tools.js';
 import { directory, MiB, sha256 } from '../helpers/copy-files.js';
 import { curl } from '../helpers/curl.js';
 import { Example } from '../helpers/example.js';

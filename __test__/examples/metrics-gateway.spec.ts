@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { portOf } from '../helpers/cli.js';
-import { connect, dial, echo, endingOf, exchange, nobody, serve, sha256 } from '../helpers/cli-peers.js';
+import { portOf } from '../helpers/cli/cli.js';
+import { connect, dial, echo, endingOf, exchange, nobody, serve, sha256 } from '../helpers/local-peers.js';
 import { until } from '../helpers/wait.js';
 
 const MAIN = fileURLToPath(new URL('../../examples/metrics-gateway/main.js', import.meta.url));

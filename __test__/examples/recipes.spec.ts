@@ -13,7 +13,7 @@ import * as httpxy from 'httpxy';
 import { type HttpServerOptions, Server as ProxyChain } from 'proxy-chain';
 import { WebSocket, WebSocketServer } from 'ws';
 
-import { connect, echo, endingOf, serve } from '../helpers/cli-peers.js';
+import { connect, echo, endingOf, serve } from '../helpers/local-peers.js';
 import { engine } from '../helpers/engine.js';
 import { recipe } from '../helpers/recipe.js';
 import { until, within } from '../helpers/wait.js';

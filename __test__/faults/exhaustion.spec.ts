@@ -4,11 +4,11 @@ import net from 'node:net';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { coreTestWithTool, testWithTool } from '../helpers/cli-tools.js';
+import { coreTestWithTool, testWithTool } from '../helpers/tools.js';
 import { ended, nodeArguments, started } from '../helpers/copy-child.js';
 import { Peer } from '../helpers/peer.js';
 import { AS_NOBODY, holdPipes } from '../helpers/quota.js';
-import { RelayProcess } from '../helpers/relay-process.js';
+import { RelayProcess } from '../helpers/processes/relay-process.js';
 import { until, within } from '../helpers/wait.js';
 
 const MiB = 1 << 20;

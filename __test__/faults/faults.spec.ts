@@ -6,11 +6,11 @@ import { join } from 'node:path';
 
 import type { ExecutionContext } from 'ava';
 
-import { coreTestWithTool } from '../helpers/cli-tools.js';
+import { coreTestWithTool } from '../helpers/tools.js';
 import { ended, nodeArguments, started } from '../helpers/copy-child.js';
 import { sha256 } from '../helpers/copy-files.js';
 import { Peer } from '../helpers/peer.js';
-import { RelayProcess } from '../helpers/relay-process.js';
+import { RelayProcess } from '../helpers/processes/relay-process.js';
 import { until, within } from '../helpers/wait.js';
 
 const MiB = 1 << 20;

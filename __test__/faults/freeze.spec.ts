@@ -6,9 +6,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { testWithTool } from '../helpers/cli-tools.js';
+import { testWithTool } from '../helpers/tools.js';
 import { type Conn, Peer } from '../helpers/peer.js';
-import { RelayProcess } from '../helpers/relay-process.js';
+import { RelayProcess } from '../helpers/processes/relay-process.js';
 import { until } from '../helpers/wait.js';
 
 const MiB = 1 << 20;

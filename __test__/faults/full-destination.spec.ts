@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { copy } from 'fdsplice';
 
-import { testWithTool } from '../helpers/cli-tools.js';
+import { testWithTool } from '../helpers/tools.js';
 import { ended, nodeArguments, started } from '../helpers/copy-child.js';
 import { directory, sha256 } from '../helpers/copy-files.js';
 import { nativeTest } from '../helpers/engine.js';

@@ -4,15 +4,15 @@ import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 
-import { Relay } from '../helpers/cli.js';
-import { connect, echo, exchange } from '../helpers/cli-peers.js';
-import { coreTestWithTool, testWithTool } from '../helpers/cli-tools.js';
+import { Relay } from '../helpers/cli/cli.js';
+import { connect, echo, exchange } from '../helpers/local-peers.js';
+import { coreTestWithTool, testWithTool } from '../helpers/tools.js';
 import { Peer } from '../helpers/peer.js';
-import { RelayProcess } from '../helpers/relay-process.js';
+import { RelayProcess } from '../helpers/processes/relay-process.js';
 import { until, within } from '../helpers/wait.js';
 
 const MiB = 1 << 20;
-const REFUSE = fileURLToPath(new URL('helpers/refuse.py', import.meta.url));
+const REFUSE = fileURLToPath(new URL('../helpers/processes/refuse.py', import.meta.url));
 
 for (const code of ['EMFILE', 'ENFILE', 'ENOMEM']) {
   coreTestWithTool(

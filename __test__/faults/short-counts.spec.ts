@@ -6,16 +6,16 @@ import { fileURLToPath } from 'node:url';
 
 import type { ExecutionContext } from 'ava';
 
-import { testWithTool } from '../helpers/cli-tools.js';
+import { testWithTool } from '../helpers/tools.js';
 import { ended, nodeArguments, started } from '../helpers/copy-child.js';
 import { sha256 } from '../helpers/copy-files.js';
 import { isNative } from '../helpers/engine.js';
 import { Peer } from '../helpers/peer.js';
-import { RelayProcess } from '../helpers/relay-process.js';
+import { RelayProcess } from '../helpers/processes/relay-process.js';
 import { until } from '../helpers/wait.js';
 
 const MiB = 1 << 20;
-const SHORTEN = fileURLToPath(new URL('helpers/shorten.py', import.meta.url));
+const SHORTEN = fileURLToPath(new URL('../helpers/processes/shorten.py', import.meta.url));
 /** Not recv: that one which gets less than it asked for has emptied the socket is promised (epoll(7)), and relied on. */
 const CALLS = 'splice,sendto,read,write,pread64,pwrite64,copy_file_range,sendfile';
 

@@ -6,11 +6,11 @@ import { join } from 'node:path';
 
 import type { ExecutionContext } from 'ava';
 
-import { coreTestWithTool } from '../helpers/cli-tools.js';
+import { coreTestWithTool } from '../helpers/tools.js';
 import { coreTest as test } from '../helpers/engine.js';
 import { type Conn, Peer } from '../helpers/peer.js';
 import { AS_NOBODY, holdPipes } from '../helpers/quota.js';
-import { RelayProcess } from '../helpers/relay-process.js';
+import { RelayProcess } from '../helpers/processes/relay-process.js';
 import { until } from '../helpers/wait.js';
 
 const MiB = 1024 * 1024;

@@ -6,7 +6,7 @@ import type { ExecutionContext } from 'ava';
 import { ended, nodeArguments, type Ended } from '../helpers/copy-child.js';
 import { coreTest as test } from '../helpers/engine.js';
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
 /** One transfer of each verb, and a relay that is aborted. */
 const PROGRAM = `

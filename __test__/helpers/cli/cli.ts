@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url';
 
 import type { ExecutionContext } from 'ava';
 
-export const MAIN = fileURLToPath(new URL('../../dist/lib/cli/main.js', import.meta.url));
+export const MAIN = fileURLToPath(new URL('../../../dist/lib/cli/main.js', import.meta.url));
 
 // Only keeps a failing test from waiting for ever.
 const PATIENCE_MS = 60_000;

@@ -10,9 +10,9 @@ import { buffer } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 
 import { MAIN } from './cli.js';
-import { connect, directory, serve } from './cli-peers.js';
-import { execFileAsync } from './cli-tools.js';
-import { until } from './wait.js';
+import { connect, directory, serve } from '../local-peers.js';
+import { execFileAsync } from '../tools.js';
+import { until } from '../wait.js';
 
 export interface CopiedEvent {
   event: 'copied';

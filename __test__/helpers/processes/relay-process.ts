@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import type { RelayOptions, Stats, Traffic } from 'fdsplice';
 
-import type { Conn, Peer } from './peer.js';
-import { within } from './wait.js';
+import type { Conn, Peer } from '../peer.js';
+import { within } from '../wait.js';
 
 const SCRIPT = fileURLToPath(new URL('./relay-process.mjs', import.meta.url));
 
