@@ -173,7 +173,8 @@ test('--quiet prints failures and nothing else', async (t) => {
   const folder = await directory(t);
   const [listen, target] = [join(folder, 'listen'), join(folder, 'target')];
   const relay = new Relay(t, ['--quiet', `unix:${listen}`, `unix:${target}`]);
-  // A quiet relay does not print when it listens. The connection that succeeds in connecting is the one that fails.
+  // A quiet relay does not print when it listens, so the test connects until a connect succeeds. The target is missing
+  // then, so that connection is the one that fails.
   const tryOnce = () => connect(t, { path: listen }).then(Boolean, () => false);
   await until('the relay listens', tryOnce, Boolean);
   await relay.line(/ENOENT/);

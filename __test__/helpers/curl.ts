@@ -1,4 +1,4 @@
-// Runs curl as a real HTTP client, for responses that Node's own client would not question.
+// Runs curl, so that responses are checked by an HTTP client that is independent of Node.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { buffer, text } from 'node:stream/consumers';

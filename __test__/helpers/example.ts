@@ -46,7 +46,7 @@ export class Example {
       ({ length }) => length > index || this.child.exitCode !== null,
     );
     const line = found[index];
-    if (line === undefined) throw new Error(`it has ended: ${this.lines.join('\n')}`);
+    if (line === undefined) throw new Error(`the example has ended: ${this.lines.join('\n')}`);
     return line;
   }
 
@@ -56,7 +56,7 @@ export class Example {
 
   /** Waits for the end of the process. Returns its exit status, or the name of the signal that ended it. */
   async ended(): Promise<number | string | null> {
-    await within(30_000, `it ends (${this.lines.slice(-5).join('; ')})`, this.#ended);
+    await within(30_000, `the example ends (${this.lines.slice(-5).join('; ')})`, this.#ended);
     return this.child.signalCode ?? this.child.exitCode;
   }
 }

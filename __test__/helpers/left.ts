@@ -1,4 +1,5 @@
-// Asserts that a test leaves no descriptor, no leased pipe and no running transfer behind.
+// Asserts that tests leave no descriptor, no leased pipe and no running transfer behind, so that leaks fail the test that
+// causes them.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';

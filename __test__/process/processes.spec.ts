@@ -52,7 +52,7 @@ for (const [name, start] of [
     const { client, origin } = await accept();
     t.true(await isAlive(child));
     await peer.writeText(client, 'hello');
-    t.is(await within(10_000, 'it is relayed', peer.readText(origin, 5)), 'hello');
+    t.is(await within(10_000, 'the bytes are relayed', peer.readText(origin, 5)), 'hello');
     t.true(await isAlive(child, 300));
     await peer.shutdown(client);
     await peer.shutdown(origin);

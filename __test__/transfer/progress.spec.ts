@@ -285,7 +285,7 @@ test('every callback runs in the async context of its transfer', async (t) => {
     t.true(seen.length >= 3);
     t.deepEqual(new Set(seen), new Set([id]));
   };
-  await within(30_000, 'all end', Promise.all(Array.from({ length: 8 }, (_, id) => running(id))));
+  await within(30_000, 'all relays end', Promise.all(Array.from({ length: 8 }, (_, id) => running(id))));
 });
 
 test('a wrong onProgress and a wrong progressInterval are rejected', async (t) => {

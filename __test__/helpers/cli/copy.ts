@@ -52,7 +52,7 @@ export class Copy {
   async listening(index = 0): Promise<ConnectAddress> {
     const addresses = () =>
       this.lines.filter(({ event }) => event === 'listening').map(({ address }) => address);
-    const found = await until(`it listens (${this.stderr})`, addresses, ({ length }) => length > index);
+    const found = await until(`the copy listens (${this.stderr})`, addresses, ({ length }) => length > index);
     const address = String(found[index]);
     const [, host, port] = /^(.*):(\d+)$/.exec(address) ?? [];
     return host === undefined ? { path: address.replace(/^unix:/, '') } : { host, port: Number(port) };
