@@ -1,4 +1,4 @@
-// What the benchmark says of a run: from results written down here, so that every number that has to come out is known.
+// The report of the benchmark, made from fixed results, so that every expected number is known.
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -70,7 +70,7 @@ async function report(t: ExecutionContext): Promise<(name: string) => Promise<st
   return (name) => readFile(join(directory, name), 'utf8');
 }
 
-test('a run becomes a table that also names what failed, what is missing and what ours loses', async (t) => {
+test('the table of a run also names failed and missing peers, and cases in which fdsplice loses', async (t) => {
   const table = await (await report(t))('table.md');
   t.regex(table, /Some CPU, 2 cores, 16\.0 GiB; Linux 6\.18\.1-x, Some Linux/);
   t.regex(table, /fs\.pipe-max-size = 1048576/);
@@ -83,13 +83,17 @@ test('a run becomes a table that also names what failed, what is missing and wha
   t.regex(table, /broken FAILED in round 2: lost two/);
   const files = /### HTTP GET.*?(?=\n### )/s.exec(table)![0];
   t.regex(files, /CPU µs\/request.*MiB\/s/);
-  t.regex(files, /\| 3 \(3–3\) \| 1\.00 \|/, 'bytes, where the unit is no amount of them');
+  t.regex(
+    files,
+    /\| 3 \(3–3\) \| 1\.00 \|/,
+    'a column of bytes if the unit of work is not an amount of bytes',
+  );
   t.regex(files, /absent \(serves no files\): broken/);
-  t.notRegex(files, /MISSING/, 'no word about a peer that has no part in the case');
-  t.notRegex(table, /not supported \|/, 'no column of a counter that there is not');
+  t.notRegex(files, /MISSING/, 'a peer without a part in the case is not called missing');
+  t.notRegex(table, /not supported \|/, 'no column for a counter that is not available');
 });
 
-test('a run becomes a chart for each of its works, with every peer in it', async (t) => {
+test('each kind of work of a run gets a chart with every peer', async (t) => {
   const read = await report(t);
   const bulk = await read('bulk.svg');
   for (const text of ['fdsplice', 'other', 'broken', 'failed', '0.200 ×1.00', '0.325 ×1.25']) {
@@ -105,7 +109,7 @@ test('a run becomes a chart for each of its works, with every peer in it', async
   t.regex(crossover, />fdsplice \(adaptive\)</);
   const files = await read('files.svg');
   t.regex(files, />files of 4 B, warm</);
-  t.notRegex(files, /not measured/, 'a peer with no part in the work is not missing from it');
+  t.notRegex(files, /not measured/, 'a peer without a part in the work is not called missing');
   for (const name of ['bulk', 'idle', 'novel', 'files', 'crossover']) {
     const svg = await read(`${name}.svg`);
     t.regex(svg, /^<svg [^]*<\/svg>\n$/);
@@ -113,7 +117,7 @@ test('a run becomes a chart for each of its works, with every peer in it', async
   }
 });
 
-test('a run is not continued on another kernel, or with another version of a relay', async (t) => {
+test('a run cannot be continued on another kernel or with another version of a peer', async (t) => {
   const module = '../../bench/lib/results.mjs';
   const { checkSameConditions } = (await import(module)) as {
     checkSameConditions: (before: typeof conditions, now: typeof conditions) => void;

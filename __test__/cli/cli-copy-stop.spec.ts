@@ -1,4 +1,4 @@
-// How `fdsplice copy` is stopped, limited, and waits for what is still on its way.
+// How `fdsplice copy` stops on signals, applies its limits, and waits for the acknowledgement of the last byte.
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { readFile, stat, writeFile } from 'node:fs/promises';
@@ -7,9 +7,9 @@ import { buffer } from 'node:stream/consumers';
 
 import type { ExecutionContext } from 'ava';
 
-import { Copy, fifo, firstConnection } from '../helpers/cli-copy.js';
-import { connect, directory, endingOf, silent } from '../helpers/cli-peers.js';
-import { queuesOf } from '../helpers/cli-tcp.js';
+import { Copy, fifo, firstConnection } from '../helpers/cli/copy.js';
+import { connect, directory, endingOf, silent } from '../helpers/local-peers.js';
+import { queuesOf } from '../helpers/tcp-table.js';
 import { coreTest as test } from '../helpers/engine.js';
 import { Peer } from '../helpers/peer.js';
 import { steady, until, within } from '../helpers/wait.js';
@@ -17,26 +17,23 @@ import { steady, until, within } from '../helpers/wait.js';
 const MiB = 1 << 20;
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  test.serial(
-    `${signal} stops a copy to a file: exit status 1, and the count is what the file has`,
-    async (t) => {
-      const to = join(await directory(t), 'to');
-      const copy = new Copy(t, '--rate-limit', '1MiB', '/dev/zero', to);
-      await until(
-        'something is in the file',
-        () => size(to),
-        (bytes) => bytes > 0,
-      );
-      copy.child.kill(signal);
-      const { status, copied } = await copy.ended();
-      t.is(status, 1);
-      t.is(copied.bytes, await size(to));
-      t.like(copied.error, { code: 'ABORT_ERR', message: `interrupted after ${copied.bytes} bytes` });
-    },
-  );
+  test.serial(`${signal} stops a copy to a file with exit status 1 and the exact count`, async (t) => {
+    const to = join(await directory(t), 'to');
+    const copy = new Copy(t, '--rate-limit', '1MiB', '/dev/zero', to);
+    await until(
+      'the file has bytes',
+      () => size(to),
+      (bytes) => bytes > 0,
+    );
+    copy.child.kill(signal);
+    const { status, copied } = await copy.ended();
+    t.is(status, 1);
+    t.is(copied.bytes, await size(to));
+    t.like(copied.error, { code: 'ABORT_ERR', message: `interrupted after ${copied.bytes} bytes` });
+  });
 }
 
-test.serial('SIGINT stops a copy to a socket: the peer is reset, and has what was counted', async (t) => {
+test.serial('SIGINT stops a copy to a socket, resets the peer, and counts what it received', async (t) => {
   const { port, connection } = await firstConnection(t);
   const copy = new Copy(t, '--rate-limit', '4MiB', '/dev/zero', `tcp:127.0.0.1:${port}`);
   const receiver = await connection;
@@ -45,7 +42,7 @@ test.serial('SIGINT stops a copy to a socket: the peer is reset, and has what wa
     received += chunk.length;
   });
   await until(
-    'something has arrived',
+    'bytes have arrived',
     () => received,
     (bytes) => bytes > 100_000,
   );
@@ -58,14 +55,14 @@ test.serial('SIGINT stops a copy to a socket: the peer is reset, and has what wa
 });
 
 test.serial(
-  'SIGINT stops a copy to a peer that does not read: counted is only what it can read',
+  'SIGINT stops a copy to a peer that does not read, and counts only what the peer can read',
   async (t) => {
     const peer = Peer.start(t);
     const copy = new Copy(t, '/dev/zero', 'listen:127.0.0.1:0');
     const { port = 0 } = await copy.listening();
     const { conn, localPort } = await peer.connect({ port });
     const waiting = async () => (await queuesOf(port, localPort ?? 0)).unacknowledged;
-    await steady('there is no more room', waiting);
+    await steady('the buffers are full', waiting);
     copy.child.kill('SIGINT');
     const { status, copied } = await within(20_000, 'the copy ends', copy.ended());
     t.is(status, 1);
@@ -73,13 +70,13 @@ test.serial(
   },
 );
 
-test.serial('a second signal does not wait for a peer to read, and resets it all the same', async (t) => {
+test.serial('a second signal resets a peer that does not read, without waiting for it', async (t) => {
   const peer = Peer.start(t);
   const copy = new Copy(t, '/dev/zero', 'listen:127.0.0.1:0');
   const { port = 0 } = await copy.listening();
   const { conn, localPort } = await peer.connect({ port });
   const waiting = async () => (await queuesOf(port, localPort ?? 0)).unacknowledged;
-  await steady('there is no more room', waiting);
+  await steady('the buffers are full', waiting);
   copy.child.kill('SIGINT');
   copy.child.kill('SIGTERM');
   const { status, copied } = await within(20_000, 'the copy ends', copy.ended());
@@ -89,7 +86,7 @@ test.serial('a second signal does not wait for a peer to read, and resets it all
 });
 
 for (const waiting of ['listens', 'waits for the other end of a FIFO'] as const) {
-  test.serial(`SIGINT while it ${waiting}`, async (t) => {
+  test.serial(`SIGINT stops a copy that still ${waiting}`, async (t) => {
     const to = join(await directory(t), 'to');
     const from = waiting === 'listens' ? 'listen:127.0.0.1:0' : await fifo(t);
     const copy = new Copy(t, from, `listen:unix:${to}`);
@@ -106,7 +103,7 @@ for (const waiting of ['listens', 'waits for the other end of a FIFO'] as const)
   });
 }
 
-test.serial('it waits until the last byte has been acknowledged, however long that takes', async (t) => {
+test.serial('a copy waits until the last byte is acknowledged, without a time limit', async (t) => {
   const { copy, receiver, bytes } = await acceptedButNotRead(t);
   t.is(copy.child.exitCode, null);
   const received = buffer(receiver);
@@ -118,7 +115,7 @@ test.serial('it waits until the last byte has been acknowledged, however long th
 });
 
 test.serial(
-  'a peer that resets before it has everything is a failure, though all bytes were accepted',
+  'a copy fails if the peer resets before it has every byte, even after all bytes were accepted',
   async (t) => {
     const { copy, receiver, bytes } = await acceptedButNotRead(t);
     receiver.resetAndDestroy();
@@ -128,7 +125,7 @@ test.serial(
   },
 );
 
-test.serial('a peer that never ends its side does not hold it', async (t) => {
+test.serial('a copy does not wait for the peer to end its side', async (t) => {
   const { port, connection } = await firstConnection(t);
   const copy = new Copy(t, '/proc/self/status', `tcp:127.0.0.1:${port}`);
   const receiver = await connection;
@@ -145,7 +142,7 @@ test.serial('--idle-timeout ends a copy in which nothing moves', async (t) => {
   t.true(copied.durationMs >= 1000);
 });
 
-test.serial('--idle-timeout also ends one that waits for a peer to take the last bytes', async (t) => {
+test.serial('--idle-timeout also ends a copy that waits for the peer to read the last bytes', async (t) => {
   const { copy, bytes } = await acceptedButNotRead(t, '--idle-timeout', '1s');
   const { status, copied } = await within(30_000, 'the copy ends', copy.ended());
   t.is(status, 1);
@@ -154,9 +151,9 @@ test.serial('--idle-timeout also ends one that waits for a peer to take the last
   t.true(copied.bytes > 0 && copied.bytes < bytes.length, `${copied.bytes} bytes`);
 });
 
-test.serial('--rate-limit limits', async (t) => {
-  const where = await directory(t);
-  const [from, to] = [join(where, 'from'), join(where, 'to')];
+test.serial('--rate-limit limits the rate of a copy', async (t) => {
+  const folder = await directory(t);
+  const [from, to] = [join(folder, 'from'), join(folder, 'to')];
   await writeFile(from, Buffer.alloc(3 * MiB));
   const { status, copied } = await new Copy(t, '--rate-limit', '1MiB', from, to).ended();
   t.is(status, 0);
@@ -168,7 +165,7 @@ async function size(path: string): Promise<number> {
   return existsSync(path) ? (await stat(path)).size : 0;
 }
 
-/** A copy whose bytes are all in the kernel, some of them not yet on the peer's side of the connection. */
+/** A copy whose bytes are all accepted by the kernel, but not all received on the peer's side. */
 async function acceptedButNotRead(t: ExecutionContext, ...options: string[]) {
   const copy = new Copy(t, ...options, '-', 'listen:127.0.0.1:0');
   const receiver = await connect(t, await copy.listening());
@@ -177,7 +174,7 @@ async function acceptedButNotRead(t: ExecutionContext, ...options: string[]) {
   copy.child.stdin.end(bytes);
   await once(receiver, 'readable');
   await until(
-    'all bytes are in the kernel, not all on the other side',
+    'all bytes are accepted, but not all received',
     async () => {
       const { unread } = await queuesOf(localPort, remotePort);
       const { unacknowledged } = await queuesOf(remotePort, localPort);

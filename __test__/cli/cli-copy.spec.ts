@@ -1,4 +1,4 @@
-// `fdsplice copy` between every two kinds of ends: what arrives, and what is said about it.
+// `fdsplice copy` between every kind of source and destination: the bytes that arrive, the report, and the progress bar.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -9,10 +9,10 @@ import { text } from 'node:stream/consumers';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { MAIN, runCli } from '../helpers/cli.js';
-import { Copy, DESTINATIONS, firstConnection, SOURCES } from '../helpers/cli-copy.js';
-import { directory, echo, endingOf, nobody, sha256 } from '../helpers/cli-peers.js';
-import { execFileAsync, testWithTool } from '../helpers/cli-tools.js';
+import { MAIN, runCli } from '../helpers/cli/cli.js';
+import { Copy, DESTINATIONS, firstConnection, SOURCES } from '../helpers/cli/copy.js';
+import { directory, echo, endingOf, nobody, sha256 } from '../helpers/local-peers.js';
+import { execFileAsync, testWithTool } from '../helpers/tools.js';
 import { engine, nativeTest } from '../helpers/engine.js';
 
 const MiB = 1 << 20;
@@ -20,21 +20,24 @@ const SIZE = 3 * MiB + 1;
 
 for (const [sourceName, makeSource] of Object.entries(SOURCES)) {
   for (const [destinationName, makeDestination] of Object.entries(DESTINATIONS)) {
-    // Streams serve no file but a regular one.
+    // The stream engine serves regular files only.
     const define = [sourceName, destinationName].includes('a FIFO') ? nativeTest : test.serial;
-    define(`from ${sourceName} to ${destinationName}`, async (t: ExecutionContext) => {
-      const bytes = randomBytes(SIZE);
-      const source = await makeSource(t, bytes);
-      const destination = await makeDestination(t);
-      const copy = new Copy(t, source.argument, destination.argument);
-      const [arrived] = await Promise.all([destination.play(copy), source.play(copy)]);
-      t.is(sha256(arrived), sha256(bytes));
-      const { status, copied } = await copy.ended();
-      t.is(status, 0);
-      t.like(copied, { event: 'copied', bytes: SIZE, engine, error: null });
-      t.true(copied.durationMs > 0);
-      t.true(copied.zeroCopy <= SIZE);
-    });
+    define(
+      `copy from ${sourceName} to ${destinationName} delivers every byte and reports it`,
+      async (t: ExecutionContext) => {
+        const bytes = randomBytes(SIZE);
+        const source = await makeSource(t, bytes);
+        const destination = await makeDestination(t);
+        const copy = new Copy(t, source.argument, destination.argument);
+        const [arrived] = await Promise.all([destination.play(copy), source.play(copy)]);
+        t.is(sha256(arrived), sha256(bytes));
+        const { status, copied } = await copy.ended();
+        t.is(status, 0);
+        t.like(copied, { event: 'copied', bytes: SIZE, engine, error: null });
+        t.true(copied.durationMs > 0);
+        t.true(copied.zeroCopy <= SIZE);
+      },
+    );
   }
 }
 
@@ -45,9 +48,9 @@ test('a file of procfs is copied to its end', async (t) => {
   t.regex(stderr, new RegExp(`^copied ${stdout.length} bytes `));
 });
 
-test('a redirected standard input and output', async (t) => {
-  const where = await directory(t);
-  const [from, to] = [join(where, 'from'), join(where, 'to')];
+test('redirected standard input and output are copied', async (t) => {
+  const folder = await directory(t);
+  const [from, to] = [join(folder, 'from'), join(folder, 'to')];
   const bytes = randomBytes(SIZE);
   await writeFile(from, bytes);
   await execFileAsync('/bin/sh', [
@@ -63,28 +66,28 @@ test('a redirected standard input and output', async (t) => {
   t.is(sha256(await readFile(to)), sha256(bytes));
 });
 
-test('off a terminal: one line for people, one line of JSON, or none', async (t) => {
-  const where = await directory(t);
-  const [from, to] = [join(where, 'from'), join(where, 'to')];
+test('a copy without a terminal prints one line of text, one line of JSON, or nothing', async (t) => {
+  const folder = await directory(t);
+  const [from, to] = [join(folder, 'from'), join(folder, 'to')];
   await writeFile(from, Buffer.alloc(1_234_567));
 
-  const people = await runCli('copy', from, to);
-  t.regex(people.stderr, /^copied 1234567 bytes \(1\.23 MB\) in \d+\.\d\d s \(\S+ \S+\/s\)\n$/);
+  const plain = await runCli('copy', from, to);
+  t.regex(plain.stderr, /^copied 1234567 bytes \(1\.23 MB\) in \d+\.\d\d s \(\S+ \S+\/s\)\n$/);
   const json = await runCli('copy', '--json', from, to);
   const keys = Object.keys(JSON.parse(json.stderr) as object);
   t.deepEqual(keys, ['event', 'bytes', 'durationMs', 'zeroCopy', 'engine', 'error']);
   t.is(json.stderr.trim().split('\n').length, 1);
   const quiet = await runCli('copy', '--quiet', from, to);
-  for (const { status, stdout } of [people, json, quiet]) {
+  for (const { status, stdout } of [plain, json, quiet]) {
     t.is(status, 0);
     t.is(stdout, '');
   }
   t.is(quiet.stderr, '');
 });
 
-test('a file that is not there: exit status 1, one line, and the destination as it was', async (t) => {
-  const where = await directory(t);
-  const [from, to] = [join(where, 'missing'), join(where, 'to')];
+test('a missing source file gives exit status 1 and one line, and leaves the destination unchanged', async (t) => {
+  const folder = await directory(t);
+  const [from, to] = [join(folder, 'missing'), join(folder, 'to')];
   await writeFile(to, 'precious');
   for (const options of [[], ['--quiet']]) {
     const { status, stdout, stderr } = await runCli('copy', ...options, from, to);
@@ -93,29 +96,29 @@ test('a file that is not there: exit status 1, one line, and the destination as 
     t.regex(stderr, /^fdsplice: cannot open the source \S+: ENOENT: [^\n]+\n$/);
   }
   t.is(await readFile(to, 'utf8'), 'precious');
-  await runCli('copy', from, join(where, 'new'));
-  t.false(existsSync(join(where, 'new')));
+  await runCli('copy', from, join(folder, 'new'));
+  t.false(existsSync(join(folder, 'new')));
 });
 
-test('what cannot be opened is said in JSON, too', async (t) => {
-  const where = await directory(t);
-  const { status, copied } = await new Copy(t, '/dev/null', join(where, 'no', 'such', 'directory')).ended();
+test('a destination that cannot be opened is reported in JSON as well', async (t) => {
+  const folder = await directory(t);
+  const { status, copied } = await new Copy(t, '/dev/null', join(folder, 'no', 'such', 'directory')).ended();
   t.is(status, 1);
   t.like(copied, { bytes: 0, engine: null, error: { code: 'ENOENT', side: 'destination' } });
 });
 
 for (const side of ['source', 'destination'] as const) {
-  test(`a directory as the ${side}`, async (t) => {
-    const where = await directory(t);
-    const args = side === 'source' ? [where, join(where, 'to')] : ['/dev/null', where];
+  test(`a directory as the ${side} fails with EISDIR`, async (t) => {
+    const folder = await directory(t);
+    const args = side === 'source' ? [folder, join(folder, 'to')] : ['/dev/null', folder];
     const { status, copied } = await new Copy(t, ...args).ended();
     t.is(status, 1);
     t.like(copied, { bytes: 0, error: { code: 'EISDIR', side } });
   });
 
-  test(`a connection that is refused, as the ${side}`, async (t) => {
-    const where = await directory(t);
-    const [nowhere, file] = [`tcp:${await nobody(t)}`, join(where, 'file')];
+  test(`a refused connection as the ${side} fails with ECONNREFUSED, and the file stays unchanged`, async (t) => {
+    const folder = await directory(t);
+    const [nowhere, file] = [`tcp:${await nobody(t)}`, join(folder, 'file')];
     await writeFile(file, 'precious');
     const { status, copied } = await new Copy(
       t,
@@ -127,14 +130,14 @@ for (const side of ['source', 'destination'] as const) {
   });
 }
 
-test('a name with several addresses that all refuse is one line', async (t) => {
+test('a name whose addresses all refuse gives one error line', async (t) => {
   const port = (await nobody(t)).split(':')[1];
   const { status, stderr } = await runCli('copy', '/dev/null', `tcp:localhost:${port}`);
   t.is(status, 1);
   t.regex(stderr, /^fdsplice: cannot open the destination localhost:\d+: [^\n]*ECONNREFUSED[^\n]*\n$/);
 });
 
-test('a file is not copied to itself, and keeps what it has', async (t) => {
+test('a copy of a file to itself fails, and the file stays unchanged', async (t) => {
   const path = join(await directory(t), 'file');
   await writeFile(path, 'precious');
   const { status, stderr } = await runCli('copy', path, path);
@@ -143,7 +146,7 @@ test('a file is not copied to itself, and keeps what it has', async (t) => {
   t.is(await readFile(path, 'utf8'), 'precious');
 });
 
-nativeTest('a full device is named, and nothing is counted', async (t) => {
+nativeTest('a full device fails with ENOSPC and a count of zero', async (t) => {
   const file = join(await directory(t), 'file');
   await writeFile(file, Buffer.alloc(MiB));
   const { status, copied } = await new Copy(t, file, '/dev/full').ended();
@@ -151,15 +154,18 @@ nativeTest('a full device is named, and nothing is counted', async (t) => {
   t.like(copied, { bytes: 0, error: { code: 'ENOSPC', side: 'destination' } });
 });
 
-nativeTest('a reader of standard output that goes away', async (t) => {
-  // The pipe is the shell's: between processes, Node makes a pair of sockets.
-  const script = '{ "$@"; echo "exit status $?" >&2; } | head -c 1';
-  const command = [process.execPath, MAIN, 'copy', '/dev/zero', '-'];
-  const { stderr } = await execFileAsync('/bin/sh', ['-c', script, 'sh', ...command]);
-  t.regex(stderr, /^fdsplice: [^\n]*EPIPE[^\n]*after \d+ bytes\nexit status 1\n$/);
-});
+nativeTest(
+  'a reader of standard output that exits fails the copy with EPIPE and exit status 1',
+  async (t) => {
+    // The shell makes a real pipe. Node would connect the two processes by sockets.
+    const script = '{ "$@"; echo "exit status $?" >&2; } | head -c 1';
+    const command = [process.execPath, MAIN, 'copy', '/dev/zero', '-'];
+    const { stderr } = await execFileAsync('/bin/sh', ['-c', script, 'sh', ...command]);
+    t.regex(stderr, /^fdsplice: [^\n]*EPIPE[^\n]*after \d+ bytes\nexit status 1\n$/);
+  },
+);
 
-test('a peer that answers all the time is not kept waiting', async (t) => {
+test('a peer that sends answers all the time does not stall the copy', async (t) => {
   const { status, copied } = await new Copy(
     t,
     '--rate-limit',
@@ -195,7 +201,7 @@ async function fileAnd(t: Parameters<typeof directory>[0], target: string): Prom
   return [file, `tcp:${target}`];
 }
 
-/** Runs a command on a terminal of its own, and gives all that it draws there. */
+/** Runs a command on a pseudo-terminal and prints all that the command draws there. */
 const ON_A_TERMINAL = `
 import os, pty, sys
 pid, terminal = pty.fork()
@@ -220,62 +226,74 @@ async function onTerminal(...args: string[]): Promise<{ status: number | null; d
   return { status: child.exitCode, drawn };
 }
 
-testWithTool('python3', 'a progress bar on a terminal: share, counts, rate, time left', async (t) => {
-  const where = await directory(t);
-  const [from, to] = [join(where, 'from'), join(where, 'to')];
-  await writeFile(from, Buffer.alloc(4 * MiB));
-  const { status, drawn } = await onTerminal('--rate-limit', '2MiB', from, to);
-  t.is(status, 0, drawn);
+testWithTool(
+  'python3',
+  'the progress bar on a terminal shows percentage, counts, rate and remaining time',
+  async (t) => {
+    const folder = await directory(t);
+    const [from, to] = [join(folder, 'from'), join(folder, 'to')];
+    await writeFile(from, Buffer.alloc(4 * MiB));
+    const { status, drawn } = await onTerminal('--rate-limit', '2MiB', from, to);
+    t.is(status, 0, drawn);
 
-  const frame = /(\d+)% \[[=-]{20}\] (\d\S* k?M?B) of 4\.19 MB {2}(\S+ k?M?B)\/s {2}ETA (\w+)/g;
-  const frames = [...drawn.matchAll(frame)].map(([, share, count, rate, left]) => ({
-    share,
-    count,
-    rate,
-    left,
-  }));
-  const shares = frames.map(({ share }) => Number(share));
-  t.true(new Set(shares).size >= 5, drawn);
-  t.deepEqual(
-    shares,
-    shares.toSorted((one, other) => one - other),
-  );
-  t.like(frames.at(-1), { share: '100', count: '4.19 MB' });
-  t.true(
-    frames.some(({ left = '' }) => /^[12]s$/.test(left)),
-    drawn,
-  );
-  t.true(
-    frames.some(({ rate = '' }) => rate.endsWith(' MB')),
-    drawn,
-  );
-  // What it has changed about the terminal is as before, and the bar gives way to the outcome.
-  t.is(drawn.split('\u001b[?7l').length, drawn.split('\u001b[?7h').length);
-  const last = drawn.slice(drawn.lastIndexOf('\u001b[2K') + '\u001b[2K'.length);
-  t.regex(last, /^copied 4194304 bytes \(4\.19 MB\) in \d+\.\d\d s \(\S+ MB\/s\)\r\n$/);
-});
+    const frame = /(\d+)% \[[=-]{20}\] (\d\S* k?M?B) of 4\.19 MB {2}(\S+ k?M?B)\/s {2}ETA (\w+)/g;
+    const frames = [...drawn.matchAll(frame)].map(([, share, count, rate, left]) => ({
+      share,
+      count,
+      rate,
+      left,
+    }));
+    const shares = frames.map(({ share }) => Number(share));
+    t.true(new Set(shares).size >= 5, drawn);
+    t.deepEqual(
+      shares,
+      shares.toSorted((a, b) => a - b),
+    );
+    t.like(frames.at(-1), { share: '100', count: '4.19 MB' });
+    t.true(
+      frames.some(({ left = '' }) => /^[12]s$/.test(left)),
+      drawn,
+    );
+    t.true(
+      frames.some(({ rate = '' }) => rate.endsWith(' MB')),
+      drawn,
+    );
+    // The terminal settings are restored, and the outcome replaces the bar.
+    t.is(drawn.split('\u001b[?7l').length, drawn.split('\u001b[?7h').length);
+    const last = drawn.slice(drawn.lastIndexOf('\u001b[2K') + '\u001b[2K'.length);
+    t.regex(last, /^copied 4194304 bytes \(4\.19 MB\) in \d+\.\d\d s \(\S+ MB\/s\)\r\n$/);
+  },
+);
 
-testWithTool('python3', 'without a size to compare with, a terminal shows counts and rate', async (t) => {
-  const source = await firstConnection(t);
-  const to = join(await directory(t), 'to');
-  const running = onTerminal(`tcp:127.0.0.1:${source.port}`, to);
-  const socket = await source.connection;
-  for (let sent = 0; sent < 5; sent++) {
-    socket.write(Buffer.alloc(100_000));
-    await new Promise((resolve) => setTimeout(resolve, 300));
-  }
-  socket.end();
-  const { status, drawn } = await running;
-  t.is(status, 0, drawn);
-  t.true(new Set(drawn.match(/\d00 kB {2}\S+ k?B\/s {2}\d+s/g)).size >= 2, drawn);
-  t.notRegex(drawn, /%|ETA/);
-});
+testWithTool(
+  'python3',
+  'the progress on a terminal shows counts and rate if the size is unknown',
+  async (t) => {
+    const source = await firstConnection(t);
+    const to = join(await directory(t), 'to');
+    const running = onTerminal(`tcp:127.0.0.1:${source.port}`, to);
+    const socket = await source.connection;
+    for (let sent = 0; sent < 5; sent++) {
+      socket.write(Buffer.alloc(100_000));
+      await new Promise((resolve) => setTimeout(resolve, 300));
+    }
+    socket.end();
+    const { status, drawn } = await running;
+    t.is(status, 0, drawn);
+    t.true(new Set(drawn.match(/\d00 kB {2}\S+ k?B\/s {2}\d+s/g)).size >= 2, drawn);
+    t.notRegex(drawn, /%|ETA/);
+  },
+);
 
-testWithTool('python3', '--quiet, --json and data on the terminal itself draw no bar', async (t) => {
-  const where = await directory(t);
-  const [from, to] = [join(where, 'from'), join(where, 'to')];
-  await writeFile(from, 'some text\n');
-  t.deepEqual(await onTerminal('--quiet', from, to), { status: 0, drawn: '' });
-  t.regex((await onTerminal('--json', from, to)).drawn, /^\{"event":"copied",[^\n]*\}\r\n$/);
-  t.regex((await onTerminal(from, '-')).drawn, /^some text\r\ncopied 10 bytes [^\n]*\n$/);
-});
+testWithTool(
+  'python3',
+  'no progress bar is drawn with --quiet, with --json, or if the data goes to the terminal',
+  async (t) => {
+    const folder = await directory(t);
+    const [from, to] = [join(folder, 'from'), join(folder, 'to')];
+    await writeFile(from, 'some text\n');
+    t.deepEqual(await onTerminal('--quiet', from, to), { status: 0, drawn: '' });
+    t.regex((await onTerminal('--json', from, to)).drawn, /^\{"event":"copied",[^\n]*\}\r\n$/);
+    t.regex((await onTerminal(from, '-')).drawn, /^some text\r\ncopied 10 bytes [^\n]*\n$/);
+  },
+);

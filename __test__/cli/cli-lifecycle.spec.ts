@@ -1,4 +1,4 @@
-// How `fdsplice relay` starts, stops, and lives through what goes wrong around it.
+// How `fdsplice relay` starts and stops, and how it survives failures around it.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
@@ -9,14 +9,14 @@ import { buffer } from 'node:stream/consumers';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { Relay, runCli } from '../helpers/cli.js';
-import { connect, dial, directory, echo, endingOf, exchange, serve, silent } from '../helpers/cli-peers.js';
-import { tcpSockets } from '../helpers/cli-tcp.js';
+import { Relay, runCli } from '../helpers/cli/cli.js';
+import { connect, dial, directory, echo, endingOf, exchange, serve, silent } from '../helpers/local-peers.js';
+import { tcpSockets } from '../helpers/tcp-table.js';
 import { until, within } from '../helpers/wait.js';
 
 const MiB = 1 << 20;
 
-/** A relay with a connection that has come through, so that a signal finds it running. */
+/** A relay with an established connection. */
 async function busyRelay(t: ExecutionContext, target: string, options: string[] = []) {
   const { relay, port } = await Relay.onPort(t, target, options);
   const client = await connect(t, { port });
@@ -25,7 +25,7 @@ async function busyRelay(t: ExecutionContext, target: string, options: string[] 
 }
 
 for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-  test(`${signal} lets a transfer finish, takes no new one, and exits with 0`, async (t) => {
+  test(`${signal} lets a transfer finish, accepts no new connection, and exits with 0`, async (t) => {
     const { server, port: target } = await serve(t, (socket) => socket.resume());
     const connected = once(server, 'connection') as Promise<[Socket]>;
     const { relay, port, client } = await busyRelay(t, `127.0.0.1:${target}`);
@@ -46,7 +46,7 @@ for (const signal of ['SIGTERM', 'SIGINT'] as const) {
   });
 }
 
-test('a second signal ends everything at once', async (t) => {
+test('a second signal aborts all connections at once', async (t) => {
   const { relay, port, client } = await busyRelay(t, await silent(t), ['--grace', '10m']);
   const ending = endingOf(client);
   relay.child.kill('SIGTERM');
@@ -59,7 +59,7 @@ test('a second signal ends everything at once', async (t) => {
   t.is(relay.stderr, 'fdsplice: stopped at once, connections cut off: 1\n');
 });
 
-test('connections that are left when the grace period is over are aborted', async (t) => {
+test('connections that outlive the grace period are aborted', async (t) => {
   const { relay, client } = await busyRelay(t, await silent(t), ['--grace', '300ms']);
   const ending = endingOf(client);
   t.is(await within(20_000, 'the relay ends', relay.stop()), 1);
@@ -69,7 +69,7 @@ test('connections that are left when the grace period is over are aborted', asyn
   t.is(relay.stderr, 'fdsplice: the grace period is over, connections cut off: 1\n');
 });
 
-test('a port that is taken: one line and exit status 1', async (t) => {
+test('a port in use gives one line and exit status 1', async (t) => {
   const { port } = await serve(t, () => undefined);
   const { status, stdout, stderr } = await runCli('relay', `127.0.0.1:${port}`, '127.0.0.1:80');
   t.is(status, 1);
@@ -77,12 +77,12 @@ test('a port that is taken: one line and exit status 1', async (t) => {
   t.regex(stderr, new RegExp(`^fdsplice: cannot listen: .*EADDRINUSE.*127\\.0\\.0\\.1:${port}\n$`));
 });
 
-test('a Unix socket file that nobody listens on is replaced', async (t) => {
-  const where = await directory(t);
-  const path = join(where, 'socket');
-  const { server } = await serve(t, () => undefined, { path: join(where, 'first') });
-  // Under its new name the file outlives its server, as it does when a process is killed.
-  await rename(join(where, 'first'), path);
+test('a Unix socket file without a listener is replaced', async (t) => {
+  const folder = await directory(t);
+  const path = join(folder, 'socket');
+  const { server } = await serve(t, () => undefined, { path: join(folder, 'first') });
+  // Under its new name the file outlives its server, as after the kill of a process.
+  await rename(join(folder, 'first'), path);
   server.close();
   await once(server, 'close');
   t.true((await stat(path)).isSocket());
@@ -94,7 +94,7 @@ test('a Unix socket file that nobody listens on is replaced', async (t) => {
   t.false(existsSync(path));
 });
 
-test('a Unix socket that somebody listens on is left alone', async (t) => {
+test('a Unix socket with a listener is not replaced', async (t) => {
   const path = join(await directory(t), 'socket');
   await echo(t, { path });
   const { status, stderr } = await runCli('relay', `unix:${path}`, '127.0.0.1:80');
@@ -103,7 +103,7 @@ test('a Unix socket that somebody listens on is left alone', async (t) => {
   t.is(String(await exchange(await connect(t, { path }), 'hello')), 'hello');
 });
 
-test('a file that is no socket is left alone', async (t) => {
+test('a file that is not a socket is not replaced', async (t) => {
   const path = join(await directory(t), 'file');
   await writeFile(path, 'precious');
   const { status, stderr } = await runCli('relay', `unix:${path}`, '127.0.0.1:80');
@@ -112,7 +112,7 @@ test('a file that is no socket is left alone', async (t) => {
   t.is((await stat(path)).size, 8);
 });
 
-test('a target that does not answer is given up after --connect-timeout', async (t) => {
+test('a connect to a target that does not answer fails after --connect-timeout', async (t) => {
   const target = await unanswering(t);
   const { relay, port } = await Relay.onPort(t, target, ['--connect-timeout', '500ms']);
   t.is(await endingOf(dial(t, { port })), 'ECONNRESET');
@@ -125,7 +125,7 @@ test('a target that does not answer is given up after --connect-timeout', async 
   t.is(await relay.stop(), 0);
 });
 
-test('a client that hangs up while the target is being connected is one failed connection', async (t) => {
+test('a client that hangs up during the connect to the target counts as one failed connection', async (t) => {
   const { relay, port } = await Relay.onPort(t, await unanswering(t), ['--connect-timeout', '1s']);
   const client = await connect(t, { port });
   client.resetAndDestroy();
@@ -135,13 +135,13 @@ test('a client that hangs up while the target is being connected is one failed c
   t.is(await relay.stop(), 0);
 });
 
-test('a reader of stdout that goes away does not stop the relay', async (t) => {
+test('a reader of stdout that exits does not stop the relay', async (t) => {
   const { relay, port } = await Relay.onPort(t, await echo(t));
   const client = await connect(t, { port });
   client.write('x');
   await once(client, 'data');
   relay.child.stdout?.destroy();
-  // The first of these lines meets the closed pipe while `client` is being relayed.
+  // The first of these lines fails on the closed pipe while `client` is still relayed.
   for (const word of ['one', 'two', 'three']) {
     t.is(String(await exchange(await connect(t, { port }), word)), word);
   }
@@ -150,10 +150,10 @@ test('a reader of stdout that goes away does not stop the relay', async (t) => {
   t.is(relay.stderr, '');
 });
 
-test('running out of descriptors costs connections, not the relay', async (t) => {
+test('a lack of descriptors costs connections, but does not stop the relay', async (t) => {
   const { relay, port } = await Relay.onPort(t, await echo(t), [], { descriptors: 80 });
   const clients = Array.from({ length: 120 }, () => dial(t, { port }));
-  // Where accepting itself fails, libuv closes the connection without a word.
+  // If accept itself fails, libuv closes the connection silently.
   await Promise.any(clients.map((client) => endingOf(client)));
   for (const client of clients) {
     client.destroy();
@@ -167,16 +167,16 @@ test('running out of descriptors costs connections, not the relay', async (t) =>
   t.is(await relay.stop(), 0);
 });
 
-/** Waits until nobody listens on the port. A connection to find that out might still be taken. */
+/** Waits until the port has no listener. A connect would not do, because the relay might still accept it. */
 async function closed(port: number): Promise<void> {
   await until(
-    `nobody listens on ${port}`,
-    async () => (await tcpSockets()).filter((one) => one.state === 'listening' && one.localPort === port),
+    `port ${port} has no listener`,
+    async () => (await tcpSockets()).filter((row) => row.state === 'listening' && row.localPort === port),
     (listeners) => listeners.length === 0,
   );
 }
 
-/** An address where a connection is neither taken nor refused: the queue of a stopped server, filled up. */
+/** An address that neither accepts nor refuses a connection: the full accept queue of a stopped server. */
 async function unanswering(t: ExecutionContext): Promise<string> {
   const script = `
     const server = require('node:net').createServer();
@@ -187,7 +187,7 @@ async function unanswering(t: ExecutionContext): Promise<string> {
   const [line] = (await once(child.stdout.setEncoding('utf8'), 'data')) as [string];
   const port = Number(line);
   child.kill('SIGSTOP');
-  // A queue of length one holds two connections.
+  // An accept queue of length one holds two connections.
   await Promise.all([connect(t, { port, host: '127.0.0.1' }), connect(t, { port, host: '127.0.0.1' })]);
   return `127.0.0.1:${port}`;
 }

@@ -1,12 +1,12 @@
-// The limits of `fdsplice relay` on a connection, and what it says while it runs.
+// The limits of `fdsplice relay` on a connection, and the statistics that it prints while it runs.
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
 
-import { Relay, type StatsEvent } from '../helpers/cli.js';
-import { connect, dial, directory, echo, endingOf, exchange, serve, silent } from '../helpers/cli-peers.js';
+import { Relay, type StatsEvent } from '../helpers/cli/cli.js';
+import { connect, dial, directory, echo, endingOf, exchange, serve, silent } from '../helpers/local-peers.js';
 import { until } from '../helpers/wait.js';
 
 const MiB = 1 << 20;
@@ -16,19 +16,19 @@ for (const [written, bytesPerSecond] of [
   ['1048576', MiB],
   ['1.5MB', 1_500_000],
 ] as const) {
-  test.serial(`--rate-limit ${written}: both directions of a connection together`, async (t) => {
+  test.serial(`--rate-limit ${written} limits both directions of a connection together`, async (t) => {
     const { relay, port } = await Relay.onPort(t, await echo(t), ['--rate-limit', written]);
     const size = 1.25 * bytesPerSecond;
     t.is((await exchange(await connect(t, { port }), Buffer.alloc(size))).length, size);
     const { tx, rx, durationMs, error } = await relay.connection();
     t.deepEqual({ tx, rx, error }, { tx: size, rx: size, error: null });
-    // Without a limit this takes a few milliseconds; the other bound only tells a limit from a standstill.
+    // Without a limit this takes a few milliseconds. The upper bound rules out a standstill.
     t.true(durationMs > 2100 && durationMs < 15_000, `${durationMs} ms for 2.5 seconds' worth`);
     t.is(await relay.stop(), 0);
   });
 }
 
-test.serial('--idle-timeout ends a connection on which nothing moves, and no other one', async (t) => {
+test.serial('--idle-timeout ends an idle connection and no other', async (t) => {
   const { relay, port } = await Relay.onPort(t, await echo(t), ['--idle-timeout', '2s']);
   const [idle, busy] = [await connect(t, { port }), await connect(t, { port })];
   idle.write('x');
@@ -47,7 +47,7 @@ test.serial('--idle-timeout ends a connection on which nothing moves, and no oth
   t.is(await relay.stop(), 0);
 });
 
-test.serial('--half-close-timeout ends a connection of which one direction is left', async (t) => {
+test.serial('--half-close-timeout ends a connection with only one direction left', async (t) => {
   const { relay, port } = await Relay.onPort(t, await silent(t), ['--half-close-timeout', '1s']);
   const [open, half] = [await connect(t, { port }), dial(t, { port })];
   half.end('x');
@@ -55,7 +55,7 @@ test.serial('--half-close-timeout ends a connection of which one direction is le
   const { tx, durationMs, error } = await relay.connection();
   t.deepEqual([tx, error?.code, error?.side], [1, 'ERR_HALF_CLOSE_TIMEOUT', 'b']);
   t.true(durationMs >= 1000, `${durationMs} ms`);
-  // The timeout is none for a connection with both directions.
+  // The timeout does not apply to a connection with both directions open.
   t.is(open.closed, false);
   t.is(relay.events('connection').length, 1);
 });
@@ -75,7 +75,7 @@ test.serial('--stats writes live counts while bytes flow', async (t) => {
   const counts = running.map(({ tx }) => tx);
   t.deepEqual(
     counts,
-    counts.toSorted((one, other) => one - other),
+    counts.toSorted((a, b) => a - b),
   );
   t.true(new Set(counts).size >= 3, String(counts));
   t.like(after, { active: 0, connections: 1, tx: MiB, rx: 0 });
@@ -85,20 +85,20 @@ test.serial('--stats writes live counts while bytes flow', async (t) => {
   t.is(await relay.stop(), 0);
 });
 
-test.serial('--stats for people, and not with --quiet', async (t) => {
+test.serial('--stats prints text lines, and nothing with --quiet', async (t) => {
   const target = await echo(t);
   const relay = new Relay(t, ['--stats', '50ms', '127.0.0.1:0', target]);
   await relay.line(/^stats {2}active 0 {2}connections 0 {2}tx 0 B {2}rx 0 B$/);
   const path = join(await directory(t), 'socket');
   const quiet = new Relay(t, ['--stats', '50ms', '--quiet', `unix:${path}`, target]);
-  // It does not say when it listens.
+  // A quiet relay does not print when it listens.
   const tryOnce = () =>
     connect(t, { path }).then(
       (socket) => Boolean(socket.destroy()),
       () => false,
     );
-  await until('it listens', tryOnce, Boolean);
-  // Long enough for the first relay to write several of them.
+  await until('the relay listens', tryOnce, Boolean);
+  // Long enough for the first relay to write several statistics lines.
   const written = relay.lines.length;
   await relay.until('more lines', () => (relay.lines.length > written + 10 ? true : undefined));
   t.is(await relay.stop(), 0);

@@ -1,16 +1,16 @@
-// What `fdsplice` answers to arguments that are wrong, and to questions about itself.
+// Wrong arguments of `fdsplice` give one error line and exit status 2. --help and --version print and succeed.
 import { readFileSync } from 'node:fs';
 
 import test from 'ava';
 
-import { runCli } from '../helpers/cli.js';
+import { runCli } from '../helpers/cli/cli.js';
 
 const PORT = '127.0.0.1:0';
 const TARGET = '127.0.0.1:80';
 
-type Mistake = [args: string[], named: RegExp];
+type Mistake = [args: string[], message: RegExp];
 
-// Arguments, and what the one line on stderr has to name.
+// Wrong arguments and a pattern of the error line.
 const mistakes: Mistake[] = [
   [[], /a command is missing/],
   [['relai'], /'relai'/],
@@ -64,13 +64,13 @@ const mistakes: Mistake[] = [
   ]),
 ];
 
-for (const [args, named] of mistakes) {
-  test.serial(`wrong usage: fdsplice ${JSON.stringify(args).slice(1, -1)}`, async (t) => {
+for (const [args, message] of mistakes) {
+  test.serial(`wrong arguments are rejected: fdsplice ${JSON.stringify(args).slice(1, -1)}`, async (t) => {
     const { status, stdout, stderr } = await runCli(...args);
     t.is(status, 2);
     t.is(stdout, '');
     t.regex(stderr, /^fdsplice: [^\n]+\n$/);
-    t.regex(stderr, named);
+    t.regex(stderr, message);
   });
 }
 

@@ -1,4 +1,4 @@
-// Real clients and servers around `fdsplice relay`: what passes through it, and what it says about that.
+// `fdsplice relay` between real clients and servers: the bytes that pass through it, and the lines that it prints.
 import { spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -10,7 +10,7 @@ import { text } from 'node:stream/consumers';
 
 import test from 'ava';
 
-import { portOf, Relay } from '../helpers/cli.js';
+import { portOf, Relay } from '../helpers/cli/cli.js';
 import {
   connect,
   dial,
@@ -21,15 +21,15 @@ import {
   nobody,
   sha256,
   silent,
-} from '../helpers/cli-peers.js';
-import { tcpSockets } from '../helpers/cli-tcp.js';
-import { execFileAsync, testWithTool } from '../helpers/cli-tools.js';
+} from '../helpers/local-peers.js';
+import { tcpSockets } from '../helpers/tcp-table.js';
+import { execFileAsync, testWithTool } from '../helpers/tools.js';
 import { engine } from '../helpers/engine.js';
 import { until } from '../helpers/wait.js';
 
 const MiB = 1 << 20;
 
-testWithTool('curl', 'curl downloads 32 MiB from an HTTP server', async (t) => {
+testWithTool('curl', 'curl downloads 32 MiB from an HTTP server through the relay', async (t) => {
   const body = randomBytes(32 * MiB);
   const sockets: Socket[] = [];
   const origin = http.createServer((_request, response) => response.end(body));
@@ -42,8 +42,8 @@ testWithTool('curl', 'curl downloads 32 MiB from an HTTP server', async (t) => {
   const curl = spawn('curl', ['--silent', '--show-error', '--fail', `http://127.0.0.1:${port}/file`]);
   const hash = createHash('sha256');
   curl.stdout.on('data', (chunk: Buffer) => hash.update(chunk));
-  const [complaints] = await Promise.all([text(curl.stderr), once(curl, 'close')]);
-  t.is(curl.exitCode, 0, complaints);
+  const [errors] = await Promise.all([text(curl.stderr), once(curl, 'close')]);
+  t.is(curl.exitCode, 0, errors);
   t.is(hash.digest('hex'), sha256(body));
 
   const connection = await relay.connection();
@@ -60,7 +60,7 @@ for (const [direction, options] of [
   ['to the server', []],
   ['to the client', ['--reverse']],
 ] as const) {
-  testWithTool('iperf3', `iperf3 sends 256 MiB ${direction}`, async (t) => {
+  testWithTool('iperf3', `iperf3 sends 256 MiB ${direction} through the relay`, async (t) => {
     const serverPort = (await nobody(t)).split(':')[1] ?? '';
     const server = spawn('iperf3', [
       '--server',
@@ -81,12 +81,14 @@ for (const [direction, options] of [
     t.is(error, undefined);
     t.true(end.sum_sent.bytes >= 256 * MiB);
 
-    // One connection for control, one for the data.
+    // iperf3 makes one connection for control and one for the data.
     const connections = [await relay.connection(0), await relay.connection(1)];
-    const [tx, rx] = (['tx', 'rx'] as const).map((way) => Math.max(...connections.map((one) => one[way])));
+    const [tx, rx] = (['tx', 'rx'] as const).map((field) =>
+      Math.max(...connections.map((connection) => connection[field])),
+    );
     const moved = options.length === 0 ? tx : rx;
     t.true(moved !== undefined && moved >= end.sum_received.bytes, `${moved} of ${end.sum_received.bytes}`);
-    // iperf3 counts up to the moment its client has sent the last byte: what is under way then is missing.
+    // iperf3 counts until its client has sent the last byte, so bytes still in transit are missing.
     t.true(end.sum_received.bytes >= 128 * MiB, stdout);
   });
 }
@@ -96,9 +98,9 @@ interface IperfReport {
   end: { sum_sent: { bytes: number }; sum_received: { bytes: number } };
 }
 
-test('a Unix socket to listen on and one as the target', async (t) => {
-  const where = await directory(t);
-  const [listen, target] = [join(where, 'listen'), join(where, 'target')];
+test('a relay listens on a Unix socket and connects to one', async (t) => {
+  const folder = await directory(t);
+  const [listen, target] = [join(folder, 'listen'), join(folder, 'target')];
   await echo(t, { path: target });
   const relay = new Relay(t, ['--json', `unix:${listen}`, `unix:${target}`]);
   t.deepEqual(await relay.event('listening'), { event: 'listening', address: `unix:${listen}` });
@@ -117,7 +119,7 @@ test('a Unix socket to listen on and one as the target', async (t) => {
   t.false(existsSync(listen), 'the socket file is removed at exit');
 });
 
-test('the JSON lines: listening, one for each connection, closed with the totals', async (t) => {
+test('--json prints a listening line, a line for each connection, and a closed line with the totals', async (t) => {
   const target = await echo(t);
   const { relay, port } = await Relay.onPort(t, target);
   const locals: (number | undefined)[] = [];
@@ -144,7 +146,7 @@ test('the JSON lines: listening, one for each connection, closed with the totals
   t.is(relay.stderr, '');
 });
 
-test('the lines for people', async (t) => {
+test('the text lines show the listener, each connection and the totals', async (t) => {
   const target = await echo(t);
   const relay = new Relay(t, [':0', target]);
   const port = Number(/^listening on (?:\[::\]|0\.0\.0\.0):(\d+)$/.exec(await relay.line(/^listening/))?.[1]);
@@ -156,7 +158,7 @@ test('the lines for people', async (t) => {
   t.is(relay.lines.at(-1), 'closed  connections 1  failed 0  refused 0  tx 1.23 MB  rx 1.23 MB');
 });
 
-test('a target that refuses: an error line with the code and the side, and a reset for the client', async (t) => {
+test('a target that refuses gives an error line with code and side, and resets the client', async (t) => {
   const target = await nobody(t);
   const { relay, port } = await Relay.onPort(t, target);
   t.is(await endingOf(dial(t, { port })), 'ECONNRESET');
@@ -167,13 +169,14 @@ test('a target that refuses: an error line with the code and the side, and a res
   t.is(await relay.stop(), 0);
 });
 
-test('--quiet writes what failed, and nothing else', async (t) => {
-  const where = await directory(t);
-  const [listen, target] = [join(where, 'listen'), join(where, 'target')];
+test('--quiet prints failures and nothing else', async (t) => {
+  const folder = await directory(t);
+  const [listen, target] = [join(folder, 'listen'), join(folder, 'target')];
   const relay = new Relay(t, ['--quiet', `unix:${listen}`, `unix:${target}`]);
-  // It says nothing when it listens; the connection that finds out is the one that fails.
+  // A quiet relay does not print when it listens, so the test connects until a connect succeeds. The target is missing
+  // then, so that connection is the one that fails.
   const tryOnce = () => connect(t, { path: listen }).then(Boolean, () => false);
-  await until('it listens', tryOnce, Boolean);
+  await until('the relay listens', tryOnce, Boolean);
   await relay.line(/ENOENT/);
   await echo(t, { path: target });
   t.is(String(await exchange(await connect(t, { path: listen }), 'hello')), 'hello');
@@ -186,9 +189,9 @@ test('--quiet writes what failed, and nothing else', async (t) => {
   t.is(relay.stderr, '');
 });
 
-test('control characters in what is logged are escaped', async (t) => {
-  const where = await directory(t);
-  const target = `unix:${where}/\n\u001b[31m\u009b\u2028\u202e`;
+test('control characters in log lines are escaped', async (t) => {
+  const folder = await directory(t);
+  const target = `unix:${folder}/\n\u001b[31m\u009b\u2028\u202e`;
   const relay = new Relay(t, ['127.0.0.1:0', target]);
   const port = Number(/\d+$/.exec(await relay.line(/^listening/))?.[0]);
   await endingOf(dial(t, { port }));
@@ -196,7 +199,7 @@ test('control characters in what is logged are escaped', async (t) => {
   t.is(await relay.stop(), 0);
   t.is(relay.lines.length, 3);
   t.true(
-    relay.lines[1]?.includes(`unix:${where}/\\u000a\\u001b[31m\\u009b\\u2028\\u202e  tx`),
+    relay.lines[1]?.includes(`unix:${folder}/\\u000a\\u001b[31m\\u009b\\u2028\\u202e  tx`),
     relay.lines[1],
   );
 
@@ -223,19 +226,19 @@ test('--max-connections resets and logs a connection beyond the limit', async (t
   t.like(JSON.parse(relay.lines.at(-1) ?? ''), { event: 'closed', connections: 2, refused: 1 });
 });
 
-test('SO_KEEPALIVE is on, on both sides', async (t) => {
+test('both sides of a relay have SO_KEEPALIVE set', async (t) => {
   const target = await silent(t);
   const { port } = await Relay.onPort(t, target);
   const { localPort } = await connect(t, { port });
   const targetPort = portOf(target);
-  // The timer of bytes that are not acknowledged yet would hide it, so none are sent.
+  // No bytes are sent, because the retransmission timer would hide the keep-alive timer.
   const ends = await until(
     'a keep-alive timer on both sides',
     async () => {
       const sockets = (await tcpSockets()).filter(({ state }) => state === 'established');
       return {
-        client: sockets.find((one) => one.localPort === port && one.remotePort === localPort)?.keepAliveTimer,
-        target: sockets.find((one) => one.remotePort === targetPort)?.keepAliveTimer,
+        client: sockets.find((row) => row.localPort === port && row.remotePort === localPort)?.keepAliveTimer,
+        target: sockets.find((row) => row.remotePort === targetPort)?.keepAliveTimer,
       };
     },
     ({ client, target }) => client === true && target === true,

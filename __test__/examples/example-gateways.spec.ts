@@ -1,4 +1,4 @@
-// examples/websocket-gateway and load-balancer as processes, with real clients.
+// Runs examples/websocket-gateway and examples/load-balancer in separate processes, with real clients.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import http from 'node:http';
@@ -7,11 +7,11 @@ import net, { type AddressInfo } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { WebSocket, WebSocketServer } from 'ws';
 
-import { connect, dial, endingOf, exchange, nobody, serve } from '../helpers/cli-peers.js';
+import { connect, dial, endingOf, exchange, nobody, serve } from '../helpers/local-peers.js';
 import { Example } from '../helpers/example.js';
 import { until, within } from '../helpers/wait.js';
 
-/** A WebSocket server that sends everything back, and greets in the same segment as its part of the handshake. */
+/** A WebSocket server that echoes. It sends its greeting in the same segment as its handshake. */
 async function echoing(t: ExecutionContext, greeting?: string) {
   const requests: http.IncomingMessage[] = [];
   const server = http.createServer((_request, response) => response.writeHead(404).end('no socket here'));
@@ -45,7 +45,7 @@ async function messageOf(socket: WebSocket): Promise<Buffer> {
   return data;
 }
 
-test('websocket-gateway: messages of every size pass both ways, and a close is a close', async (t) => {
+test('websocket-gateway: messages of every size pass both ways, and a close keeps its code and reason', async (t) => {
   const { target, requests } = await echoing(t, 'welcome');
   const { example, port } = await Example.listening(t, 'websocket-gateway/main.js', '--target', target);
   const socket = new WebSocket(`ws://127.0.0.1:${port}/path?query=1`, ['chat'], {
@@ -66,16 +66,19 @@ test('websocket-gateway: messages of every size pass both ways, and a close is a
     t.true(bytes.equals(await messageOf(socket)), `${size} bytes`);
   }
   socket.close(4321, 'enough');
-  const [code, reason] = (await within(20_000, 'it closes', once(socket, 'close'))) as [number, Buffer];
+  const [code, reason] = (await within(20_000, 'the socket closes', once(socket, 'close'))) as [
+    number,
+    Buffer,
+  ];
   t.deepEqual([code, reason.toString()], [4321, 'enough']);
   const line = await example.line(/ bytes to the target/);
   const [, tx, rx] = /^\/path\?query=1: (\d+) bytes to the target, (\d+) back$/.exec(line)?.map(Number) ?? [];
-  // Frames have headers, and a client masks its own by four bytes more.
+  // Frames have headers, and each frame of a client has a mask of four bytes more.
   t.true(tx !== undefined && tx > sent && tx < sent + 200, line);
   t.true(rx !== undefined && rx > sent + 'welcome'.length && rx < sent + 200, line);
 });
 
-test('websocket-gateway: what a client sends along with its request is delivered first', async (t) => {
+test('websocket-gateway: bytes that a client sends with its request are delivered first', async (t) => {
   const { target } = await echoing(t);
   const { port } = await Example.listening(t, 'websocket-gateway/main.js', '--target', target);
   const client = await connect(t, { port });
@@ -94,7 +97,7 @@ test('websocket-gateway: what a client sends along with its request is delivered
   t.regex(whole, /^HTTP\/1\.1 101 Switching Protocols\r\n/);
 });
 
-test('websocket-gateway: a refusal is quoted, an unreachable target is 502, no upgrade is 426', async (t) => {
+test('websocket-gateway: a refusal is passed on, an unreachable target gives 502, a plain request gives 426', async (t) => {
   const { target } = await echoing(t);
   const { port } = await Example.listening(t, 'websocket-gateway/main.js', '--target', target);
   const answer = async (at: number, path: string) => {
@@ -122,7 +125,7 @@ test('websocket-gateway: a refusal is quoted, an unreachable target is 502, no u
   t.is((await answer(lost.port, '/')).status, 502);
 });
 
-test('websocket-gateway: an upgrade with a body is answered by 501, whether the body came along or not', async (t) => {
+test('websocket-gateway: an upgrade request with a body gives 501, even before the body arrives', async (t) => {
   const { target } = await echoing(t);
   const { port } = await Example.listening(t, 'websocket-gateway/main.js', '--target', target);
   for (const [framing, body] of [
@@ -140,7 +143,7 @@ test('websocket-gateway: an upgrade with a body is answered by 501, whether the 
   }
 });
 
-test('websocket-gateway: a client that is gone ends the target, and a target that is gone the client', async (t) => {
+test('websocket-gateway: a lost client ends the target connection, and a lost target ends the client', async (t) => {
   const { target, sockets } = await echoing(t, 'welcome');
   const { example, port } = await Example.listening(t, 'websocket-gateway/main.js', '--target', target);
   const open = async () => {
@@ -151,16 +154,16 @@ test('websocket-gateway: a client that is gone ends the target, and a target tha
   const first = await open();
   first.terminate();
   await until(
-    'the target hears of it',
+    'the target connection is closed',
     () => sockets.clients.size,
     (size) => size === 0,
   );
   const second = await open();
   const closed = once(second, 'close');
   for (const client of sockets.clients) client.terminate();
-  t.is((await within(20_000, 'the client hears of it', closed))[0], 1006);
+  t.is((await within(20_000, 'the client connection is closed', closed))[0], 1006);
   await example.line(/ bytes to the target/, 1);
-  // Nothing holds it any more.
+  // No connection keeps the process alive any more.
   example.signal();
   t.is(await example.ended(), 0);
 });
@@ -171,11 +174,11 @@ interface Origin {
   sockets: Set<net.Socket>;
 }
 
-/** An origin that says its name to each connection, and then sends back what comes. */
+/** An origin that sends its name on each connection and then echoes. */
 async function named(t: ExecutionContext, name: string): Promise<Origin> {
   const sockets = new Set<net.Socket>();
   const { server, port } = await serve(t, (socket) => {
-    // A health check says nothing, and is over before it is greeted.
+    // A health check sends nothing, so it is not counted.
     socket.once('data', () => sockets.add(socket.on('close', () => sockets.delete(socket))));
     socket.write(name);
     socket.pipe(socket);
@@ -195,43 +198,43 @@ async function balanced(t: ExecutionContext, origins: string[], ...options: stri
   return Example.listening(t, 'load-balancer/main.js', ...names, '--check-interval', '200', ...options);
 }
 
-test('load-balancer: a connection goes to the origin that has the fewest', async (t) => {
+test('load-balancer: a connection goes to the origin with the fewest connections', async (t) => {
   const [a, b, c] = [await named(t, 'a'), await named(t, 'b'), await named(t, 'c')];
   const { example, port } = await balanced(t, [a.name, b.name, c.name]);
   const open: { client: net.Socket; by: string }[] = [];
   for (let i = 0; i < 9; i += 1) open.push(await greeted(t, port));
   t.is(open.map(({ by }) => by).join(''), 'abcabcabc');
-  // Two of b end: it is the next two's.
+  // Two connections of b end, so the next two go to b.
   for (const { client } of open.filter(({ by }) => by === 'b').slice(0, 2)) client.end().resume();
   await example.line(/ bytes up/, 1);
   const next = [await greeted(t, port), await greeted(t, port), await greeted(t, port)];
   t.is(next.map(({ by }) => by).join(''), 'bba');
 });
 
-test('load-balancer: an origin that is gone is passed over by the first who notices, and comes back', async (t) => {
+test('load-balancer: an origin that is down is skipped at once, and is used again when it is up', async (t) => {
   const [a, b] = [await named(t, 'a'), await named(t, 'b')];
   const { example, port } = await balanced(t, [a.name, b.name]);
-  const where = a.server.address() as AddressInfo;
+  const address = a.server.address() as AddressInfo;
   a.server.close();
-  // Found out by a check, or by the first who comes; either way nobody is turned away.
+  // A health check or the first connection finds it down. Either way no client is rejected.
   for (let i = 0; i < 4; i += 1) t.is((await greeted(t, port)).by, 'b');
   t.is(await example.line(/^origin .* is down/), `origin ${a.name} is down`);
-  await serve(t, (socket) => socket.write('A'), { port: where.port, host: '127.0.0.1' });
+  await serve(t, (socket) => socket.write('A'), { port: address.port, host: '127.0.0.1' });
   await example.line(/^origin .* is up/);
   t.is((await greeted(t, port)).by, 'A');
 });
 
-test('load-balancer: with no origin up a client is reset, until there is one again', async (t) => {
+test('load-balancer: clients are reset while no origin is up', async (t) => {
   const gone = await nobody(t);
   const { example, port } = await balanced(t, [gone]);
-  t.is(await within(20_000, 'it is reset', endingOf(dial(t, { port }))), 'ECONNRESET');
+  t.is(await within(20_000, 'the client is reset', endingOf(dial(t, { port }))), 'ECONNRESET');
   await example.line(/^no origin is up/);
   await serve(t, (socket) => socket.write('a'), { port: Number(gone.split(':')[1]), host: '127.0.0.1' });
   await example.line(/^origin .* is up/);
   t.is((await greeted(t, port)).by, 'a');
 });
 
-test('load-balancer: SIGTERM drains: what is connected finishes, nothing more is accepted', async (t) => {
+test('load-balancer: SIGTERM lets connections finish and accepts no more', async (t) => {
   const { name } = await named(t, 'a');
   const { example, port } = await balanced(t, [name]);
   const { client } = await greeted(t, port);
@@ -242,11 +245,11 @@ test('load-balancer: SIGTERM drains: what is connected finishes, nothing more is
   t.is(await example.ended(), 0);
 });
 
-test('load-balancer: who has not finished when the grace is over is reset', async (t) => {
+test('load-balancer: a connection that outlives the grace period is reset', async (t) => {
   const { name } = await named(t, 'a');
   const { example, port } = await balanced(t, [name], '--grace', '300');
   const { client } = await greeted(t, port);
   example.signal();
-  t.is(await within(20_000, 'it is reset', endingOf(client)), 'ECONNRESET');
+  t.is(await within(20_000, 'the client is reset', endingOf(client)), 'ECONNRESET');
   t.is(await example.ended(), 0);
 });

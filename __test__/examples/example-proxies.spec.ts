@@ -1,4 +1,4 @@
-// examples/tcp-proxy, http-connect-proxy and tls-terminator as processes, with real clients.
+// Runs examples/tcp-proxy, http-connect-proxy, tls-terminator and tracing in separate processes, with real clients.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import https from 'node:https';
@@ -9,8 +9,8 @@ import tls from 'node:tls';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { connect, dial, echo, endingOf, exchange, nobody, serve, sha256 } from '../helpers/cli-peers.js';
-import { testWithTool } from '../helpers/cli-tools.js';
+import { connect, dial, echo, endingOf, exchange, nobody, serve, sha256 } from '../helpers/local-peers.js';
+import { testWithTool } from '../helpers/tools.js';
 import { curl } from '../helpers/curl.js';
 import { engine } from '../helpers/engine.js';
 import { Example } from '../helpers/example.js';
@@ -34,7 +34,7 @@ async function origin(t: ExecutionContext, answer: RequestListener): Promise<num
   return listening(t, server);
 }
 
-test('tcp-proxy: bytes go both ways behind the end of one side, and each connection is told of', async (t) => {
+test('tcp-proxy: bytes still flow back after the client has ended, and each connection is logged', async (t) => {
   const { example, port } = await Example.listening(t, 'tcp-proxy/main.js', '--target', await echo(t));
   const bytes = randomBytes(8 * MiB);
   const client = await connect(t, { port });
@@ -44,13 +44,13 @@ test('tcp-proxy: bytes go both ways behind the end of one side, and each connect
   t.is(line, `127.0.0.1:${localPort}: ${8 * MiB} bytes to the target, ${8 * MiB} back`);
 });
 
-test('tcp-proxy: a target that refuses resets the client, and the line says why', async (t) => {
+test('tcp-proxy: a target that refuses resets the client, and the log line has the reason', async (t) => {
   const { example, port } = await Example.listening(t, 'tcp-proxy/main.js', '--target', await nobody(t));
   t.is(await endingOf(dial(t, { port })), 'ECONNRESET');
   t.regex(await example.line(/ bytes to the target/), /: 0 bytes to the target, 0 back; .*ECONNREFUSED/);
 });
 
-/** Waits until nothing is accepted there any more. */
+/** Waits until the port accepts no connection any more. */
 async function closed(t: ExecutionContext, port: number): Promise<void> {
   const attempt = async () => {
     const client = dial(t, { port });
@@ -61,10 +61,10 @@ async function closed(t: ExecutionContext, port: number): Promise<void> {
     client.destroy();
     return accepted;
   };
-  await until('nothing is accepted any more', attempt, (accepted) => !accepted);
+  await until('the port accepts no connection any more', attempt, (accepted) => !accepted);
 }
 
-test('tcp-proxy: SIGTERM lets a connection finish, and the process ends with it', async (t) => {
+test('tcp-proxy: SIGTERM lets a connection finish, and then the process exits', async (t) => {
   const { example, port } = await Example.listening(t, 'tcp-proxy/main.js', '--target', await echo(t));
   const client = await connect(t, { port });
   const { localPort } = client;
@@ -77,7 +77,7 @@ test('tcp-proxy: SIGTERM lets a connection finish, and the process ends with it'
   t.true(example.lines.at(-1)?.startsWith(`127.0.0.1:${localPort}: 6 bytes to the target, 6 back`));
 });
 
-test('tcp-proxy: who has not finished in time is reset, or at a second signal', async (t) => {
+test('tcp-proxy: a connection is reset after the grace period or at a second signal', async (t) => {
   const target = await echo(t);
   for (const [grace, signals] of [
     ['100', 1],
@@ -99,7 +99,7 @@ test('tcp-proxy: who has not finished in time is reset, or at a second signal', 
       await closed(t, port);
       example.signal();
     }
-    t.is(await within(20_000, 'the client hears of it', endingOf(client)), 'ECONNRESET');
+    t.is(await within(20_000, 'the client is reset', endingOf(client)), 'ECONNRESET');
     t.is(await example.ended(), 0);
   }
 });
@@ -126,13 +126,13 @@ testWithTool(
     t.is(Buffer.concat(received).toString(), identity.key);
     const line = await proxy.example.line(/ bytes to the origin/);
     const [, tx, rx] = /: (\d+) bytes to the origin, (\d+) back(?:;|$)/.exec(line)?.map(Number) ?? [];
-    // Of TLS, so a little more than the payload; curl does not wait for the origin's last words, which are then reset.
+    // The counts include TLS records. curl closes before the last record of the origin, which is then reset.
     t.true(tx !== undefined && tx > identity.key.length && tx < 10_000, line);
     t.true(rx !== undefined && rx > bytes.length && rx < bytes.length + 100_000, line);
   },
 );
 
-/** Says CONNECT, with what `head` holds in the same segment, and gives all that comes back. */
+/** Sends CONNECT and `head` in one segment, ends, and returns all that comes back. */
 async function tunnel(t: ExecutionContext, port: number, authority: string, head = ''): Promise<string> {
   const client = await connect(t, { port });
   client.write(`CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n${head}`);
@@ -141,7 +141,7 @@ async function tunnel(t: ExecutionContext, port: number, authority: string, head
   return Buffer.concat(chunks).toString();
 }
 
-test('http-connect-proxy: what a client sends along with CONNECT reaches the origin first', async (t) => {
+test('http-connect-proxy: bytes that a client sends with CONNECT reach the origin first', async (t) => {
   const target = await echo(t);
   const allow = ['--allow-port', target.split(':')[1] ?? ''];
   const { port } = await Example.listening(t, 'http-connect-proxy/main.js', ...allow);
@@ -149,7 +149,7 @@ test('http-connect-proxy: what a client sends along with CONNECT reaches the ori
   t.is(answer, 'HTTP/1.1 200 Connection Established\r\n\r\nsent along');
 });
 
-test('http-connect-proxy: what cannot be done has its status', async (t) => {
+test('http-connect-proxy: each failed request gets its status code', async (t) => {
   const gone = await nobody(t);
   const silent = await backlogged(t);
   const allowed = [gone, silent].flatMap((name) => ['--allow-port', name.split(':')[1] ?? '']);
@@ -168,7 +168,7 @@ test('http-connect-proxy: what cannot be done has its status', async (t) => {
   t.is(response.resume().statusCode, 405);
 });
 
-test('http-connect-proxy: a client that hangs up while the origin is awaited is no answer and no crash', async (t) => {
+test('http-connect-proxy: a client that hangs up during the connect to the origin causes no crash', async (t) => {
   const silent = await backlogged(t);
   const allow = ['--allow-port', silent.split(':')[1] ?? ''];
   const { example, port } = await Example.listening(t, 'http-connect-proxy/main.js', ...allow);
@@ -184,7 +184,7 @@ test('http-connect-proxy: a client that hangs up while the origin is awaited is 
   t.is(await example.ended(), 0);
 });
 
-/** An address that answers no connection: a listener whose queue is full. */
+/** An address that does not answer a connect: a listener with a full accept queue. */
 async function backlogged(t: ExecutionContext): Promise<string> {
   const { Peer } = await import('../helpers/peer.js');
   const { port } = await Peer.start(t).listen({ port: 0, backlog: 0 });
@@ -193,7 +193,7 @@ async function backlogged(t: ExecutionContext): Promise<string> {
   return `127.0.0.1:${port}`;
 }
 
-/** Between a client and a server: what goes over the wire, and a way to cut it. */
+/** A proxy that records the bytes between a client and a server. */
 async function wire(t: ExecutionContext, to: number): Promise<{ port: number; seen: () => Buffer }> {
   const chunks: Buffer[] = [];
   const { port } = await serve(t, (client) => {
@@ -204,12 +204,12 @@ async function wire(t: ExecutionContext, to: number): Promise<{ port: number; se
   return { port, seen: () => Buffer.concat(chunks) };
 }
 
-/** Passed on to the socket below, though the types do not know it. */
+/** Node passes this option on to the TCP socket, although its types lack it. */
 const halfOpen: object = { allowHalfOpen: true };
 
 const tlsOptions = ['--cert', CERTIFICATE, '--key', KEY];
 
-test('tls-terminator: bytes are counted and whole, and never in plain on the wire', async (t) => {
+test('tls-terminator: bytes arrive intact and counted, and never in plain text on the wire', async (t) => {
   const marker = 'in plain on the wire';
   const bytes = Buffer.concat([Buffer.from(marker.repeat(1000)), randomBytes(4 * MiB)]);
   const target = await echo(t);
@@ -233,7 +233,7 @@ test('tls-terminator: bytes are counted and whole, and never in plain on the wir
   t.true(line.endsWith(`: ${bytes.length} bytes to the target, ${bytes.length} back, stream`), line);
 });
 
-testWithTool('curl', 'tls-terminator: curl fetches by HTTPS from an origin that speaks HTTP', async (t) => {
+testWithTool('curl', 'tls-terminator: curl fetches over HTTPS from an origin that uses HTTP', async (t) => {
   const bytes = randomBytes(3 * MiB);
   const plain = await listening(
     t,
@@ -245,7 +245,7 @@ testWithTool('curl', 'tls-terminator: curl fetches by HTTPS from an origin that 
   t.deepEqual([exit, sha256(body)], [0, sha256(bytes)]);
 });
 
-test('tls-terminator: a target that fails is no regular end for the client', async (t) => {
+test('tls-terminator: a target that fails resets the client', async (t) => {
   const { port: target } = await serve(t, (socket) => {
     socket.write('half of it');
     socket.once('data', () => socket.resetAndDestroy());
@@ -255,11 +255,11 @@ test('tls-terminator: a target that fails is no regular end for the client', asy
   const client = tls.connect({ port, host: '127.0.0.1', ...trust });
   t.teardown(() => client.destroy());
   client.once('data', () => client.write('x'));
-  t.is(await within(20_000, 'the client hears of it', endingOf(client)), 'ECONNRESET');
+  t.is(await within(20_000, 'the client is reset', endingOf(client)), 'ECONNRESET');
   t.regex(await example.line(/ bytes to the target/), / 10 back, stream; .*ECONNRESET/);
 });
 
-test('tls-terminator: a client that speaks no TLS, and one that does not trust it, harm nobody else', async (t) => {
+test('tls-terminator: clients without TLS or without trust do not affect other clients', async (t) => {
   const target = await echo(t);
   const options = [...tlsOptions, '--target', target];
   const { example, port } = await Example.listening(t, 'tls-terminator/main.js', ...options);
@@ -273,7 +273,7 @@ test('tls-terminator: a client that speaks no TLS, and one that does not trust i
   t.is(answer.toString(), 'still there');
 });
 
-test(`tracing: every connection is a span, and its transfer one inside it (${engine})`, async (t) => {
+test(`tracing: every connection is a span, and its transfer is a span inside it (${engine})`, async (t) => {
   const target = await echo(t);
   const { example, port } = await Example.listening(t, 'tracing/main.js', '--target', target);
   const began = Date.now();
@@ -306,12 +306,12 @@ test(`tracing: every connection is a span, and its transfer one inside it (${eng
   );
 });
 
-test('tracing: a transfer that failed says so, with what it had moved', async (t) => {
+test('tracing: the span of a failed transfer has the error and the counts', async (t) => {
   const { port: target } = await serve(t, (socket) => socket.once('data', () => socket.resetAndDestroy()));
   const { example, port } = await Example.listening(t, 'tracing/main.js', '--target', `127.0.0.1:${target}`);
   const client = await connect(t, { port });
   client.write('hello');
-  t.is(await within(20_000, 'the client hears of it', endingOf(client)), 'ECONNRESET');
+  t.is(await within(20_000, 'the client is reset', endingOf(client)), 'ECONNRESET');
   const { attributes, status } = span(await example.line(/^\{"name":"fdsplice\.relay"/));
   t.is(attributes['fdsplice.tx'], 5);
   t.is(attributes['error.type'], 'ECONNRESET');

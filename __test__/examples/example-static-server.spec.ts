@@ -1,4 +1,4 @@
-// examples/static-server as a process, with Express and with Fastify, asked by curl.
+// Runs examples/static-server in a separate process, with Express and with Fastify, and curl as the client.
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
@@ -7,8 +7,8 @@ import { randomBytes } from 'node:crypto';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { connect } from '../helpers/cli-peers.js';
-import { testWithTool } from '../helpers/cli-tools.js';
+import { connect } from '../helpers/local-peers.js';
+import { testWithTool } from '../helpers/tools.js';
 import { directory, MiB, sha256 } from '../helpers/copy-files.js';
 import { curl } from '../helpers/curl.js';
 import { Example } from '../helpers/example.js';
@@ -20,7 +20,7 @@ interface Site {
   port: number;
   url: string;
   bytes: Buffer;
-  /** Where curl may write. */
+  /** A folder that curl may write to. */
   folder: string;
 }
 
@@ -39,44 +39,52 @@ async function site(t: ExecutionContext, server: string): Promise<Site> {
 }
 
 for (const server of ['express', 'fastify'] as const) {
-  testWithTool('curl', `${server}: a whole file, its HEAD, and one that is empty`, async (t) => {
-    const { example, url, bytes } = await site(t, server);
-    const { exit, status, headers, body } = await curl(`${url}/big.bin`);
-    t.deepEqual([exit, status, sha256(body)], [0, 200, sha256(bytes)]);
-    t.is(headers['content-length'], String(SIZE));
-    t.is(headers['accept-ranges'], 'bytes');
-    t.is(headers['content-type'], 'application/octet-stream');
-    t.is(await example.line(/big\.bin: /), `/files/big.bin: ${SIZE} bytes`);
-    const head = await curl('--head', `${url}/big.bin`);
-    t.deepEqual([head.exit, head.status, head.headers['content-length']], [0, 200, String(SIZE)]);
-    t.is(head.headers['etag'], headers['etag']);
-    const empty = await curl(`${url}/empty.txt`);
-    t.deepEqual([empty.exit, empty.status, empty.headers['content-length']], [0, 200, '0']);
-    const spaced = await curl(`${url}/folder/with%20space.txt?query=1`);
-    t.deepEqual([spaced.status, spaced.body.toString()], [200, 'in a folder']);
-  });
+  testWithTool(
+    'curl',
+    `${server}: whole files, HEAD requests and empty files are answered correctly`,
+    async (t) => {
+      const { example, url, bytes } = await site(t, server);
+      const { exit, status, headers, body } = await curl(`${url}/big.bin`);
+      t.deepEqual([exit, status, sha256(body)], [0, 200, sha256(bytes)]);
+      t.is(headers['content-length'], String(SIZE));
+      t.is(headers['accept-ranges'], 'bytes');
+      t.is(headers['content-type'], 'application/octet-stream');
+      t.is(await example.line(/big\.bin: /), `/files/big.bin: ${SIZE} bytes`);
+      const head = await curl('--head', `${url}/big.bin`);
+      t.deepEqual([head.exit, head.status, head.headers['content-length']], [0, 200, String(SIZE)]);
+      t.is(head.headers['etag'], headers['etag']);
+      const empty = await curl(`${url}/empty.txt`);
+      t.deepEqual([empty.exit, empty.status, empty.headers['content-length']], [0, 200, '0']);
+      const spaced = await curl(`${url}/folder/with%20space.txt?query=1`);
+      t.deepEqual([spaced.status, spaced.body.toString()], [200, 'in a folder']);
+    },
+  );
 
-  testWithTool('curl', `${server}: ranges, one that cannot be satisfied, and several at once`, async (t) => {
-    const { url, bytes } = await site(t, server);
-    for (const [range, start, end] of [
-      ['0-0', 0, 1],
-      ['1000000-', 1_000_000, SIZE],
-      ['-100', SIZE - 100, SIZE],
-      ['5-9999999999', 5, SIZE],
-    ] as const) {
-      const { exit, status, headers, body } = await curl('--range', range, `${url}/big.bin`);
-      t.deepEqual([exit, status, sha256(body)], [0, 206, sha256(bytes.subarray(start, end))], range);
-      t.is(headers['content-range'], `bytes ${start}-${end - 1}/${SIZE}`);
-      t.is(headers['content-length'], String(end - start));
-    }
-    const beyond = await curl('--range', `${SIZE}-`, `${url}/big.bin`);
-    t.deepEqual([beyond.status, beyond.headers['content-range']], [416, `bytes */${SIZE}`]);
-    // Neither server makes multipart answers: the whole file, as HTTP allows.
-    const several = await curl('--range', '0-1,5-6', `${url}/big.bin`);
-    t.deepEqual([several.exit, several.status, several.body.length], [0, 200, SIZE]);
-  });
+  testWithTool(
+    'curl',
+    `${server}: single, unsatisfiable and multiple ranges are answered correctly`,
+    async (t) => {
+      const { url, bytes } = await site(t, server);
+      for (const [range, start, end] of [
+        ['0-0', 0, 1],
+        ['1000000-', 1_000_000, SIZE],
+        ['-100', SIZE - 100, SIZE],
+        ['5-9999999999', 5, SIZE],
+      ] as const) {
+        const { exit, status, headers, body } = await curl('--range', range, `${url}/big.bin`);
+        t.deepEqual([exit, status, sha256(body)], [0, 206, sha256(bytes.subarray(start, end))], range);
+        t.is(headers['content-range'], `bytes ${start}-${end - 1}/${SIZE}`);
+        t.is(headers['content-length'], String(end - start));
+      }
+      const beyond = await curl('--range', `${SIZE}-`, `${url}/big.bin`);
+      t.deepEqual([beyond.status, beyond.headers['content-range']], [416, `bytes */${SIZE}`]);
+      // Neither server makes multipart answers. Both send the whole file, as HTTP allows.
+      const several = await curl('--range', '0-1,5-6', `${url}/big.bin`);
+      t.deepEqual([several.exit, several.status, several.body.length], [0, 200, SIZE]);
+    },
+  );
 
-  testWithTool('curl', `${server}: a download that was cut off is resumed`, async (t) => {
+  testWithTool('curl', `${server}: an interrupted download can be resumed`, async (t) => {
     const { url, bytes, folder } = await site(t, server);
     const file = join(folder, 'download');
     writeFileSync(file, bytes.subarray(0, 12_345_678));
@@ -85,7 +93,7 @@ for (const server of ['express', 'fastify'] as const) {
     t.is(sha256(readFileSync(file)), sha256(bytes));
   });
 
-  testWithTool('curl', `${server}: what the client has is not sent again`, async (t) => {
+  testWithTool('curl', `${server}: a file that the client has cached is not sent again`, async (t) => {
     const { url } = await site(t, server);
     const { headers } = await curl('--head', `${url}/big.bin`);
     for (const condition of [
@@ -103,7 +111,7 @@ for (const server of ['express', 'fastify'] as const) {
 
   testWithTool(
     'curl',
-    `${server}: nothing outside of the root, nothing hidden, nothing that is not there`,
+    `${server}: missing files, hidden files and files outside the root are rejected`,
     async (t) => {
       const { url } = await site(t, server);
       for (const [path, expected] of [
@@ -129,7 +137,7 @@ for (const server of ['express', 'fastify'] as const) {
 
   testWithTool(
     'curl',
-    `${server}: several requests on one connection, and a client that goes away`,
+    `${server}: several requests share a connection, and a client that disconnects is logged`,
     async (t) => {
       const { example, port, url, bytes } = await site(t, server);
       const ranges = [
@@ -142,8 +150,8 @@ for (const server of ['express', 'fastify'] as const) {
         '7-9',
         `${url}/big.bin`,
       ];
-      const told = ['--next', '--silent', '--write-out', '%{num_connects}', `${url}/folder/with%20space.txt`];
-      const { stdout } = spawnSync('curl', ['--silent', ...ranges, ...told], { maxBuffer: 64 * MiB });
+      const last = ['--next', '--silent', '--write-out', '%{num_connects}', `${url}/folder/with%20space.txt`];
+      const { stdout } = spawnSync('curl', ['--silent', ...ranges, ...last], { maxBuffer: 64 * MiB });
       const expected = Buffer.concat([
         bytes.subarray(0, 1_000_000),
         bytes.subarray(7, 10),
@@ -162,7 +170,7 @@ for (const server of ['express', 'fastify'] as const) {
 
   testWithTool(
     'curl',
-    `${server}: a file that gets shorter while it is sent does not look complete`,
+    `${server}: a file that shrinks while it is sent does not look complete`,
     async (t) => {
       const { example, port, folder } = await site(t, server);
       const client = await connect(t, { port });
@@ -183,7 +191,7 @@ for (const server of ['express', 'fastify'] as const) {
     },
   );
 
-  test(`${server}: a signal lets what is being sent be sent to its end`, async (t) => {
+  test(`${server}: a signal lets a response finish`, async (t) => {
     const { example, port } = await site(t, server);
     const client = await connect(t, { port });
     client.write('GET /files/big.bin HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n');

@@ -1,4 +1,4 @@
-// examples/metrics-gateway as a process, scraped over HTTP while traffic flows through it.
+// Runs examples/metrics-gateway in a separate process and scrapes it over HTTP while traffic flows.
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -8,21 +8,21 @@ import { fileURLToPath } from 'node:url';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { portOf } from '../helpers/cli.js';
-import { connect, dial, echo, endingOf, exchange, nobody, serve, sha256 } from '../helpers/cli-peers.js';
+import { portOf } from '../helpers/cli/cli.js';
+import { connect, dial, echo, endingOf, exchange, nobody, serve, sha256 } from '../helpers/local-peers.js';
 import { until } from '../helpers/wait.js';
 
 const MAIN = fileURLToPath(new URL('../../examples/metrics-gateway/main.js', import.meta.url));
 const MiB = 1 << 20;
 
 interface Scrape {
-  /** When it was asked for. */
+  /** The time of the request. */
   at: number;
   value: (name: string, labels?: Record<string, string>) => number | undefined;
   names: string[];
 }
 
-/** Starts a gateway, and gives its port and a way to scrape it. */
+/** Starts a gateway. Returns its port and a function that scrapes its metrics. */
 async function start(t: ExecutionContext, target: string, ...options: string[]) {
   const anywhere = ['--listen', '127.0.0.1:0', '--metrics', '127.0.0.1:0'];
   const child = spawn(process.execPath, [MAIN, '--target', target, ...anywhere, ...options], {
@@ -59,7 +59,7 @@ async function scrape(url: string): Promise<Scrape> {
   return { at, value, names: [...values.keys()] };
 }
 
-test('counters grow between scrapes while bytes flow, within the limit, and end at the final counts', async (t) => {
+test('counters grow between scrapes within the rate limit, and end at the final counts', async (t) => {
   const size = 2 * MiB;
   const { port, scrape } = await start(t, await echo(t), '--rate-limit', String(2 * MiB));
   const bytes = randomBytes(size);
@@ -77,13 +77,13 @@ test('counters grow between scrapes while bytes flow, within the limit, and end 
     scrapes.push(await scrape());
   }
 
-  // Two seconds' worth for each of the two, of one limit that both share.
+  // Each client moves bytes for two seconds at the limit that both share.
   const flowing = scrapes.filter(({ value }) => value('gateway_connections') === 2);
   const totals = flowing.map(total);
   t.true(new Set(totals).size >= 5, String(totals));
   t.deepEqual(
     totals,
-    totals.toSorted((one, other) => one - other),
+    totals.toSorted((a, b) => a - b),
   );
   for (const client of names) {
     const own = flowing.map(
@@ -92,10 +92,10 @@ test('counters grow between scrapes while bytes flow, within the limit, and end 
     t.true(new Set(own).size >= 3, String(own));
     t.deepEqual(
       own,
-      own.toSorted((one, other) => one - other),
+      own.toSorted((a, b) => a - b),
     );
   }
-  // Bytes that are counted after the request has come are allowed for with one second.
+  // One second more, for bytes counted between the request and its answer.
   for (const one of flowing) {
     const seconds = (one.at - startedAt) / 1000 + 1;
     t.true(total(one) <= 2 * MiB * seconds, `${total(one)} bytes in ${seconds} s`);
@@ -106,7 +106,7 @@ test('counters grow between scrapes while bytes flow, within the limit, and end 
     t.is(sha256(answer), sha256(bytes));
   }
   const { value, names: left } = await until(
-    'both are ended',
+    'both connections have ended',
     scrape,
     (last) => last.value('gateway_connections') === 0,
   );
@@ -119,7 +119,7 @@ test('counters grow between scrapes while bytes flow, within the limit, and end 
   );
 });
 
-test('a connection shows what it has moved so far, exactly', async (t) => {
+test('the metrics of a connection have its exact byte counts so far', async (t) => {
   const { server, port: target } = await serve(t, (socket) => socket.pause());
   const connected = once(server, 'connection');
   const { port, scrape } = await start(t, `127.0.0.1:${target}`);
@@ -130,12 +130,12 @@ test('a connection shows what it has moved so far, exactly', async (t) => {
     origin.write(Buffer.alloc(count - client.bytesRead));
     client.resume();
     await until(
-      'it has arrived',
+      'the bytes have arrived',
       () => client.bytesRead,
       (read) => read === count,
     );
     const { value } = await until(
-      'it is counted',
+      'the bytes are counted',
       scrape,
       (one) => one.value('gateway_connection_bytes_total', labels) === count,
     );
@@ -144,24 +144,28 @@ test('a connection shows what it has moved so far, exactly', async (t) => {
   }
 });
 
-test('an idle connection is ended, and counted as that', async (t) => {
+test('an idle connection is ended and counted as ERR_IDLE_TIMEOUT', async (t) => {
   const { port, scrape } = await start(t, await echo(t), '--idle-timeout', '1000');
   const client = await connect(t, { port });
   client.write('hello');
   await once(client, 'data');
   t.is(await endingOf(client), 'ECONNRESET');
-  const { value } = await until('it is ended', scrape, (one) => one.value('gateway_connections') === 0);
+  const { value } = await until(
+    'the connection has ended',
+    scrape,
+    (one) => one.value('gateway_connections') === 0,
+  );
   t.is(value('gateway_connections_ended_total', { outcome: 'ERR_IDLE_TIMEOUT' }), 1);
   t.is(value('gateway_bytes_total', { direction: 'tx' }), 5);
   t.is(value('gateway_bytes_total', { direction: 'rx' }), 5);
 });
 
-test('a target that refuses is one more outcome, and the gateway lives on', async (t) => {
+test('a target that refuses is counted as ECONNREFUSED, and the gateway goes on', async (t) => {
   const { port, scrape } = await start(t, await nobody(t));
   t.is(await endingOf(dial(t, { port })), 'ECONNRESET');
   const refused = { outcome: 'ECONNREFUSED' };
   const { value } = await until(
-    'it is counted',
+    'the outcome is counted',
     scrape,
     (one) => one.value('gateway_connections_ended_total', refused) === 1,
   );

@@ -1,5 +1,5 @@
-// The recipes for files of docs/recipes.md: the same requests to the package as it is and with sendFile in it have to
-// give the same answers.
+// The file recipes of docs/recipes.md: the same requests to a server with and without sendFile must give the same answers,
+// and the core must send the files.
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
@@ -37,8 +37,8 @@ interface Answer {
   body: string;
 }
 
-async function ask(port: number, agent: http.Agent, asked: http.RequestOptions): Promise<Answer> {
-  const request = http.request({ host: '127.0.0.1', port, agent, ...asked }).end();
+async function fetchAnswer(port: number, agent: http.Agent, options: http.RequestOptions): Promise<Answer> {
+  const request = http.request({ host: '127.0.0.1', port, agent, ...options }).end();
   const [message] = (await within(20_000, 'an answer', once(request, 'response'))) as [http.IncomingMessage];
   const body = sha256(await within(20_000, 'the body', buffer(message)));
   const headers = { ...message.headers };
@@ -46,16 +46,16 @@ async function ask(port: number, agent: http.Agent, asked: http.RequestOptions):
   return { status: message.statusCode, headers, body };
 }
 
-/** Asks both the same, each on one connection, and compares; gives how many bytes the core has sent. */
+/** Sends the same requests to both servers, each on one connection, and compares. Returns the bytes sent by transfers. */
 async function compare(t: ExecutionContext, own: number, ours: number): Promise<number> {
   const agents = [own, ours].map(() => new http.Agent({ keepAlive: true, maxSockets: 1 })) as [
     http.Agent,
     http.Agent,
   ];
   t.teardown(() => agents.forEach((agent) => agent.destroy()));
-  const { headers: known } = await ask(own, agents[0], { path: '/big.bin', method: 'HEAD' });
+  const { headers: known } = await fetchAnswer(own, agents[0], { path: '/big.bin', method: 'HEAD' });
   const before = stats().tx;
-  for (const asked of [
+  for (const options of [
     { path: '/big.bin' },
     { path: '/big.bin', method: 'HEAD' },
     { path: '/big.bin', headers: { Range: 'bytes=5-1000004' } },
@@ -73,14 +73,14 @@ async function compare(t: ExecutionContext, own: number, ours: number): Promise<
     { path: '/%2e%2e/secret' },
     { path: '/sub%00' },
   ]) {
-    const expected = await ask(own, agents[0], asked);
-    const found = await ask(ours, agents[1], asked);
-    t.deepEqual(found, expected, JSON.stringify(asked));
+    const expected = await fetchAnswer(own, agents[0], options);
+    const found = await fetchAnswer(ours, agents[1], options);
+    t.deepEqual(found, expected, JSON.stringify(options));
   }
   return stats().tx - before;
 }
 
-/** What the requests above have in them that is sent from a file. */
+/** The bytes of all file bodies in the answers to the requests above. */
 const SENT = 3 * SIZE + 1_000_000 + 1 + '<p>hello'.length;
 
 test.serial('Express and send: every answer is the same, and the kernel sends the files', async (t) => {

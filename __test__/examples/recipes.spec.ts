@@ -1,5 +1,5 @@
-// The recipes of docs/recipes.md with the real packages: the same traffic through the package as it is and through the
-// package with our relay in it has to give the same bytes, the same accounts and the same events.
+// The recipes of docs/recipes.md with the real packages. The same traffic through a package with and without the relay must
+// give the same bytes, statistics and events.
 import { randomBytes } from 'node:crypto';
 import { tracingChannel } from 'node:diagnostics_channel';
 import { once } from 'node:events';
@@ -13,14 +13,14 @@ import * as httpxy from 'httpxy';
 import { type HttpServerOptions, Server as ProxyChain } from 'proxy-chain';
 import { WebSocket, WebSocketServer } from 'ws';
 
-import { connect, echo, endingOf, serve } from '../helpers/cli-peers.js';
+import { connect, echo, endingOf, serve } from '../helpers/local-peers.js';
 import { engine } from '../helpers/engine.js';
 import { recipe } from '../helpers/recipe.js';
 import { until, within } from '../helpers/wait.js';
 
 const MiB = 1 << 20;
 
-/** Collects the results of all relays while `work` runs. */
+/** Runs `work` and collects the results of all relays meanwhile. */
 async function relaysOf<T>(work: () => Promise<T>): Promise<{ outcome: T; relays: TrafficResult[] }> {
   const relays: TrafficResult[] = [];
   const ended = (message: unknown) => {
@@ -36,13 +36,18 @@ async function relaysOf<T>(work: () => Promise<T>): Promise<{ outcome: T; relays
   }
 }
 
-interface Said {
+interface TunnelAnswer {
   status: string;
   body: Buffer;
 }
 
-/** Says CONNECT with the start of `bytes` in the same segment, sends the rest, and reads to the end. */
-async function tunnel(t: ExecutionContext, port: number, target: string, bytes: Buffer): Promise<Said> {
+/** Sends CONNECT with the start of `bytes` in the same segment, then the rest, and reads to the end. */
+async function tunnel(
+  t: ExecutionContext,
+  port: number,
+  target: string,
+  bytes: Buffer,
+): Promise<TunnelAnswer> {
   const client = await connect(t, { port });
   const chunks: Buffer[] = [];
   const whole = (async () => {
@@ -52,7 +57,7 @@ async function tunnel(t: ExecutionContext, port: number, target: string, bytes: 
   const along = bytes.subarray(0, 100);
   client.write(Buffer.concat([Buffer.from(`CONNECT ${target} HTTP/1.1\r\nHost: ${target}\r\n\r\n`), along]));
   await until(
-    'the tunnel stands',
+    'the tunnel is open',
     () => Buffer.concat(chunks).indexOf('\r\n\r\n'),
     (at) => at >= 0,
   );
@@ -75,14 +80,14 @@ async function proxyChain(t: ExecutionContext, server: ProxyChain) {
 }
 
 test.serial(
-  'proxy-chain: tunnels have the same bytes and the same accounts, direct and chained',
+  'proxy-chain: direct and chained tunnels have the same bytes and statistics as without the relay',
   async (t) => {
     const { createServer } = await recipe<ChainRecipe>(t, 'proxy-chain');
     const target = await echo(t);
     const upstream = await proxyChain(t, new ProxyChain({ port: 0, host: '127.0.0.1' }));
     const chained = () => ({ upstreamProxyUrl: `http://127.0.0.1:${upstream.port}` });
     const at: HttpServerOptions = { port: 0, host: '127.0.0.1' };
-    for (const [how, options] of [
+    for (const [route, options] of [
       ['direct', at],
       ['chained', { ...at, prepareRequestFunction: chained }],
     ] as const) {
@@ -91,16 +96,16 @@ test.serial(
         const through = async (server: ProxyChain) => {
           const { port, stats } = await proxyChain(t, server);
           const { status, body } = await tunnel(t, port, target, bytes);
-          t.true(body.equals(bytes), `${how}, ${size} bytes`);
+          t.true(body.equals(bytes), `${route}, ${size} bytes`);
           await until('the connection is closed', () => stats.length, Boolean);
           return { status, stats };
         };
         const own = await relaysOf(() => through(new ProxyChain(options)));
         t.is(own.relays.length, 0);
         const ours = await relaysOf(() => through(createServer(options)));
-        t.deepEqual(ours.outcome, own.outcome, `${how}, ${size} bytes`);
+        t.deepEqual(ours.outcome, own.outcome, `${route}, ${size} bytes`);
         t.is(ours.relays.length, 1);
-        // The answer to CONNECT was written by the package.
+        // The counts omit the answer to CONNECT, which the package writes itself.
         t.like(ours.relays[0], { tx: size, rx: size, engine, error: null });
       }
     }
@@ -108,7 +113,7 @@ test.serial(
 );
 
 test.serial(
-  'proxy-chain: live accounts grow while a tunnel is open, and closeConnections() ends it',
+  'proxy-chain: statistics grow while a tunnel is open, and closeConnections() ends it',
   async (t) => {
     const { createServer } = await recipe<ChainRecipe>(t, 'proxy-chain');
     const target = await echo(t);
@@ -118,18 +123,18 @@ test.serial(
     let received = 0;
     client.on('data', (chunk: Buffer) => (received += chunk.length));
     client.write(`CONNECT ${target} HTTP/1.1\r\n\r\n`);
-    await until('the tunnel stands', () => received, Boolean);
+    await until('the tunnel is open', () => received, Boolean);
     const [id = -1] = server.getConnectionIds();
     const before = server.getConnectionStats(id);
     const answer = received;
     client.write(Buffer.alloc(MiB));
     await until(
-      'it is back',
+      'the echo has arrived',
       () => received - answer,
       (count) => count === MiB,
     );
     await until(
-      'it is accounted for',
+      'the statistics have the bytes',
       () => server.getConnectionStats(id),
       (now) =>
         now?.srcRxBytes === (before?.srcRxBytes ?? 0) + MiB &&
@@ -138,38 +143,38 @@ test.serial(
         now.trgRxBytes === MiB,
     );
     server.closeConnections();
-    t.is(await within(20_000, 'the client hears of it', endingOf(client)), 'ECONNRESET');
+    t.is(await within(20_000, 'the client connection ends', endingOf(client)), 'ECONNRESET');
     await until(
-      'it is told of',
+      'connectionClosed is emitted',
       () => stats.length,
       (count) => count === 1,
     );
   },
 );
 
-test.serial('proxy-chain: a target that refuses, or resets, is told to the client', async (t) => {
+test.serial('proxy-chain: a target that refuses or resets ends the client connection', async (t) => {
   const { createServer } = await recipe<ChainRecipe>(t, 'proxy-chain');
-  const { port: rude } = await serve(t, (socket) => socket.once('data', () => socket.resetAndDestroy()));
+  const { port: resetting } = await serve(t, (socket) => socket.once('data', () => socket.resetAndDestroy()));
   const { server: listener, port: gone } = await serve(t, () => undefined);
   listener.close();
   const { port, stats } = await proxyChain(t, createServer({ port: 0, host: '127.0.0.1' }));
   const endings: string[] = [];
-  for (const target of [gone, rude]) {
+  for (const target of [gone, resetting]) {
     const client = await connect(t, { port });
     client.write(`CONNECT 127.0.0.1:${target} HTTP/1.1\r\n\r\nhello`);
-    endings.push(await within(20_000, 'the client hears of it', endingOf(client)));
+    endings.push(await within(20_000, 'the client connection ends', endingOf(client)));
     client.destroy();
   }
   await until(
-    'both are told of',
+    'connectionClosed is emitted for both',
     () => stats.length,
     (count) => count === 2,
   );
-  // Of the first the package has an end of its own, which says nothing; the second is passed on.
+  // The package itself ends the first connection without an error. The reset of the second one is passed on.
   t.deepEqual(endings, ['end', 'ECONNRESET']);
 });
 
-/** What the WebSocket proxies have in common. */
+/** The common interface of the WebSocket proxies. */
 interface Proxy {
   on(event: 'open', listener: (socket: Socket) => void): unknown;
   on(event: 'close', listener: (response: http.IncomingMessage, socket: Socket) => void): unknown;
@@ -189,7 +194,7 @@ async function listening(t: ExecutionContext, server: http.Server): Promise<numb
   return (server.address() as AddressInfo).port;
 }
 
-/** Messages of these sizes there and back through a proxy, ended by the client or by the target. */
+/** Sends messages through a proxy to an echo server, until the client or the target ends the connection. */
 async function conversation(
   t: ExecutionContext,
   proxy: Proxy,
@@ -228,10 +233,10 @@ async function conversation(
   }
   if (endedBy === 'client') client.close(4321, 'enough');
   else for (const each of sockets.clients) each.close(4321, 'enough');
-  const [code, reason] = (await within(20_000, 'it closes', closed)) as [number, Buffer];
+  const [code, reason] = (await within(20_000, 'the WebSocket closes', closed)) as [number, Buffer];
   await until('the front socket is closed', () => accounts.length, Boolean);
   await until(
-    'the proxy tells of the end',
+    'the proxy emits its close event',
     () => events.length,
     (count) => count >= 2,
   );
@@ -244,13 +249,13 @@ for (const [name, own] of [
 ] as const) {
   for (const endedBy of ['client', 'target'] as const) {
     test.serial(
-      `${name}: a WebSocket has the same messages, accounts and events; ended by the ${endedBy}`,
+      `${name}: a WebSocket ended by the ${endedBy} has the same messages, byte counts and events as without the relay`,
       async (t) => {
         const { createProxy } = await recipe<WsPackage>(t, name);
         const origin = http.createServer();
         const sockets = new WebSocketServer({ noServer: true });
         origin.on('upgrade', (request, socket, head) => {
-          // The greeting comes in one segment with the handshake.
+          // Corked, so that the greeting is in one segment with the handshake.
           socket.cork();
           sockets.handleUpgrade(request, socket, head, (client) => {
             client.on('message', (data, isBinary) => client.send(data as Buffer, { binary: isBinary }));
@@ -266,7 +271,7 @@ for (const [name, own] of [
         t.is(theirs.relays.length, 0);
         const ours = await relaysOf(() => conversation(t, createProxy(options), target, sockets, endedBy));
         t.deepEqual(ours.outcome, theirs.outcome);
-        await until('the relay is over', () => ours.relays.length, Boolean);
+        await until('the relay has ended', () => ours.relays.length, Boolean);
         t.like(ours.relays[0], { engine, error: null });
         if (name === 'http-proxy-3')
           await until('no socket is left', httpProxy.numOpenSockets, (left) => left === 0);
@@ -277,7 +282,7 @@ for (const [name, own] of [
 
 for (const name of ['http-proxy-3', 'httpxy'] as const) {
   test.serial(
-    `${name}: a client that is gone ends the target, and a target that is gone the client`,
+    `${name}: a lost client ends the target connection, and a lost target ends the client`,
     async (t) => {
       const { createProxy } = await recipe<WsPackage>(t, name);
       const sockets = new Set<Socket>();
@@ -308,7 +313,7 @@ for (const name of ['http-proxy-3', 'httpxy'] as const) {
         else for (const socket of sockets) socket.resetAndDestroy();
         client.resume();
         const left = await until(
-          'nobody is left',
+          'no connection is left',
           () => [sockets.size, client.closed],
           ([targets, closed]) => targets === 0 && closed === true,
         );

@@ -1,56 +1,52 @@
-// Limits of the system that are used up: descriptors, and the quota of pipes.
+// Exhausted limits of the system: descriptors and the quota of pipe pages. Transfers slow down or fail cleanly.
 import { once } from 'node:events';
 import net from 'node:net';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { coreTestWithTool, testWithTool } from '../helpers/cli-tools.js';
+import { coreTestWithTool, testWithTool } from '../helpers/tools.js';
 import { ended, nodeArguments, started } from '../helpers/copy-child.js';
 import { Peer } from '../helpers/peer.js';
 import { AS_NOBODY, holdPipes } from '../helpers/quota.js';
-import { RelayProcess } from '../helpers/relay-process.js';
+import { RelayProcess } from '../helpers/processes/relay-process.js';
 import { until, within } from '../helpers/wait.js';
 
 const MiB = 1 << 20;
 const FULL = process.env['FDSPLICE_FULL'] === '1';
 
-testWithTool(
-  'prlimit',
-  'with the quota of pipe pages used up by another process, bulk arrives all the same',
-  async (t) => {
-    await holdPipes(t, 1100);
-    const peer = Peer.start(t);
-    const relay = await RelayProcess.start(t, peer, AS_NOBODY);
-    const bytes = 8 * MiB + 1;
-    const pairs = [];
-    for (let index = 0; index < 24; index += 1) pairs.push(await relay.connect());
-    await Promise.all(
-      pairs.map(async ({ client, origin }, index) => {
-        const reading = peer.readToEnd(origin);
-        const back = peer.readToEnd(client);
-        const sent = await Promise.all([
-          peer.write(client, bytes, index).then((digest) => peer.shutdown(client).then(() => digest)),
-          peer.write(origin, MiB, index).then((digest) => peer.shutdown(origin).then(() => digest)),
-        ]);
-        t.deepEqual(
-          [await reading, await back],
-          sent.map((digest) => ({ ...digest, end: 'eof' })),
-        );
-      }),
-    );
-    const stats = await until(
-      'all have ended',
-      () => relay.stats(),
-      ({ active }) => active === 0,
-    );
-    // A pipe with room for two pages costs more than a buffer does.
-    t.like(stats, { tx: 24 * bytes, rx: 24 * MiB, failed: 0, zeroCopy: 0, pipes: { leased: 0, created: 0 } });
-    t.log(`${stats.zeroCopy} of ${stats.total} bytes spliced, ${stats.pipes.created} pipes made`);
-    await relay.end();
-  },
-);
+testWithTool('prlimit', 'bulk arrives with the quota of pipe pages used up by another process', async (t) => {
+  await holdPipes(t, 1100);
+  const peer = Peer.start(t);
+  const relay = await RelayProcess.start(t, peer, AS_NOBODY);
+  const bytes = 8 * MiB + 1;
+  const pairs = [];
+  for (let index = 0; index < 24; index += 1) pairs.push(await relay.connect());
+  await Promise.all(
+    pairs.map(async ({ client, origin }, index) => {
+      const reading = peer.readToEnd(origin);
+      const back = peer.readToEnd(client);
+      const sent = await Promise.all([
+        peer.write(client, bytes, index).then((digest) => peer.shutdown(client).then(() => digest)),
+        peer.write(origin, MiB, index).then((digest) => peer.shutdown(origin).then(() => digest)),
+      ]);
+      t.deepEqual(
+        [await reading, await back],
+        sent.map((digest) => ({ ...digest, end: 'eof' })),
+      );
+    }),
+  );
+  const stats = await until(
+    'all relays have ended',
+    () => relay.stats(),
+    ({ active }) => active === 0,
+  );
+  // The core uses buffers instead, because a pipe of two pages costs more than a buffer.
+  t.like(stats, { tx: 24 * bytes, rx: 24 * MiB, failed: 0, zeroCopy: 0, pipes: { leased: 0, created: 0 } });
+  t.log(`${stats.zeroCopy} of ${stats.total} bytes spliced, ${stats.pipes.created} pipes made`);
+  await relay.end();
+});
 
-/** A program that has sockets a and b, then no descriptor left but `spare`, and calls what is tested. */
+/** The start of a program: `meet` makes sockets, `takeAll(spare)` leaves only `spare` free descriptors. */
 const WITHOUT_DESCRIPTORS = `
   import { once } from 'node:events';
   import { closeSync, openSync, readdirSync } from 'node:fs';
@@ -72,12 +68,12 @@ const WITHOUT_DESCRIPTORS = `
     for (const fd of taken.splice(0, spare)) closeSync(fd);
   };
   const freeAll = () => { for (const fd of taken.splice(0)) closeSync(fd); };
-  const say = (...what) => console.log(JSON.stringify(what));
+  const print = (...values) => console.log(JSON.stringify(values));
 `;
 
 coreTestWithTool(
   'prlimit',
-  'without a descriptor for a duplicate a transfer fails at that end, and the next one works',
+  'a transfer without a descriptor for a duplicate fails at that end, and the next one works',
   async (t) => {
     const body = `${WITHOUT_DESCRIPTORS}
     for (const spare of [0, 1]) {
@@ -87,20 +83,20 @@ coreTestWithTool(
       const { error, total } = await relay(a, b, { reject: false });
       const left = stats();
       freeAll();
-      say('relay', spare, error.code, error.syscall, error.side, total, a.destroyed && b.destroyed, left.active);
+      print('relay', spare, error.code, error.syscall, error.side, total, a.destroyed && b.destroyed, left.active);
       client.destroy(); origin.destroy();
     }
-    // Node's handle of a Unix socket stands for several kinds: finding out which takes a duplicate, too.
+    // A Pipe handle of Node may be a socket or a pipe. The core needs a duplicate to find out.
     const pipes = net.createServer({ pauseOnConnect: true }).listen('\\0fdsplice-' + process.pid);
     const unix = async () => {
       const outer = net.connect('\\0fdsplice-' + process.pid).on('error', () => {});
       return (await once(pipes, 'connection'))[0].on('close', () => outer.destroy());
     };
-    const [one, other] = [await unix(), await unix()];
+    const [first, second] = [await unix(), await unix()];
     takeAll(0);
-    const failed = await relay(one, other, { reject: false });
+    const failed = await relay(first, second, { reject: false });
     freeAll();
-    say('unix', failed.error.code, failed.error.syscall, failed.error.side, one.destroyed && other.destroyed);
+    print('unix', failed.error.code, failed.error.syscall, failed.error.side, first.destroyed && second.destroyed);
     pipes.close();
     const [client, a] = await meet();
     const [origin, b] = await meet();
@@ -108,20 +104,20 @@ coreTestWithTool(
       takeAll(spare);
       const { error, total } = await copy(a, b, { reject: false, length: 5 });
       freeAll();
-      say('copy', spare, error.code, error.syscall, error.side, total, a.destroyed || b.destroyed);
+      print('copy', spare, error.code, error.syscall, error.side, total, a.destroyed || b.destroyed);
     }
     takeAll(0);
-    const mistake = await relay(a._handle.fd, b._handle.fd).catch((error) => error);
+    const numbers = await relay(a._handle.fd, b._handle.fd).catch((error) => error);
     const file = await sendFile('/proc/self/exe', b, { reject: false });
     freeAll();
-    say('numbers', mistake.code, file.error.code, file.error.side);
+    print('numbers', numbers.code, file.error.code, file.error.side);
     const open = readdirSync('/proc/self/fd').length;
     client.end('hello'); origin.end();
     const { tx } = await relay(a, b);
-    say('afterwards', tx);
+    print('afterwards', tx);
     origin.destroy(); client.destroy();
     await new Promise((resolve) => setTimeout(resolve, 50));
-    say('open', open - readdirSync('/proc/self/fd').length);
+    print('open', open - readdirSync('/proc/self/fd').length);
     process.exit(0);
   `;
     const child = started(
@@ -151,7 +147,7 @@ coreTestWithTool(
   },
 );
 
-/** Relays until the process has no descriptor left; then every one of them still works. */
+/** Opens relays until the process has no descriptor left, and checks that every one of them still works. */
 async function upToTheLimit(t: ExecutionContext, limit: number): Promise<void> {
   const origins: net.Socket[] = [];
   const server = net.createServer((socket) => {
@@ -170,7 +166,7 @@ async function upToTheLimit(t: ExecutionContext, limit: number): Promise<void> {
   const relay = await RelayProcess.start(t, peer, ['prlimit', `--nofile=${limit}`], { origin: port });
   const base = relay.descriptors();
 
-  /** One message there and back, or how it ended instead. */
+  /** Sends a message and returns the answer, or `closed` if the connection ends. */
   const exchange = async (client: net.Socket, text: string): Promise<string> => {
     const answer = Promise.race([
       new Promise<string>((resolve) => client.once('data', (data) => resolve(String(data)))),
@@ -190,14 +186,14 @@ async function upToTheLimit(t: ExecutionContext, limit: number): Promise<void> {
   while ((await join()) === 'hello') if (clients.length > limit) throw new Error('there is no limit');
   const expected = Math.floor((limit - base) / 4);
   t.log(`${clients.length} relays within ${limit} descriptors, ${base} of them there before`);
-  // Threads of the core open a few once.
+  // The threads of the core open a few descriptors once.
   t.true(clients.length >= expected - 8 && clients.length <= expected, `${clients.length} of ${expected}`);
   for (let more = 0; more < 10; more += 1) t.is(await join(), 'closed');
   t.is((await relay.stats()).active, clients.length);
   for (const [index, client] of clients.entries())
     t.is(await exchange(client, `still ${index}`), `still ${index}`);
   clients.pop()?.destroy();
-  const again = await until('there is room for one again', join, (answer) => answer === 'hello');
+  const again = await until('there is room for a relay again', join, (answer) => answer === 'hello');
   t.is(again, 'hello');
   for (const client of clients) client.destroy();
   await until(
@@ -212,15 +208,20 @@ async function upToTheLimit(t: ExecutionContext, limit: number): Promise<void> {
 
 coreTestWithTool(
   'prlimit',
-  'as many idle relays as 1,024 descriptors allow, all alive, and one more is turned away',
+  'a process with 1,024 descriptors runs as many idle relays as they allow, and rejects one more',
   (t) => upToTheLimit(t, 1024),
 );
 
 if (FULL) {
-  coreTestWithTool('prlimit', 'as many idle relays as 16,384 descriptors allow', (t) => {
-    t.timeout(280_000);
-    return upToTheLimit(t, 16_384);
-  });
+  coreTestWithTool(
+    'prlimit',
+    'a process with 16,384 descriptors runs as many idle relays as they allow',
+    (t) => {
+      t.timeout(280_000);
+      return upToTheLimit(t, 16_384);
+    },
+  );
 } else {
-  test.skip('as many idle relays as 16,384 descriptors allow (npm run test:full)', () => undefined);
+  test.skip('a process with 16,384 descriptors runs as many idle relays as they allow (npm run test:full)', () =>
+    undefined);
 }

@@ -1,22 +1,22 @@
-// System calls that fail or stop short, injected from outside by strace: a transfer is either complete and correct, or
-// fails with a code of the system's and exact counts; it never hangs, spins or alters a byte.
+// Failures of system calls, injected by strace. A transfer either completes correctly or fails with the code of the system
+// and exact counts. It never hangs, spins or alters a byte.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
 import type { ExecutionContext } from 'ava';
 
-import { coreTestWithTool } from '../helpers/cli-tools.js';
+import { coreTestWithTool } from '../helpers/tools.js';
 import { ended, nodeArguments, started } from '../helpers/copy-child.js';
 import { sha256 } from '../helpers/copy-files.js';
 import { Peer } from '../helpers/peer.js';
-import { RelayProcess } from '../helpers/relay-process.js';
+import { RelayProcess } from '../helpers/processes/relay-process.js';
 import { until, within } from '../helpers/wait.js';
 
 const MiB = 1 << 20;
 const BYTES = 24 * MiB + 3;
 
-/** Runs what follows with faults in its system calls; what strace itself writes goes nowhere. */
+/** A command prefix that injects faults into system calls and discards the output of strace. */
 function injecting(...faults: string[]): string[] {
   const calls = faults.map((fault) => fault.slice(0, fault.indexOf(':')));
   const injections = faults.flatMap((fault) => ['-e', `inject=${fault}`]);
@@ -25,17 +25,17 @@ function injecting(...faults: string[]): string[] {
 
 interface Case {
   faults: string[];
-  /** What a relay fails with; without it, everything has to arrive. */
+  /** The code of the failure. If absent, every byte must arrive. */
   code?: string;
   syscall?: string;
 }
 
-/** Which fault may do what. `when` starts where Node has finished starting up. */
+/** Faults and their expected effect. `when` skips the calls that Node makes while it starts. */
 const RELAYS: Record<string, Case> = {
   'splice interrupted every third time': { faults: ['splice:error=EINTR:when=1+3'] },
-  'no splice at all (a filter, another kernel)': { faults: ['splice:error=ENOSYS'] },
+  'splice not available at all (a filter, another kernel)': { faults: ['splice:error=ENOSYS'] },
   'splice refused by a policy from the 20th time on': { faults: ['splice:error=EPERM:when=20+'] },
-  'splice that stops serving amid bulk': { faults: ['splice:error=EINVAL:when=51+'] },
+  'splice that stops working amid bulk': { faults: ['splice:error=EINVAL:when=51+'] },
   'splice without memory': { faults: ['splice:error=ENOMEM:when=30'], code: 'ENOMEM', syscall: 'splice' },
   'receives and sends interrupted': {
     faults: ['splice:error=EINVAL', 'recvfrom:error=EINTR:when=1+3', 'sendto:error=EINTR:when=1+3'],
@@ -53,7 +53,7 @@ const RELAYS: Record<string, Case> = {
   'no descriptors for pipes': { faults: ['pipe2:error=EMFILE:when=8+'] },
   'no pipes in the whole system': { faults: ['pipe2:error=ENFILE:when=8+'] },
   'no memory for pipes': { faults: ['pipe2:error=ENOMEM:when=8+'] },
-  'a wait for events interrupted': { faults: ['epoll_wait:error=EINTR:when=30+7'] },
+  'waits for events interrupted': { faults: ['epoll_wait:error=EINTR:when=30+7'] },
 };
 
 for (const [name, { faults, code, syscall }] of Object.entries(RELAYS)) {
@@ -91,15 +91,15 @@ for (const [name, { faults, code, syscall }] of Object.entries(RELAYS)) {
 }
 
 /**
- * The kernel owes an event to whoever it tells EAGAIN. One that breaks this promise would stall every program that waits
- * by edge-triggered epoll: then the idle timeout is the defence.
+ * After EAGAIN the kernel owes an event. A kernel that breaks this promise would stall every program that uses
+ * edge-triggered epoll. The idle timeout is the defence.
  */
 for (const fault of [
   'splice:error=EAGAIN:when=2+4',
   'recvfrom:error=EAGAIN:when=5+5',
   'sendto:error=EAGAIN:when=5+5',
 ]) {
-  coreTestWithTool('strace', `a false ${fault} stalls a relay until its idle timeout at most`, async (t) => {
+  coreTestWithTool('strace', `a false ${fault} stalls a relay at most until its idle timeout`, async (t) => {
     const peer = Peer.start(t);
     const relay = await RelayProcess.start(t, peer, injecting(fault), { relay: { idleTimeout: 1500 } });
     const { client, origin } = await relay.connect();
@@ -124,10 +124,13 @@ for (const fault of [
 }
 
 const COPIES: Record<string, Case & { verb: string }> = {
-  'copy_file_range that cannot, from the start': { verb: 'copy', faults: ['copy_file_range:error=EXDEV'] },
-  'copy_file_range that cannot any more': { verb: 'copy', faults: ['copy_file_range:error=EIO:when=1'] },
+  'copy_file_range refused from the start': { verb: 'copy', faults: ['copy_file_range:error=EXDEV'] },
+  'copy_file_range that fails after a success': {
+    verb: 'copy',
+    faults: ['copy_file_range:error=EIO:when=1'],
+  },
   'copy_file_range interrupted': { verb: 'copy', faults: ['copy_file_range:error=EINTR:when=1+2'] },
-  'copy_file_range that does nothing, says it': { verb: 'copy', faults: ['copy_file_range:retval=0:when=1'] },
+  'copy_file_range that copies nothing': { verb: 'copy', faults: ['copy_file_range:retval=0:when=1'] },
   'copy_file_range without room': {
     verb: 'copy',
     faults: ['copy_file_range:error=ENOSPC:when=2'],
@@ -140,7 +143,7 @@ const COPIES: Record<string, Case & { verb: string }> = {
   },
 };
 
-/** Copies a file to a file in a process with faults; gives what it says about it. */
+/** Copies a file to a file in a process with faults. Returns its report and the written bytes. */
 async function copied(t: ExecutionContext, faults: string[], bytes: Buffer) {
   const directory = mkdtempSync(join(tmpdir(), 'fdsplice-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
@@ -157,22 +160,22 @@ async function copied(t: ExecutionContext, faults: string[], bytes: Buffer) {
   const [program = '', ...args] = [...injecting(...faults), process.execPath, ...nodeArguments(body)];
   const { code, stdout, stderr } = await ended(started(t, program, args, ['ignore', 'pipe', 'pipe']));
   t.is(code, 0, stderr);
-  const told = JSON.parse(stdout.toString()) as { tx: number; code: string | null; syscall: string | null };
-  return { told, written: readFileSync(to) };
+  const report = JSON.parse(stdout.toString()) as { tx: number; code: string | null; syscall: string | null };
+  return { report, written: readFileSync(to) };
 }
 
 for (const [name, { faults, code, syscall }] of Object.entries(COPIES)) {
   coreTestWithTool('strace', `a copy of a file: ${name}`, async (t) => {
     const bytes = Buffer.alloc(5 * MiB + 1);
     for (let at = 0; at < bytes.length; at += 4) bytes.writeUInt8((at * 2654435761) & 0xff, at);
-    const { told, written } = await copied(t, faults, bytes);
-    t.deepEqual(told, {
-      tx: code === undefined ? bytes.length : told.tx,
+    const { report, written } = await copied(t, faults, bytes);
+    t.deepEqual(report, {
+      tx: code === undefined ? bytes.length : report.tx,
       code: code ?? null,
       syscall: syscall ?? null,
       leased: 0,
-    } as typeof told);
-    t.is(written.length, told.tx, 'what is counted is in the file');
-    t.is(sha256(written), sha256(bytes.subarray(0, told.tx)));
+    } as typeof report);
+    t.is(written.length, report.tx, 'the file has as many bytes as are counted');
+    t.is(sha256(written), sha256(bytes.subarray(0, report.tx)));
   });
 }

@@ -1,4 +1,4 @@
-// Bytes of one transfer never come out of another, whatever happens to pipes and descriptor numbers.
+// Bytes of one transfer never appear in another, even if pipes stay full or descriptor numbers are reused.
 import { closeSync, mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -16,27 +16,27 @@ import { until } from '../helpers/wait.js';
 
 const MiB = 1 << 20;
 
-test.serial('a pipe that an aborted relay left full never reaches the next borrower', async (t) => {
+test.serial('a pipe that an aborted relay left full is never leased again', async (t) => {
   const peer = Peer.start(t);
   const meet = await crossing(t, peer, 'tcp');
   let dirty = 0;
   await leavesNothing(t, async () => {
     for (let round = 0; round < 40; round += 1) {
-      // Enough of each kind that every thread of the core has one of the broken and one of the whole.
-      const broken = await Promise.all([meet(), meet(), meet(), meet()]);
-      const whole = await Promise.all([meet(), meet(), meet(), meet()]);
-      const transfers = broken.map(({ a, b }) => relay(a, b));
-      for (const { client } of broken) peer.write(client, 64 * MiB, 1000 + round).catch(() => {});
-      // Not to each: one that has filled its destination gives its pipe up again.
+      // Enough relays that every thread of the core runs an aborted and a complete one.
+      const aborted = await Promise.all([meet(), meet(), meet(), meet()]);
+      const complete = await Promise.all([meet(), meet(), meet(), meet()]);
+      const transfers = aborted.map(({ a, b }) => relay(a, b));
+      for (const { client } of aborted) peer.write(client, 64 * MiB, 1000 + round).catch(() => {});
+      // At least one: a relay with a full destination returns its pipe.
       dirty += await until(
-        'a pipe is on loan',
+        'a pipe is leased',
         () => stats().pipes.leased,
         (leased) => leased > 0,
       );
       for (const transfer of transfers) transfer.abort();
       await Promise.all(transfers.map((transfer) => failure(t, transfer)));
       await Promise.all(
-        whole.map(async ({ a, b, client, origin }, index) => {
+        complete.map(async ({ a, b, client, origin }, index) => {
           const transfer = relay(a, b);
           const bytes = 2 * MiB + index;
           const reading = peer.readToEnd(origin);
@@ -47,15 +47,15 @@ test.serial('a pipe that an aborted relay left full never reaches the next borro
           t.like(await transfer, { tx: bytes, rx: 0 });
         }),
       );
-      for (const { client, origin } of [...broken, ...whole]) {
+      for (const { client, origin } of [...aborted, ...complete]) {
         await Promise.allSettled([peer.close(client), peer.close(origin)]);
       }
     }
   });
-  t.log(`${dirty} pipes were on loan when their relays were aborted`);
+  t.log(`${dirty} pipes were leased when their relays were aborted`);
 });
 
-/** Opens files until one of them has the wanted number; the others are closed again. */
+/** Opens a file under a given descriptor number. Opens that get another number are closed again. */
 function takeNumber(number: number, path: string): number {
   const others: number[] = [];
   for (;;) {
@@ -71,7 +71,7 @@ function takeNumber(number: number, path: string): number {
 
 for (const verb of ['relay', 'copy', 'sendFile'] as const) {
   test.serial(
-    `numbers closed and reused while a ${verb} runs on them get no byte and lose none`,
+    `descriptor numbers that are closed and reused while a ${verb} runs on them get no byte and lose none`,
     async (t) => {
       const peer = Peer.start(t);
       const meet = await crossing(t, peer, 'tcp', { untouched: true });
@@ -91,7 +91,7 @@ for (const verb of ['relay', 'copy', 'sendFile'] as const) {
           }
           const transfer =
             verb === 'relay' ? relay(from, to) : verb === 'copy' ? copy(from, to) : sendFile(source, to);
-          // Half of it has gone before the numbers change their meaning.
+          // Half of the bytes have arrived before the numbers are reused.
           const half = bytes >> 1;
           if (verb !== 'sendFile') await peer.write(client, half, seed);
           const first = await peer.read(origin, half);
@@ -99,10 +99,10 @@ for (const verb of ['relay', 'copy', 'sendFile'] as const) {
           if (verb === 'sendFile') closeSync(source);
           a.destroy();
           b.destroy();
-          await until('both are closed', () => a.closed && b.closed, Boolean);
+          await until('both sockets are closed', () => a.closed && b.closed, Boolean);
           const foreign = closed.map((number, index) => {
             const path = join(directory, `foreign-${round}-${index}`);
-            writeFileSync(path, 'what stood here');
+            writeFileSync(path, 'earlier contents');
             return { path, fd: takeNumber(number, path) };
           });
           const reading = peer.readToEnd(origin);
@@ -113,7 +113,7 @@ for (const verb of ['relay', 'copy', 'sendFile'] as const) {
           }
           if (verb === 'relay') await peer.shutdown(origin);
           t.like(await transfer, { tx: bytes, rx: 0 });
-          // A copy ends nothing, but it held the last descriptors of sockets that were destroyed.
+          // A copy does not end its destination, but its duplicate was the last descriptor of the destroyed socket.
           const second = await reading;
           t.like(second, { bytes: bytes - half, end: 'eof' });
           t.is((await peer.counts(origin)).received, bytes);
@@ -123,8 +123,8 @@ for (const verb of ['relay', 'copy', 'sendFile'] as const) {
               : [await peer.hash(seed, half), rest];
           t.deepEqual([first.sha256, second.sha256], sent);
           for (const { path, fd } of foreign) {
-            t.is(readFileSync(path, 'utf8'), 'what stood here');
-            t.is(statSync(path).size, 15);
+            t.is(readFileSync(path, 'utf8'), 'earlier contents');
+            t.is(statSync(path).size, 16);
             closeSync(fd);
           }
           await Promise.allSettled([peer.close(client), peer.close(origin)]);

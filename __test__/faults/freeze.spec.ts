@@ -1,4 +1,4 @@
-// What stops, steps or forks while transfers run: a peer, this process, the clock, a child.
+// Events around running transfers: a stopped peer, a stopped process, a stepped clock, a started child.
 import { existsSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,14 +6,14 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 import test, { type ExecutionContext } from 'ava';
 
-import { testWithTool } from '../helpers/cli-tools.js';
+import { testWithTool } from '../helpers/tools.js';
 import { type Conn, Peer } from '../helpers/peer.js';
-import { RelayProcess } from '../helpers/relay-process.js';
+import { RelayProcess } from '../helpers/processes/relay-process.js';
 import { until } from '../helpers/wait.js';
 
 const MiB = 1 << 20;
 
-/** Bulk both ways; `meanwhile` runs while it flows. Every byte arrives, and is counted. */
+/** Relays bulk both ways and runs `meanwhile` while it flows. Asserts that every byte arrives and is counted. */
 async function bulkAround(
   t: ExecutionContext,
   relay: RelayProcess,
@@ -24,7 +24,7 @@ async function bulkAround(
   const { client, origin } = await relay.connect();
   const readings = [peer.readToEnd(origin), peer.readToEnd(client)];
   const send = async (conn: Conn, seed: number) => {
-    // Slow enough that what happens meanwhile happens amid it.
+    // Slow enough that `meanwhile` finishes first.
     const digest = await peer.write(conn, bytes, seed, { chunk: 256 << 10, pauseMs: 4 });
     await peer.shutdown(conn);
     return digest;
@@ -63,7 +63,7 @@ test.serial('a peer that is stopped amid bulk and continued gets every byte', as
       ).then(([stats]) => stats);
       peer.signal('SIGCONT');
       await until(
-        'it moves again',
+        'bytes move again',
         () => relay.stats(),
         (stats) => stats.total > total || stats.active === 0,
       );
@@ -74,7 +74,7 @@ test.serial('a peer that is stopped amid bulk and continued gets every byte', as
 });
 
 test.serial(
-  'a relay that is stopped amid bulk, longer than its idle timeout, goes on as if nothing had been',
+  'a relay that is stopped amid bulk for longer than its idle timeout continues afterwards',
   async (t) => {
     const peer = Peer.start(t);
     const relay = await RelayProcess.start(t, peer, [], {
@@ -95,7 +95,7 @@ test.serial('children started while bulk flows inherit no descriptor', async (t)
   await bulkAround(t, relay, peer, async () => {
     for (let child = 0; child < 20; child += 1) {
       const open = await relay.inherited();
-      // Standard input and error, the output that is read, and the directory that the glob reads.
+      // Standard input, output and error, and the directory that the shell reads.
       t.true(open.length <= 4, open.join());
     }
     t.true((await relay.stats()).active === 1);
@@ -110,7 +110,7 @@ const FAKETIME = [
 
 testWithTool(
   'faketime',
-  'a clock that steps by a day, both ways, neither ends nor hurries a relay',
+  'a clock that steps by a day in either direction neither ends a relay nor changes its rate',
   async (t) => {
     const peer = Peer.start(t);
     const directory = mkdtempSync(join(tmpdir(), 'fdsplice-'));
@@ -124,7 +124,7 @@ testWithTool(
     step('+0');
     const rate = 200_000;
     const relay = await RelayProcess.start(t, peer, [], {
-      // Only what the system calls the time of day is stepped, as an administrator or NTP would step it.
+      // Only the wall clock is stepped, as an administrator or NTP does it. The monotonic clock stays.
       env: {
         LD_PRELOAD: FAKETIME ?? '',
         FAKETIME_TIMESTAMP_FILE: clock,
@@ -144,17 +144,17 @@ testWithTool(
       await sleep(300);
       seen.push(Math.round(((await relay.date()) - Date.now()) / 86_400_000) + 0);
     }
-    // The clock really was another one in there.
+    // The process really saw the stepped clock.
     t.deepEqual(seen, [1, -1, 0, -400, 0]);
     t.is((await reading).sha256, (await writing).sha256);
-    // 3 s' worth, less the burst: a step forward does not fill the bucket, one back does not stop it.
+    // Bytes for 3 s less the burst: a step forward does not fill the bucket, and a step back does not stop it.
     const took = performance.now() - started;
     t.true(took > 2500, `${took} ms`);
     t.deepEqual(await relay.endings(), []);
     const idle = performance.now();
     step('-1d');
     const [ending] = await until(
-      'the silence is noticed although the clock went back',
+      'the idle timeout ends the relay although the clock went back',
       () => relay.endings(),
       ({ length }) => length === 1,
     );

@@ -1,5 +1,5 @@
-// Destinations that take no more: a pipe that nobody reads, a file system without room, a limit on the size of files.
-// What was counted is there, and what was not is still in the source.
+// Full destinations: a pipe without a reader, a file system without space, a limit on file sizes. The counted bytes are in
+// the destination, and all others are still in the source.
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, constants, openSync, readSync } from 'node:fs';
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import { copy } from 'fdsplice';
 
-import { testWithTool } from '../helpers/cli-tools.js';
+import { testWithTool } from '../helpers/tools.js';
 import { ended, nodeArguments, started } from '../helpers/copy-child.js';
 import { directory, sha256 } from '../helpers/copy-files.js';
 import { nativeTest } from '../helpers/engine.js';
@@ -20,7 +20,7 @@ import { steady } from '../helpers/wait.js';
 
 const MiB = 1 << 20;
 
-/** What can be read from a pipe at once, without waiting for more. */
+/** Reads a non-blocking pipe until it is empty. */
 function emptied(fd: number): Buffer {
   const parts: Buffer[] = [];
   for (;;) {
@@ -39,7 +39,7 @@ function emptied(fd: number): Buffer {
 for (const zeroCopy of [true, false]) {
   for (const ending of ['an abort', 'the idle timeout'] as const) {
     nativeTest(
-      `a destination pipe that nobody reads: ${ending} ends the copy, and each byte is in one place, zeroCopy: ${zeroCopy}`,
+      `a copy to a pipe without a reader is ended by ${ending}, and each byte is in exactly one place, zeroCopy: ${zeroCopy}`,
       async (t) => {
         const peer = Peer.start(t);
         const meet = await crossing(t, peer, 'tcp', { untouched: true });
@@ -50,7 +50,7 @@ for (const zeroCopy of [true, false]) {
           const { a, b, client, origin } = await meet();
           const limit = ending === 'the idle timeout' ? { idleTimeout: 700 } : {};
           const transfer = copy(a, pipe, { zeroCopy, ...limit });
-          // More than the pipe and little enough for the socket's own buffers.
+          // More than the pipe holds, and less than the buffers of the socket.
           const bytes = 300_001;
           const sent = await peer.write(client, bytes, 7);
           await peer.shutdown(client);
@@ -61,7 +61,7 @@ for (const zeroCopy of [true, false]) {
           const arrived = emptied(pipe);
           t.is(arrived.length, error.traffic.tx);
           t.true(arrived.length > 0 && arrived.length < bytes);
-          // The rest is the socket's, for Node to read.
+          // Node can read the rest from the socket.
           const rest: Buffer[] = [];
           a.on('data', (data: Buffer) => rest.push(data)).resume();
           await once(a, 'end');
@@ -77,7 +77,7 @@ for (const zeroCopy of [true, false]) {
 
 testWithTool(
   'python3',
-  'a child that never reads its input holds the copy, and gets all once it does',
+  'a child that does not read its input stalls the copy, and gets all bytes once it reads',
   async (t) => {
     const peer = Peer.start(t);
     const meet = await crossing(t, peer, 'tcp', { untouched: true });
@@ -89,8 +89,8 @@ testWithTool(
       const [stdin, stdout, , go] = child.stdio;
       const { a, b, client, origin } = await meet();
       if (stdin === null || stdout === null) throw new Error('no pipes');
-      let told = '';
-      stdout.on('data', (data: Buffer) => (told += data.toString()));
+      let output = '';
+      stdout.on('data', (data: Buffer) => (output += data.toString()));
       const transfer = copy(a, stdin, { endDestination: true });
       const bytes = 64 * MiB;
       const writing = peer.write(client, bytes, 3);
@@ -102,14 +102,14 @@ testWithTool(
       await peer.shutdown(client);
       t.is((await transfer).tx, bytes);
       await once(child, 'close');
-      t.is(told.trim(), sent.sha256);
+      t.is(output.trim(), sent.sha256);
       for (const socket of [a, b]) socket.destroy();
       await Promise.all([peer.close(client), peer.close(origin)]);
     });
   },
 );
 
-/** Copies 3 MiB from a socket into a directory until that takes no more, and checks where everything is. */
+/** A program that copies 3 MiB from a socket into a file until it is full, and checks that each byte is in one place. */
 const FILLS = `
   import { once } from 'node:events';
   import { closeSync, fstatSync, ftruncateSync, openSync, readFileSync, readdirSync } from 'node:fs';
@@ -134,8 +134,8 @@ const FILLS = `
     socket.on('data', (data) => rest.push(data)).resume();
     await once(socket, 'end');
     const all = Buffer.concat([file, ...rest]);
-    if (error?.code !== wanted || error.side !== 'destination') throw error ?? new Error('it fits');
-    if (fstatSync(fd).size !== tx || file.length !== tx) throw new Error('counted ' + tx + ', there ' + file.length);
+    if (error?.code !== wanted || error.side !== 'destination') throw error ?? new Error('the copy did not fail');
+    if (fstatSync(fd).size !== tx || file.length !== tx) throw new Error('counted ' + tx + ', written ' + file.length);
     if (!all.equals(bytes)) throw new Error('lost or altered: ' + all.length);
     ftruncateSync(fd, 0);
     closeSync(fd);
@@ -147,9 +147,9 @@ const FILLS = `
   console.log(JSON.stringify([open() <= before, stats().active, stats().pipes.leased]));
 `;
 
-for (const [what, code, shell] of [
+for (const [obstacle, code, shell] of [
   [
-    'a file system without room',
+    'a file system without space',
     'ENOSPC',
     [
       'unshare',
@@ -160,27 +160,30 @@ for (const [what, code, shell] of [
       'mount -t tmpfs -o size=1M none "$D" || exit 99; exec "$@"',
     ],
   ],
-  ['a limit on the size of files', 'EFBIG', ['sh', '-c', 'ulimit -f 2052 || exit 99; exec "$@"']],
+  ['a limit on file sizes', 'EFBIG', ['sh', '-c', 'ulimit -f 2052 || exit 99; exec "$@"']],
 ] as const) {
-  test.serial(`${what} is ${code} with an exact count, and the source keeps the rest`, async (t) => {
-    const where = directory(t);
-    const args = [...nodeArguments(FILLS), where, code];
-    const [program, ...rest] = shell;
-    const command = ['env', `D=${where}`, program, ...rest, 'sh', process.execPath, ...args];
-    const {
-      code: status,
-      stdout,
-      stderr,
-    } = await ended(started(t, 'env', command.slice(1), ['ignore', 'pipe', 'pipe']));
-    if (status === 99 || /Operation not permitted/.test(stderr)) {
-      t.log(`nothing shown, not permitted here: ${stderr}`);
-      t.not(process.env['FDSPLICE_REQUIRE_TOOLS'], '1');
-      return;
-    }
-    t.is(status, 0, stderr);
-    const lines = stdout.toString().trim().split('\n');
-    t.log(lines.join());
-    t.is(lines.at(-1), '[true,0,0]');
-    for (const tx of lines.slice(0, -1)) t.true(Number(tx) > 500_000 && Number(tx) < 3 * MiB);
-  });
+  test.serial(
+    `${obstacle} fails a copy with ${code} and an exact count, and the source keeps the rest`,
+    async (t) => {
+      const where = directory(t);
+      const args = [...nodeArguments(FILLS), where, code];
+      const [program, ...rest] = shell;
+      const command = ['env', `D=${where}`, program, ...rest, 'sh', process.execPath, ...args];
+      const {
+        code: status,
+        stdout,
+        stderr,
+      } = await ended(started(t, 'env', command.slice(1), ['ignore', 'pipe', 'pipe']));
+      if (status === 99 || /Operation not permitted/.test(stderr)) {
+        t.log(`not tested, because it is not permitted here: ${stderr}`);
+        t.not(process.env['FDSPLICE_REQUIRE_TOOLS'], '1');
+        return;
+      }
+      t.is(status, 0, stderr);
+      const lines = stdout.toString().trim().split('\n');
+      t.log(lines.join());
+      t.is(lines.at(-1), '[true,0,0]');
+      for (const tx of lines.slice(0, -1)) t.true(Number(tx) > 500_000 && Number(tx) < 3 * MiB);
+    },
+  );
 }

@@ -1,7 +1,6 @@
-// Faults of a network, in network namespaces of the test's own: two hosts and a cable between them, made and removed
-// here. The kernel this was written on has no netem, so what is lost is dropped by nftables.
+// Network faults, in network namespaces that the test makes and removes: two hosts and a cable between them. nftables
+// drops the packets, because netem is missing in some kernels.
 import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import { createInterface } from 'node:readline';
 
 import test, { type ExecutionContext } from 'ava';
@@ -9,12 +8,12 @@ import test, { type ExecutionContext } from 'ava';
 import { nodeArguments } from '../helpers/copy-child.js';
 import { within } from '../helpers/wait.js';
 
-/** Not the program of that name which npm puts first in the path: a tracer of imports. */
+/** An absolute path, because npm puts another program named nft first in the path. */
 const NFT = '/usr/sbin/nft';
 
 const AS_ROOT = process.getuid?.() === 0 ? [] : ['sudo', '-n'];
 
-/** Whether namespaces can be made; otherwise the reason. */
+/** The reason why namespaces cannot be made, if there is one. */
 function missing(): string | undefined {
   if (AS_ROOT.length > 0 && spawnSync('sudo', ['-n', 'true']).status !== 0)
     return 'needs root for network namespaces';
@@ -27,6 +26,7 @@ function missing(): string | undefined {
   return undefined;
 }
 
+/** A serial test with a network. If none can be made, it is skipped with the reason in its title. */
 function testInNetwork(title: string, body: (t: ExecutionContext, network: Network) => Promise<void>): void {
   const reason = missing();
   const run = async (t: ExecutionContext) => {
@@ -50,7 +50,7 @@ function must(...command: string[]): void {
   if (status !== 0) throw new Error(`${command.join(' ')}: ${stderr}`);
 }
 
-/** Two namespaces: `gateway`, where relays run, and `far`, where peers do. */
+/** Two namespaces: relays run in `gateway`, peers in `far`. */
 class Network {
   readonly gateway = `fdsplice-${process.pid}-g`;
   readonly far = `fdsplice-${process.pid}-f`;
@@ -88,10 +88,10 @@ class Network {
     for (const name of [this.gateway, this.far]) asRoot('ip', 'netns', 'del', name);
   }
 
-  /** Rules for what comes in, at the far side if nothing else is said. */
-  nft(rule: string, where = this.far): void {
+  /** Adds a rule for incoming packets, at the far side by default. */
+  nft(rule: string, namespace = this.far): void {
     const rules = `table inet t { chain c { type filter hook input priority 0; ${rule}; }; }`;
-    must('ip', 'netns', 'exec', where, NFT, rules);
+    must('ip', 'netns', 'exec', namespace, NFT, rules);
   }
 
   mtu(bytes: number): void {
@@ -99,18 +99,16 @@ class Network {
       must('ip', '-n', name, 'link', 'set', 'fds0', 'mtu', String(bytes));
   }
 
-  /** A program in one of the namespaces, and the lines it prints. */
-  run(t: ExecutionContext, where: string, body: string) {
-    const command = ['ip', 'netns', 'exec', where, process.execPath, ...nodeArguments(body)];
+  /** Starts a program in a namespace and reads its lines. */
+  run(t: ExecutionContext, namespace: string, body: string) {
+    const command = ['ip', 'netns', 'exec', namespace, process.execPath, ...nodeArguments(body)];
     const [program = '', ...args] = [...AS_ROOT, ...command];
     const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
-    // It ends with its input, too: who is not root cannot end it otherwise.
+    // The program also exits at the end of its input, because only root may kill it.
     t.teardown(() => child.stdin.end() && child.kill('SIGKILL'));
     const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
     return {
-      line: async (what: string) => String((await within(60_000, what, lines.next())).value),
-      say: (text: string) => child.stdin.write(`${text}\n`),
-      ended: () => once(child, 'close'),
+      line: async (event: string) => String((await within(60_000, event, lines.next())).value),
     };
   }
 }
@@ -120,10 +118,10 @@ const COMMON = `
   import { once } from 'node:events';
   import net from 'node:net';
   import { createInterface } from 'node:readline';
-  const said = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+  const commands = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 `;
 
-/** The far side: an origin that takes everything in and tells its hash, and goes on with \`then\`. */
+/** The far side: an origin that reads to the end of each connection and prints the hash. */
 const origin = (host: string) => `${COMMON}
   const server = net.createServer({ allowHalfOpen: true }, (socket) => {
     const hash = createHash('sha256');
@@ -133,11 +131,11 @@ const origin = (host: string) => `${COMMON}
     socket.on('end', () => { socket.end('thanks'); console.log(bytes, hash.digest('hex')); });
   });
   server.listen(7000, '${host}', () => console.log('listening'));
-  await said.next();
+  await commands.next();
   process.exit(0);
 `;
 
-/** The gateway: a client of its own that sends \`bytes\` through a relay to the origin. */
+/** The gateway: relays to the origin, and is its own client, which sends `bytes` bytes. */
 const gateway = (host: string, bytes: number, options: object) => `${COMMON}
   import { relay, stats } from 'fdsplice';
   const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true }, async (client) => {
@@ -168,7 +166,7 @@ const gateway = (host: string, bytes: number, options: object) => `${COMMON}
   }
   client.end();
   console.log(hash.digest('hex'));
-  await said.next();
+  await commands.next();
   process.exit(0);
 `;
 
@@ -181,77 +179,80 @@ const HOSTS = [
 
 for (const [family, host] of HOSTS) {
   for (const mtu of family === 'IPv4' ? [1500, 576] : [1500, 1280]) {
-    testInNetwork(`${family}, MTU ${mtu}: everything arrives`, async (t, network) => {
+    testInNetwork(`all bytes arrive over ${family} with an MTU of ${mtu}`, async (t, network) => {
       network.mtu(mtu);
       const far = network.run(t, network.far, origin(host));
       t.is(await far.line('the origin listens'), 'listening');
       const near = network.run(t, network.gateway, gateway(host, BYTES, {}));
-      const hash = await near.line('all is sent');
-      t.is(await far.line('all has arrived'), `${BYTES} ${hash}`);
+      const hash = await near.line('all bytes are sent');
+      t.is(await far.line('all bytes have arrived'), `${BYTES} ${hash}`);
       const ending = JSON.parse(await near.line('the relay ends')) as unknown;
       t.deepEqual(ending, { tx: BYTES, rx: 6, code: null, side: null, active: 0, leased: 0 });
     });
   }
 }
 
-testInNetwork('a peer that is lost amid bulk is given up after the idle timeout', async (t, network) => {
+testInNetwork('a relay to a peer that is lost amid bulk ends by its idle timeout', async (t, network) => {
   const far = network.run(t, network.far, origin('10.77.0.2'));
   t.is(await far.line('the origin listens'), 'listening');
   const near = network.run(t, network.gateway, gateway('10.77.0.2', 2 ** 40, { idleTimeout: 1500 }));
-  t.is(await near.line('it flows'), 'flowing');
+  t.is(await near.line('bytes flow'), 'flowing');
   network.nft('drop');
   let line = await near.line('the relay ends');
-  // The client's own hash may come first, once its connection is reset.
+  // The hash of the client may come first, once its connection is reset.
   if (!line.startsWith('{')) line = await near.line('the relay ends');
   const { tx, ...ending } = JSON.parse(line) as Record<string, unknown>;
   t.deepEqual(ending, { rx: 0, code: 'ERR_IDLE_TIMEOUT', side: null, active: 0, leased: 0 });
   t.true(Number(tx) < 2 ** 40);
 });
 
-testInNetwork('a firewall that resets amid bulk is a reset of that side', async (t, network) => {
-  const far = network.run(t, network.far, origin('10.77.0.2'));
-  t.is(await far.line('the origin listens'), 'listening');
-  const near = network.run(t, network.gateway, gateway('10.77.0.2', 2 ** 40, {}));
-  t.is(await near.line('it flows'), 'flowing');
-  network.nft('meta l4proto tcp reject with tcp reset');
-  let line = await near.line('the relay ends');
-  if (!line.startsWith('{')) line = await near.line('the relay ends');
-  const { tx, ...ending } = JSON.parse(line) as Record<string, unknown>;
-  t.deepEqual(ending, { rx: 0, code: 'ECONNRESET', side: 'b', active: 0, leased: 0 });
-  t.true(Number(tx) < 2 ** 40);
-});
+testInNetwork(
+  'a relay reports a reset by a firewall amid bulk as a reset of that side',
+  async (t, network) => {
+    const far = network.run(t, network.far, origin('10.77.0.2'));
+    t.is(await far.line('the origin listens'), 'listening');
+    const near = network.run(t, network.gateway, gateway('10.77.0.2', 2 ** 40, {}));
+    t.is(await near.line('bytes flow'), 'flowing');
+    network.nft('meta l4proto tcp reject with tcp reset');
+    let line = await near.line('the relay ends');
+    if (!line.startsWith('{')) line = await near.line('the relay ends');
+    const { tx, ...ending } = JSON.parse(line) as Record<string, unknown>;
+    t.deepEqual(ending, { rx: 0, code: 'ECONNRESET', side: 'b', active: 0, leased: 0 });
+    t.true(Number(tx) < 2 ** 40);
+  },
+);
 
 for (const [family, host] of HOSTS) {
   testInNetwork(
-    `${family}, three packets in a hundred lost each way: everything arrives`,
+    `all bytes arrive over ${family} with three percent packet loss in each direction`,
     async (t, network) => {
-      // Of TCP alone: three lost questions for the neighbour's address, and there is no connection.
-      for (const where of [network.gateway, network.far]) {
-        network.nft('iifname "fds0" meta l4proto tcp numgen random mod 100 < 3 drop', where);
+      // Only TCP packets: after three lost neighbour solicitations no connection would be made.
+      for (const namespace of [network.gateway, network.far]) {
+        network.nft('iifname "fds0" meta l4proto tcp numgen random mod 100 < 3 drop', namespace);
       }
       const far = network.run(t, network.far, origin(host));
       t.is(await far.line('the origin listens'), 'listening');
       const near = network.run(t, network.gateway, gateway(host, BYTES, {}));
-      const hash = await near.line('all is sent');
-      t.is(await far.line('all has arrived'), `${BYTES} ${hash}`);
+      const hash = await near.line('all bytes are sent');
+      t.is(await far.line('all bytes have arrived'), `${BYTES} ${hash}`);
       const ending = JSON.parse(await near.line('the relay ends')) as unknown;
       t.deepEqual(ending, { tx: BYTES, rx: 6, code: null, side: null, active: 0, leased: 0 });
     },
   );
 }
 
-/** The far side: what it gets it sends back. */
+/** The far side: an origin that sends back all it receives. */
 const echo = `${COMMON}
   net.createServer((socket) => socket.on('error', () => {}).pipe(socket)).listen(7000, '10.77.0.2', () => console.log('listening'));
-  await said.next();
+  await commands.next();
   process.exit(0);
 `;
 
-/** The gateway: one message there and back, then silence, until something ends the relay. */
+/** The gateway: relays one message and its answer, then nothing, until the relay ends. */
 const silentGateway = (options: object) => `${COMMON}
   import { relay, stats } from 'fdsplice';
   const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, async (client) => {
-    // Probes a second after the last sign of life, each second, ten of them: what Node asks the system for.
+    // Node makes the kernel send ten keep-alive probes, one a second, beginning a second after the last packet.
     const alive = { keepAlive: true, keepAliveInitialDelay: 1000 };
     const upstream = net.connect({ port: 7000, host: '10.77.0.2', allowHalfOpen: true, ...alive });
     const { tx, rx, error } = await relay(client, upstream, { reject: false, ...${JSON.stringify(options)} });
@@ -265,19 +266,19 @@ const silentGateway = (options: object) => `${COMMON}
   const gone = new Promise((resolve) => client.once('error', ({ code }) => resolve(code)).once('close', () => resolve('closed')));
   client.write('hello');
   console.log(String(await once(client, 'data')));
-  await said.next();
+  await commands.next();
   process.exit(0);
 `;
 
-for (const [what, options, code, side] of [
-  ['its keep-alive', {}, 'ETIMEDOUT', 'b'],
+for (const [cause, options, code, side] of [
+  ['TCP keep-alive', {}, 'ETIMEDOUT', 'b'],
   ['the idle timeout', { idleTimeout: 1500 }, 'ERR_IDLE_TIMEOUT', undefined],
 ] as const) {
-  testInNetwork(`a half-dead connection on which nothing moves is ended by ${what}`, async (t, network) => {
+  testInNetwork(`an idle relay to a lost peer is ended by ${cause}`, async (t, network) => {
     const far = network.run(t, network.far, echo);
     t.is(await far.line('the origin listens'), 'listening');
     const near = network.run(t, network.gateway, silentGateway(options));
-    t.is(await near.line('there and back'), 'hello');
+    t.is(await near.line('the answer arrives'), 'hello');
     network.nft('drop');
     const ending = JSON.parse(await near.line('the relay ends')) as Record<string, unknown>;
     t.deepEqual(ending, {

@@ -1,23 +1,23 @@
-// A system that refuses what a transfer needs to begin: a duplicate, a bigger pipe, a connection to accept. Injected from
-// outside, because a table of files that is full for the whole system cannot be had without stopping everybody else.
+// Failures of the calls that a transfer begins with: duplicating a descriptor, resizing a pipe, accepting a connection.
+// They are injected, because a full file table of the whole system would stop every other program.
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { fileURLToPath } from 'node:url';
 
-import { Relay } from '../helpers/cli.js';
-import { connect, echo, exchange } from '../helpers/cli-peers.js';
-import { coreTestWithTool, testWithTool } from '../helpers/cli-tools.js';
+import { Relay } from '../helpers/cli/cli.js';
+import { connect, echo, exchange } from '../helpers/local-peers.js';
+import { coreTestWithTool, testWithTool } from '../helpers/tools.js';
 import { Peer } from '../helpers/peer.js';
-import { RelayProcess } from '../helpers/relay-process.js';
+import { RelayProcess } from '../helpers/processes/relay-process.js';
 import { until, within } from '../helpers/wait.js';
 
 const MiB = 1 << 20;
-const REFUSE = fileURLToPath(new URL('helpers/refuse.py', import.meta.url));
+const REFUSE = fileURLToPath(new URL('../helpers/processes/refuse.py', import.meta.url));
 
 for (const code of ['EMFILE', 'ENFILE', 'ENOMEM']) {
   coreTestWithTool(
     'python3',
-    `${code} at the duplicate: the relay fails there, resets both, and leaves nothing`,
+    `a relay that gets ${code} for a duplicate fails there, resets both peers and leaves nothing`,
     async (t) => {
       const peer = Peer.start(t);
       const command = ['python3', REFUSE, `F_DUPFD_CLOEXEC=${code}`, '--'];
@@ -33,7 +33,7 @@ for (const code of ['EMFILE', 'ENFILE', 'ENOMEM']) {
             [0, 'reset'],
           ],
         );
-        // The threads of the core open some for themselves.
+        // The threads of the core open a few descriptors once.
         if (round === 4) open = await settledDescriptors(relay, 5);
       }
       const endings = await relay.endings();
@@ -46,10 +46,10 @@ for (const code of ['EMFILE', 'ENFILE', 'ENOMEM']) {
   );
 }
 
-/** Open descriptors once so many relays have ended and their sockets are closed. */
+/** The number of open descriptors once `ended` relays have ended and their sockets are closed. */
 async function settledDescriptors(relay: RelayProcess, ended: number): Promise<number> {
   await until(
-    'all have ended',
+    'all relays have ended',
     () => relay.endings(),
     ({ length }) => length === ended,
   );
@@ -64,7 +64,7 @@ async function settledDescriptors(relay: RelayProcess, ended: number): Promise<n
 for (const code of ['EPERM', 'ENOMEM', 'EBUSY', 'EINVAL']) {
   coreTestWithTool(
     'python3',
-    `${code} at F_SETPIPE_SZ: the pipe stays as it is, and all arrives`,
+    `a relay that gets ${code} at F_SETPIPE_SZ keeps the pipe as it is, and all bytes arrive`,
     async (t) => {
       const peer = Peer.start(t);
       const command = ['python3', REFUSE, `F_SETPIPE_SZ=${code}`, '--'];
@@ -74,7 +74,7 @@ for (const code of ['EPERM', 'ENOMEM', 'EBUSY', 'EINVAL']) {
       const reading = peer.readToEnd(origin);
       const sent = await peer.write(client, bytes, 1);
       await peer.shutdown(client);
-      t.deepEqual(await within(60_000, 'all arrives', reading), { ...sent, end: 'eof' });
+      t.deepEqual(await within(60_000, 'all bytes arrive', reading), { ...sent, end: 'eof' });
       await peer.shutdown(origin);
       const endings = await until(
         'the relay has ended',
@@ -91,7 +91,7 @@ for (const code of ['EPERM', 'ENOMEM', 'EBUSY', 'EINVAL']) {
   );
 }
 
-/** A word there and back on a connection that goes on. */
+/** Sends a word on an open connection and returns the answer. */
 async function echoed(socket: Socket, word: string): Promise<string> {
   socket.write(word);
   const [data] = (await within(30_000, 'an answer', once(socket, 'data'))) as [Buffer];
@@ -101,9 +101,9 @@ async function echoed(socket: Socket, word: string): Promise<string> {
 for (const code of ['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM', 'EPERM', 'ECONNABORTED', 'EINTR']) {
   testWithTool(
     'strace',
-    `${code} at accept costs at most that connection: the others go on, and the next is taken`,
+    `${code} at accept costs at most that connection: the others go on, and the next one is accepted`,
     async (t) => {
-      // Every second one fails. Under -D the tracer is nobody's parent, and signals reach the relay.
+      // Every second accept fails. With -D the tracer is not the parent, so signals reach the relay.
       const fault = `inject=accept4:error=${code}:when=2+2`;
       const under = ['strace', '-D', '-f', '-qq', '-o', '/dev/null', '-e', 'trace=accept4', '-e', fault];
       const { relay, port } = await Relay.onPort(t, await echo(t), [], { under });

@@ -1,4 +1,5 @@
-// Calls that move less than they were asked to, at any time, as the kernel may always do: every byte arrives once.
+// Short counts: system calls that move fewer bytes than requested, as the kernel is allowed to do at any time. Every byte
+// must arrive exactly once.
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -6,23 +7,23 @@ import { fileURLToPath } from 'node:url';
 
 import type { ExecutionContext } from 'ava';
 
-import { testWithTool } from '../helpers/cli-tools.js';
+import { testWithTool } from '../helpers/tools.js';
 import { ended, nodeArguments, started } from '../helpers/copy-child.js';
 import { sha256 } from '../helpers/copy-files.js';
 import { isNative } from '../helpers/engine.js';
 import { Peer } from '../helpers/peer.js';
-import { RelayProcess } from '../helpers/relay-process.js';
+import { RelayProcess } from '../helpers/processes/relay-process.js';
 import { until } from '../helpers/wait.js';
 
 const MiB = 1 << 20;
-const SHORTEN = fileURLToPath(new URL('helpers/shorten.py', import.meta.url));
-/** Not recv: that one which gets less than it asked for has emptied the socket is promised (epoll(7)), and relied on. */
+const SHORTEN = fileURLToPath(new URL('../helpers/processes/shorten.py', import.meta.url));
+/** Without recv: epoll(7) promises that a short recv has emptied the socket, and the core relies on it. */
 const CALLS = 'splice,sendto,read,write,pread64,pwrite64,copy_file_range,sendfile';
 
-/** Of Node's streams the same holds for read: libuv takes a socket that has hung up for ended behind a short one. */
+/** Without read on streams: libuv treats a hung-up socket as ended after a short read. */
 const RELAY_CALLS = isNative ? CALLS : CALLS.replace(',read,', ',');
 
-/** Runs what follows with short counts, and tells how many there were. */
+/** A command prefix that shortens calls, and a function that returns the number of shortened calls. */
 function shortening(
   t: ExecutionContext,
   directory: string,
@@ -47,7 +48,7 @@ function scratch(t: ExecutionContext): string {
 for (const zeroCopy of [true, false]) {
   testWithTool(
     'python3',
-    `a relay both ways, every call of which may fall short, zeroCopy: ${zeroCopy}`,
+    `a relay delivers every byte although any call may return a short count, zeroCopy: ${zeroCopy}`,
     async (t) => {
       const { command, count } = shortening(t, scratch(t), RELAY_CALLS);
       const peer = Peer.start(t);
@@ -72,14 +73,14 @@ for (const zeroCopy of [true, false]) {
       t.like(await relay.stats(), { active: 0, pipes: { leased: 0 } });
       await relay.end();
       const shortened = await count();
-      t.log(`${shortened} calls fell short`);
+      t.log(`${shortened} calls were shortened`);
       t.true(shortened > 20);
     },
   );
 
   testWithTool(
     'python3',
-    `copies of files to a file and to a socket, every call of which may fall short, zeroCopy: ${zeroCopy}`,
+    `file copies deliver every byte although any call may return a short count, zeroCopy: ${zeroCopy}`,
     async (t) => {
       const directory = scratch(t);
       const { command, count } = shortening(t, directory, CALLS);
@@ -104,20 +105,20 @@ for (const zeroCopy of [true, false]) {
         const [socket] = await once(server, 'connection');
         const sent = await sendFile(from, socket, { zeroCopy, endDestination: true });
         await once(client, 'close');
-        const told = [tx, sent.tx, hash.digest('hex'), stats().active, stats().pipes.leased];
-        // What it writes may fall short, too.
-        process.stdout.write(JSON.stringify(told), () => process.exit(0));
+        const report = [tx, sent.tx, hash.digest('hex'), stats().active, stats().pipes.leased];
+        // The write may be short as well.
+        process.stdout.write(JSON.stringify(report), () => process.exit(0));
       `;
       const [program = '', ...args] = [...command, process.execPath, ...nodeArguments(body)];
       const paths = [join(directory, 'from'), join(directory, 'to')];
       const child = started(t, program, [...args, ...paths], ['ignore', 'pipe', 'pipe']);
       const { code, stdout, stderr } = await ended(child);
       t.is(code, 0, stderr);
-      const told = JSON.parse(stdout.toString().split('\n')[1] ?? '') as unknown;
-      t.deepEqual(told, [bytes.length, bytes.length, sha256(bytes), 0, 0]);
+      const report = JSON.parse(stdout.toString().split('\n')[1] ?? '') as unknown;
+      t.deepEqual(report, [bytes.length, bytes.length, sha256(bytes), 0, 0]);
       t.is(sha256(readFileSync(join(directory, 'to'))), sha256(bytes));
       const shortened = await count();
-      t.log(`${shortened} calls fell short`);
+      t.log(`${shortened} calls were shortened`);
       t.true(shortened > 5);
     },
   );

@@ -1,5 +1,5 @@
-// Every kind of JavaScript value for every argument and option, random text for the command line's parsers: nothing but
-// the documented errors, and nothing moved or kept.
+// Fuzzing: random JavaScript values for every argument and option, random text for the parsers of the command line. Only
+// documented errors may result, and no descriptor or transfer may be left.
 import assert from 'node:assert/strict';
 import { closeSync, openSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -19,7 +19,7 @@ const RUNS = process.env['FDSPLICE_FULL'] === '1' ? 20_000 : 2000;
 const CODES = ['ERR_INVALID_ARG_TYPE', 'ERR_INVALID_ARG_VALUE', 'ERR_OUT_OF_RANGE', 'EBADF'];
 if (!isNative) CODES.push('ERR_FEATURE_UNAVAILABLE_ON_PLATFORM');
 
-/** Anything, but for a number that could be an open descriptor or a string that could be a path. */
+/** Any kind of value. */
 const anything = fc.oneof(
   fc.anything({
     withBigInt: true,
@@ -62,6 +62,7 @@ const anything = fc.oneof(
     new Error('x'),
   ),
 );
+/** Any value except a number that may be an open descriptor or a string that may be a path. */
 const notOpen = anything.filter(
   (value) => typeof value !== 'string' && !(typeof value === 'number' && value >= 0 && value < 2 ** 20),
 );
@@ -88,18 +89,18 @@ const OPTIONS = [
 ];
 const options = fc.oneof(anything, fc.dictionary(fc.constantFrom(...OPTIONS), anything, { maxKeys: 4 }));
 
-/** Whether this is an error that the documentation names. */
+/** Whether an error is one that the documentation lists. */
 function isDocumented(error: unknown): boolean {
   if (error instanceof TransferError) return true;
   return error instanceof Error && 'code' in error && CODES.includes(String(error.code));
 }
 
-type Verb = (one: unknown, other: unknown, options: unknown) => PromiseLike<unknown>;
+type Verb = (first: unknown, second: unknown, options: unknown) => PromiseLike<unknown>;
 const seedOf = () => Number(process.env['FDSPLICE_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 
 for (const [name, verb] of Object.entries({ relay, copy, sendFile } as unknown as Record<string, Verb>)) {
   test.serial(
-    `${name}: any value in any argument is answered by a rejection with a documented code`,
+    `${name}: any value in any argument gives a result or a rejection with a documented code`,
     async (t) => {
       const seed = seedOf();
       t.log(`FDSPLICE_SEED=${seed}`);
@@ -110,10 +111,10 @@ for (const [name, verb] of Object.entries({ relay, copy, sendFile } as unknown a
           fc.oneof(notOpen, fc.constant(nothing)),
           fc.oneof(notOpen, fc.constant(nothing)),
           options,
-          async (one, other, given) => {
+          async (first, second, given) => {
             let answer;
             try {
-              answer = verb(one, other, given);
+              answer = verb(first, second, given);
             } catch (error) {
               throw new Error('it throws instead of rejecting', { cause: error });
             }
@@ -134,7 +135,7 @@ for (const [name, verb] of Object.entries({ relay, copy, sendFile } as unknown a
   );
 }
 
-test('RateLimiter: any value in any argument is taken or answered by a documented code', (t) => {
+test('RateLimiter: any value in any argument is accepted or rejected with a documented code', (t) => {
   const seed = seedOf();
   t.log(`FDSPLICE_SEED=${seed}`);
   const make = RateLimiter as unknown as new (rate: unknown, options?: unknown) => RateLimiter;
@@ -155,17 +156,17 @@ test('RateLimiter: any value in any argument is taken or answered by a documente
   t.false(details.failed, fc.defaultReportMessage(details));
 });
 
-function isRefusal(error: unknown): boolean {
+function isRejection(error: unknown): boolean {
   return error instanceof Error && !(error instanceof assert.AssertionError);
 }
 
-/** What the addon offers by that name: a test of something else could not fail. */
-function called(value: unknown): (...args: unknown[]) => unknown {
+/** Asserts that a member of the addon is a function. Without the check, a misspelt name would pass as an error. */
+function asFunction(value: unknown): (...args: unknown[]) => unknown {
   if (typeof value === 'function') return value as (...args: unknown[]) => unknown;
   throw new assert.AssertionError({ message: 'there is no such function' });
 }
 
-nativeTest('the addon itself: any value in any argument is an error, never a crash', async (t) => {
+nativeTest('the addon: any value in any argument is an error, never a crash', async (t) => {
   const seed = seedOf();
   t.log(`FDSPLICE_SEED=${seed}`);
   const load = createRequire(import.meta.url);
@@ -177,9 +178,9 @@ nativeTest('the addon itself: any value in any argument is an error, never a cra
   const classes = ['NativeEnd', 'NativeRateLimiter', 'NativeFiles', 'Dispatcher'];
   const call = fc.property(fc.constantFrom(...names), fc.array(notOpen, { maxLength: 4 }), (name, args) => {
     try {
-      called(native[name])(...args);
+      asFunction(native[name])(...args);
     } catch (error) {
-      return isRefusal(error);
+      return isRejection(error);
     }
     return true;
   });
@@ -188,14 +189,14 @@ nativeTest('the addon itself: any value in any argument is an error, never a cra
     fc.array(notOpen, { maxLength: 3 }),
     (name, args) => {
       try {
-        const made = Reflect.construct(called(native[name]) as unknown as new () => object, args) as Record<
-          string,
-          unknown
-        >;
+        const made = Reflect.construct(
+          asFunction(native[name]) as unknown as new () => object,
+          args,
+        ) as Record<string, unknown>;
         if (name !== 'NativeRateLimiter') return true;
         made['bytesPerSecond'] = args[1] ?? NaN;
       } catch (error) {
-        return isRefusal(error);
+        return isRejection(error);
       }
       return true;
     },
@@ -205,7 +206,7 @@ nativeTest('the addon itself: any value in any argument is an error, never a cra
     t.false(details.failed, fc.defaultReportMessage(details));
   }
   const made = (name: string, ...args: unknown[]) =>
-    Reflect.construct(called(native[name]), args) as Record<string, unknown>;
+    Reflect.construct(asFunction(native[name]), args) as Record<string, unknown>;
   const files = made('NativeFiles');
   const dispatcher = made('Dispatcher', () => {}, files);
   const nothing = openSync('/dev/null', 'r+');
@@ -214,10 +215,10 @@ nativeTest('the addon itself: any value in any argument is an error, never a cra
     files,
     dispatcher,
     made('NativeStreamEntry'),
-    called(made('NativeRateLimiter', 1e6)['throttle']).call(made('NativeRateLimiter', 1e6)),
-    called(native['openEnd'])(nothing, 'source', false),
+    asFunction(made('NativeRateLimiter', 1e6)['throttle']).call(made('NativeRateLimiter', 1e6)),
+    asFunction(native['openEnd'])(nothing, 'source', false),
   ] as Record<string, unknown>[];
-  // Whatever is added to one of them is met here too.
+  // All methods of the prototypes, so that new ones are fuzzed as well.
   const methods = objects.flatMap((object) => {
     const { constructor, ...rest } = Object.getOwnPropertyDescriptors(Object.getPrototypeOf(object));
     t.truthy(constructor);
@@ -230,9 +231,9 @@ nativeTest('the addon itself: any value in any argument is an error, never a cra
     fc.array(notOpen, { maxLength: 6 }),
     async ([object, name], args) => {
       try {
-        await called(object[name]).call(object, ...args);
+        await asFunction(object[name]).call(object, ...args);
       } catch (error) {
-        return isRefusal(error);
+        return isRejection(error);
       }
       return true;
     },
@@ -241,7 +242,7 @@ nativeTest('the addon itself: any value in any argument is an error, never a cra
   t.false(details.failed, fc.defaultReportMessage(details));
 });
 
-/** Text that comes close to what is meant. */
+/** Text that resembles valid arguments. */
 const text = fc.oneof(
   fc.string({ unit: 'binary', maxLength: 40 }),
   fc
@@ -283,7 +284,7 @@ for (const [name, parse] of Object.entries({
   durationArgument,
   countArgument,
 }) as [string, (text: string) => unknown][]) {
-  test(`${name}: any text is understood or answered by a reason`, (t) => {
+  test(`${name}: any text is parsed or rejected with a reason`, (t) => {
     const seed = seedOf();
     t.log(`FDSPLICE_SEED=${seed}`);
     const property = fc.property(text, (given) => {
@@ -295,7 +296,7 @@ for (const [name, parse] of Object.entries({
       }
       if (typeof value === 'number') return value > 0 && Number.isFinite(value);
       if (name === 'parseEndpoint') return true;
-      // What is understood can be written again, and means the same then.
+      // A parsed address can be formatted, and parses to the same value again.
       const written = formatAddress(value as Parameters<typeof formatAddress>[0]);
       t.deepEqual(parse(written), value);
       return true;
@@ -305,7 +306,7 @@ for (const [name, parse] of Object.entries({
   });
 }
 
-test('escaped text never moves a cursor or starts a line, whatever it was', (t) => {
+test('escaped text never moves a cursor or starts a line, whatever its input', (t) => {
   const property = fc.property(
     fc.string({ unit: 'binary' }),
     (given) => !/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/u.test(escapeControls(given)),

@@ -1,26 +1,27 @@
-// Sockets in random states, handed over while they go on changing: what arrives is what `stream.pipeline` would have
-// delivered. FDSPLICE_SEED repeats a run.
+// Sockets in random states are handed over while they keep changing. A relay must deliver what `stream.pipeline` delivers.
+// FDSPLICE_SEED repeats a run.
 import test from 'ava';
 
 import { engine } from '../helpers/engine.js';
 import { leavesNothing } from '../helpers/left.js';
 import { check } from '../helpers/random/check.js';
-import { type HandOver, handOver, runHandOver } from '../helpers/random/hand-overs.js';
+import { type HandOver, handOver } from '../helpers/random/hand-over-schedule.js';
+import { runHandOver } from '../helpers/random/hand-overs.js';
 import { workshop } from '../helpers/random/sockets.js';
 
-/** After this, `stream.pipeline` of Node 22 and later never settles one of its ways. */
+/** After these steps, `stream.pipeline` of Node 22 and later never settles in one direction. */
 const destroyedBehindItsEnd: HandOver[] = (['destroy', 'intrude'] as const).map((ending) => ({
   transports: ['tcp', 'unix'],
   before: [
-    { do: 'write', who: 1, bytes: 2 << 20 },
-    { do: 'send', who: 0, bytes: 1 },
-    { do: 'take', who: 0, bytes: 2 << 20, putBack: 0, how: 'read' },
-    { do: 'send', who: 0, bytes: 31_236 },
+    { do: 'write', side: 1, bytes: 2 << 20 },
+    { do: 'send', side: 0, bytes: 1 },
+    { do: 'take', side: 0, bytes: 2 << 20, putBack: 0, by: 'read' },
+    { do: 'send', side: 0, bytes: 31_236 },
   ],
   during: [
-    { do: 'half-end', who: 0 },
+    { do: 'half-end', side: 0 },
     { do: 'wait', ms: 2 },
-    { do: ending, who: 0 },
+    { do: ending, side: 0 },
   ],
 }));
 

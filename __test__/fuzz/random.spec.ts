@@ -1,4 +1,4 @@
-// Random schedules of what can happen to a transfer, against simple models. FDSPLICE_SEED repeats a run.
+// Random schedules of events during a transfer, checked against simple models. FDSPLICE_SEED repeats a run.
 import test from 'ava';
 import type { TrafficResult } from 'fdsplice';
 
@@ -9,7 +9,7 @@ import { copySchedule, runCopy } from '../helpers/random/copies.js';
 import { relaySchedule, runRelay } from '../helpers/random/relays.js';
 import { workshop } from '../helpers/random/sockets.js';
 
-/** The engine of this process: which one a transfer uses is not the model's business, that it does what it must is. */
+/** The engine of this process. The models are the same for both engines. */
 const ENGINE: TrafficResult['engine'] = engine;
 
 test.serial(`${ENGINE}: a relay behaves like two queues`, async (t) => {

@@ -1,4 +1,4 @@
-// Processes that copy, or that something is copied from or to.
+// Child processes: programs that use the package, and programs at the other end of a pipe.
 import { once } from 'node:events';
 import { spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -15,7 +15,7 @@ export interface Ended {
   stderr: string;
 }
 
-/** A process that does not outlive the test. */
+/** Starts a process. The end of the test kills it. */
 export function started<S extends StdioOptions>(
   t: ExecutionContext,
   command: string,
@@ -27,18 +27,18 @@ export function started<S extends StdioOptions>(
   return child;
 }
 
-/** Arguments for a Node that runs this program, which may import the package by its name. */
+/** Arguments that make Node run this program. It can import the package by name. */
 export function nodeArguments(program: string): string[] {
   return ['--input-type=module', '--eval', program];
 }
 
-/** How it ended, and what it wrote to pipes. */
+/** Waits for the end of a process. Returns its status and its output on pipes. */
 export async function ended(child: ChildProcess, ms = 60_000): Promise<Ended> {
   const out: Buffer[] = [];
   const err: Buffer[] = [];
   child.stdout?.on('data', (chunk: Buffer) => out.push(chunk));
   child.stderr?.on('data', (chunk: Buffer) => err.push(chunk));
-  const what = `${child.spawnargs.join(' ').slice(0, 300)} ends`;
-  const [code] = (await within(ms, what, once(child, 'close'))) as [number | null];
+  const event = `${child.spawnargs.join(' ').slice(0, 300)} ends`;
+  const [code] = (await within(ms, event, once(child, 'close'))) as [number | null];
   return { code, stdout: Buffer.concat(out), stderr: Buffer.concat(err).toString() };
 }

@@ -1,4 +1,4 @@
-// Files to copy from and to, in a directory that goes with the test.
+// Files to copy from and to, in temporary directories that the end of the test removes.
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdtempSync, openSync, closeSync, readSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -36,7 +36,7 @@ export function sample(t: ExecutionContext, size: number): Sample {
   return { path, bytes };
 }
 
-/** The number of a file that is closed with the test. */
+/** Opens a file and returns its descriptor. The end of the test closes it. */
 export function opened(t: ExecutionContext, path: string, flags: string | number = 'r'): number {
   const fd = openSync(path, flags);
   t.teardown(() => {
@@ -45,12 +45,12 @@ export function opened(t: ExecutionContext, path: string, flags: string | number
   return fd;
 }
 
-/** The number of what takes everything: a device, or a file where there is no core, which alone serves devices. */
+/** A descriptor that accepts all bytes: /dev/null, or a regular file on streams, which serve no devices. */
 export function sink(t: ExecutionContext): number {
   return opened(t, isNative ? '/dev/null' : join(directory(t), 'sink'), 'w');
 }
 
-/** Where a descriptor stands; reading on from there would move it. */
+/** The file position of a descriptor, from /proc, because a read would move it. */
 export function positionOf(fd: number): number {
   const info = Buffer.alloc(4096);
   const proc = openSync(`/proc/self/fdinfo/${fd}`, 'r');
@@ -59,7 +59,7 @@ export function positionOf(fd: number): number {
   return Number(/^pos:\t(\d+)/m.exec(text)?.[1]);
 }
 
-/** A file system in memory with room for so many bytes, if there is one. */
+/** A directory in memory with room for `bytes` bytes, if this machine has one. */
 export function memoryWithRoom(bytes: number): string | undefined {
   try {
     const { bavail, bsize } = statfsSync('/dev/shm');

@@ -1,9 +1,10 @@
+// CPU time that was withheld from this process, so that tests of rates can discount a busy machine.
 import { readdirSync, readFileSync } from 'node:fs';
 
 /**
- * Milliseconds for which what moves bytes in this process was ready to run and did not: waiting for a processor
- * (the second number of `/proc/PID/task/TID/schedstat`, of the thread that waited longest), or taken from this whole
- * machine by its host ("steal" in `/proc/stat`). Only differences mean anything.
+ * Milliseconds for which the threads that move bytes were ready to run but did not run. Two sources are added: the
+ * longest wait of a thread for a processor (second number of `/proc/PID/task/TID/schedstat`), and the time that the
+ * host took from this machine ("steal" in `/proc/stat`). Only differences between two calls are meaningful.
  */
 export function withheld(): number {
   const waited = readdirSync('/proc/self/task').map((thread) => {
@@ -13,7 +14,7 @@ export function withheld(): number {
         Number(thread) === process.pid || readFileSync(`${folder}/comm`, 'utf8').startsWith('fdsplice-');
       return moves ? Number(readFileSync(`${folder}/schedstat`, 'utf8').split(' ')[1]) / 1e6 : 0;
     } catch {
-      // The thread has ended meanwhile.
+      // The thread has ended since the directory was read.
       return 0;
     }
   });

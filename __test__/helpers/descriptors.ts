@@ -1,20 +1,21 @@
+// The open descriptors of this process, read from /proc, and the descriptor behind a Node socket.
 import { readdirSync, readlinkSync } from 'node:fs';
 import type { Socket } from 'node:net';
 
-/** The open descriptors of this process and what each is: `socket:[123]`, `pipe:[4]`, `/path`. */
+/** The open descriptors of this process and the target of each: `socket:[123]`, `pipe:[4]`, `/path`. */
 export function openDescriptors(): Map<number, string> {
   const open = new Map<number, string>();
   for (const name of readdirSync('/proc/self/fd')) {
     try {
       open.set(Number(name), readlinkSync(`/proc/self/fd/${name}`));
     } catch {
-      // The descriptor of the directory itself is closed by now.
+      // The descriptor that listed the directory is already closed.
     }
   }
   return open;
 }
 
-/** How many descriptors of each kind are open, whatever their numbers. */
+/** The number of open descriptors of each kind. */
 export function descriptorKinds(): Map<string, number> {
   const kinds = new Map<string, number>();
   for (const target of openDescriptors().values()) {
@@ -24,7 +25,7 @@ export function descriptorKinds(): Map<string, number> {
   return kinds;
 }
 
-/** The number of the descriptor that something opens. */
+/** The descriptor that a function opens. */
 export async function opened(open: () => Promise<void>): Promise<number> {
   const before = openDescriptors();
   await open();
@@ -36,7 +37,7 @@ export async function opened(open: () => Promise<void>): Promise<number> {
   return only[0];
 }
 
-/** The descriptor behind a connected socket, which Node has no public name for. */
+/** The descriptor behind a connected socket. Node has no public name for it. */
 export function descriptorOf(socket: Socket): number {
   const { _handle: handle } = socket as Socket & { _handle?: { fd?: number } };
   if (handle?.fd === undefined || handle.fd < 0) {

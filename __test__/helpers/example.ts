@@ -1,4 +1,4 @@
-// An example as a process of its own, as its README starts it.
+// Runs an example in a separate process, started as its README describes.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -8,13 +8,14 @@ import type { ExecutionContext } from 'ava';
 
 import { until, within } from './wait.js';
 
+/** A running example and its output. */
 export class Example {
   readonly child: ChildProcess;
-  /** What it has written to stdout and stderr, line by line. */
+  /** The lines on stdout and stderr so far. */
   readonly lines: string[] = [];
   readonly #ended: Promise<unknown>;
 
-  /** `file` is below examples/. Killed at the latest when the test ends. */
+  /** `file` is a path below examples/. The end of the test kills the process. */
   constructor(t: ExecutionContext, file: string, args: string[]) {
     const path = fileURLToPath(new URL(`../../examples/${file}`, import.meta.url));
     const child = spawn(process.execPath, [path, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
@@ -26,7 +27,7 @@ export class Example {
     this.#ended = once(child, 'close');
   }
 
-  /** Starts one that listens on a free port of the loopback address. */
+  /** Starts an example that listens on a free port of the loopback address. */
   static async listening(
     t: ExecutionContext,
     file: string,
@@ -37,7 +38,7 @@ export class Example {
     return { example, port: Number(/:(\d+)$/.exec(line)?.[1]) };
   }
 
-  /** The first line like this, or the one behind it that comes as number `index`. */
+  /** The matching line number `index`, counted from 0. */
   async line(pattern: RegExp, index = 0): Promise<string> {
     const found = await until(
       `line ${index} like ${pattern} (${this.lines.slice(-5).join('; ')})`,
@@ -45,7 +46,7 @@ export class Example {
       ({ length }) => length > index || this.child.exitCode !== null,
     );
     const line = found[index];
-    if (line === undefined) throw new Error(`it has ended: ${this.lines.join('\n')}`);
+    if (line === undefined) throw new Error(`the example has ended: ${this.lines.join('\n')}`);
     return line;
   }
 
@@ -53,9 +54,9 @@ export class Example {
     this.child.kill(signal);
   }
 
-  /** Its exit status, once it has ended by itself; the signal's name if that ended it. */
+  /** Waits for the end of the process. Returns its exit status, or the name of the signal that ended it. */
   async ended(): Promise<number | string | null> {
-    await within(30_000, `it ends (${this.lines.slice(-5).join('; ')})`, this.#ended);
+    await within(30_000, `the example ends (${this.lines.slice(-5).join('; ')})`, this.#ended);
     return this.child.signalCode ?? this.child.exitCode;
   }
 }

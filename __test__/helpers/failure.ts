@@ -1,12 +1,13 @@
+// Awaits the failure of a transfer, within a time that no timeout of TCP can cause.
 import type { ExecutionContext } from 'ava';
 import { TransferError, type Transfer } from 'fdsplice';
 
 import { within } from './wait.js';
 
-/** Ample for a machine that is ten times slower than it was a minute ago, and far below any timeout of TCP. */
+/** Enough for a machine that runs ten times slower under load, and far below every timeout of TCP. */
 export const PROMPT_MS = 20_000;
 
-/** The failure of a transfer, which has to come promptly. */
+/** The error of a transfer, which must fail within `PROMPT_MS`. */
 export async function failure(t: ExecutionContext, transfer: Transfer): Promise<TransferError> {
   const error = await within(
     PROMPT_MS,

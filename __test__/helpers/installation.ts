@@ -1,4 +1,4 @@
-// Installations of the package as a package manager leaves them, each with what it is to lack.
+// Installations of the package as a package manager leaves them, with selected parts missing or broken.
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -18,17 +18,17 @@ interface Manifest {
 
 export const manifest = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8')) as Manifest;
 
-/** The addon that the checkout built. */
+/** The path of the addon built in this checkout. */
 export const addon = (platform: string): string => join(ROOT, `fdsplice.${platform}.node`);
 
 export interface PlatformPackage {
   platform: string;
   version?: string;
-  /** What its `.node` file is; without one, the file is missing. */
+  /** The contents of its `.node` file. If absent, the file is missing. */
   contents?: string | Buffer;
 }
 
-/** A folder whose node_modules holds the package, and platform packages only as given. */
+/** A folder whose node_modules holds the package and only the given platform packages. */
 export function installation(t: ExecutionContext, ...packages: PlatformPackage[]): string {
   const folder = directory(t);
   const own = join(folder, 'node_modules/fdsplice');
@@ -45,7 +45,7 @@ export function installation(t: ExecutionContext, ...packages: PlatformPackage[]
   return folder;
 }
 
-/** Runs a program there, which may import the package by its name. */
+/** Runs a program in that folder. It can import the package by name. */
 export async function runIn(
   t: ExecutionContext,
   folder: string,

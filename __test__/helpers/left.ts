@@ -1,4 +1,5 @@
-// What a transfer must not leave behind.
+// Asserts that tests leave no descriptor, no leased pipe and no running transfer behind, so that leaks fail the test that
+// causes them.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
@@ -10,7 +11,7 @@ import { descriptorKinds } from './descriptors.js';
 import { isNative } from './engine.js';
 import { until } from './wait.js';
 
-/** Open descriptors by kind; pipes that are kept for the next transfer are no leak. */
+/** Open descriptors by kind, without the pipes that the pool keeps for later transfers. */
 export function held(): Record<string, number> {
   const kinds = descriptorKinds();
   const { leased, idle } = stats().pipes;
@@ -18,7 +19,7 @@ export function held(): Record<string, number> {
   return Object.fromEntries([...kinds].sort());
 }
 
-/** The first transfer starts what stays: threads, and their descriptors. */
+/** Runs one transfer, which starts the core's threads. They and their descriptors stay open for good. */
 async function startThreads(): Promise<void> {
   if (!isNative) return;
   const nothing = openSync('/dev/null', 'r+');
@@ -26,7 +27,7 @@ async function startThreads(): Promise<void> {
   closeSync(nothing);
 }
 
-/** What is open once the test before has let go of everything. */
+/** The open descriptors once nothing has been opened or closed for 200 ms. */
 async function settled(): Promise<Record<string, number>> {
   let since = performance.now();
   let last = '';
@@ -43,7 +44,7 @@ async function settled(): Promise<Record<string, number>> {
 }
 
 /**
- * Runs `work`, and fails when it leaves a descriptor, a pipe on loan or a running transfer. Nothing else may run in this
+ * Runs `work` and fails if it leaves a descriptor, a leased pipe or a running transfer. Nothing else may run in this
  * process meanwhile.
  */
 export async function leavesNothing(t: ExecutionContext, work: () => Promise<void>): Promise<void> {
@@ -54,13 +55,13 @@ export async function leavesNothing(t: ExecutionContext, work: () => Promise<voi
 }
 
 /**
- * Every test of a file of serial tests, or all of one whose tests run at once, must leave no descriptor, no pipe on loan
- * and no running transfer. What a test tears down counts as its own to close.
+ * Adds a hook that fails if tests leave a descriptor, a leased pipe or a running transfer: after each test of a spec
+ * with serial tests, or once after all tests of a spec whose tests run concurrently. Teardowns run before the hook.
  */
 export function nothingIsLeft(test: TestFn, when: 'behind each test' | 'behind all tests'): void {
   let before: Record<string, number> = {};
-  test.before('what is open before the first test', async () => {
-    // Node opens what tells it of its children with the first of them, and keeps it.
+  test.before('open descriptors are recorded before the first test', async () => {
+    // Node opens the descriptor that reports child exits with its first child, and keeps it.
     await once(spawn('true'), 'close');
     await startThreads();
     before = await settled();

@@ -1,4 +1,4 @@
-// The two sockets a gateway has in its hands, with a raw peer at both outer ends.
+// The two sockets that a gateway relays between, with a raw peer at both outer ends: the setting of most specs.
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import net, { type AddressInfo } from 'node:net';
@@ -23,17 +23,17 @@ export interface Pair {
 }
 
 export interface PairOptions {
-  /** Of Node's server: how `a` is made. */
+  /** Options of Node's server, which creates `a`. */
   server?: net.ServerOpts;
-  /** Nothing is read into Node, so that the descriptors can be used by themselves. */
+  /** Keeps Node from reading, so that a test can use the descriptors by number. */
   untouched?: boolean;
-  /** Of the peer's end of `a`. */
+  /** Socket options of the peer's end of `a`. */
   client?: Tuning;
-  /** Of the peer's end of `b`; buffer sizes are set before the connection is made. */
+  /** Socket options of the peer's end of `b`. Buffer sizes are set before the connection is made. */
   origin?: Tuning;
 }
 
-/** A place where pairs are made: a Node server and a listener of the peer, both closed with the test. */
+/** Returns a function that makes pairs, from a Node server and a listener of the peer. The test's end closes both. */
 export async function crossing(
   t: ExecutionContext,
   peer: Peer,
@@ -73,7 +73,7 @@ export async function crossing(
     return { a, b, client, origin };
   }
 
-  // One after the other: nothing else tells which accepted socket belongs to which connect.
+  // One after the other, because nothing else matches an accepted socket to its connect.
   let last: Promise<unknown> = Promise.resolve();
   return () => {
     const made = last.then(meet);
@@ -82,7 +82,7 @@ export async function crossing(
   };
 }
 
-/** One pair, whose sockets do not outlive the test. */
+/** Makes one pair and destroys its sockets at the end of the test. */
 export async function pair(
   t: ExecutionContext,
   peer: Peer,

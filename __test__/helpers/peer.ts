@@ -1,5 +1,5 @@
-// A raw stream peer in a process of its own, for what Node cannot do to a socket: resets, out-of-band bytes, small
-// buffers, an exact end. Its commands are those of crates/testpeer.
+// A raw stream peer in a separate process, for operations that Node does not offer: resets, out-of-band bytes, small
+// buffers, exact ends. crates/testpeer implements its commands.
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -21,7 +21,7 @@ export interface Tuning {
   nodelay?: boolean;
 }
 
-/** Size of the single calls, and the longest of the random pauses before each. */
+/** Size of each call, and the longest random pause before each call. */
 export interface Pace {
   chunk?: number | { min: number; max: number };
   pauseMs?: number;
@@ -37,7 +37,7 @@ export interface Ending extends Digest {
   end: string;
 }
 
-/** A command that failed: `code` as in Node, and how far it came where that is known. */
+/** A failed command: `code` as in Node, and the bytes done before the failure if they are known. */
 export class PeerError extends Error {
   readonly code: string;
   readonly bytes: number | undefined;
@@ -68,6 +68,7 @@ interface Pending {
   reject: (error: Error) => void;
 }
 
+/** A running peer and the client of its line protocol. */
 export class Peer {
   readonly #process: ChildProcessByStdio<Writable, Readable, null>;
   readonly #pending = new Map<number, Pending>();
@@ -99,7 +100,7 @@ export class Peer {
     this.#process.kill(name);
   }
 
-  /** `backlog`: how many connections may wait; with 0 there is room for one. */
+  /** `backlog` is the length of the accept queue. The kernel lets one connection wait even when it is 0. */
   listen(
     options: (Address | { port: 0 }) & { backlog?: number; tuning?: Tuning },
   ): Promise<{ listener: number; port: number }> {
@@ -118,7 +119,7 @@ export class Peer {
     return this.#run('connect', options);
   }
 
-  /** Sends the next `bytes` bytes of the stream that `seed` stands for. */
+  /** Sends the next `bytes` bytes of the pseudo-random stream that `seed` determines. */
   write(conn: Conn, bytes: number, seed: number, pace: Pace = {}): Promise<Digest> {
     return this.#run('write', { conn, bytes, seed, pace });
   }
@@ -127,22 +128,22 @@ export class Peer {
     return this.#run('writeHex', { conn, data: Buffer.from(text).toString('hex') });
   }
 
-  /** Sends one byte out of band, in turn with the writes. */
+  /** Sends one out-of-band byte, after the writes queued before it. */
   oob(conn: Conn, byte: number): Promise<Digest> {
     return this.#run('oob', { conn, byte });
   }
 
-  /** `write` and `both` take their turn behind the writes. */
-  shutdown(conn: Conn, how: 'read' | 'write' | 'both' = 'write'): Promise<void> {
-    return this.#run('shutdown', { conn, how });
+  /** `write` and `both` wait for the writes queued before them. */
+  shutdown(conn: Conn, direction: 'read' | 'write' | 'both' = 'write'): Promise<void> {
+    return this.#run('shutdown', { conn, how: direction });
   }
 
-  /** Reads exactly `bytes` bytes; an earlier end rejects with `EOF`. */
+  /** Reads exactly `bytes` bytes. An earlier end of input rejects with `EOF`. */
   read(conn: Conn, bytes: number, pace: Pace = {}): Promise<Digest> {
     return this.#run('read', { conn, bytes, pace });
   }
 
-  /** Reads exactly as many bytes as `expected` has (at most 64) and gives them back as text. */
+  /** Reads exactly `bytes` bytes (at most 64) and returns them as text. */
   async readText(conn: Conn, bytes: number): Promise<string> {
     const { data } = await this.#run<Digest & { data: string }>('read', { conn, bytes, pace: {} });
     return Buffer.from(data, 'hex').toString();
@@ -152,7 +153,7 @@ export class Peer {
     return this.#run('readToEnd', { conn, pace });
   }
 
-  /** Keeps the reader idle, in turn with the reads. */
+  /** Keeps the reader idle for `ms` milliseconds, after the reads queued before. */
   pause(conn: Conn, ms: number): Promise<void> {
     return this.#run('pause', { conn, ms });
   }
@@ -161,22 +162,22 @@ export class Peer {
     return this.#run('setRcvBuf', { conn, bytes });
   }
 
-  /** How many bytes went through the socket so far. */
+  /** Bytes sent and received on the connection so far. */
   counts(conn: Conn): Promise<{ sent: number; received: number }> {
     return this.#run('counts', { conn });
   }
 
-  /** Closes at once with a reset, whatever is pending. */
+  /** Closes at once with a reset, regardless of pending operations. */
   reset(conn: Conn): Promise<void> {
     return this.#run('reset', { conn });
   }
 
-  /** Closes at once in the normal way, whatever is pending. */
+  /** Closes at once without a reset, regardless of pending operations. */
   close(conn: Conn): Promise<void> {
     return this.#run('close', { conn });
   }
 
-  /** What the first `bytes` bytes of a seed's stream hash to. */
+  /** The SHA-256 of the first `bytes` bytes of the stream of `seed`. */
   async hash(seed: number, bytes: number): Promise<string> {
     const { sha256 } = await this.#run<Digest>('hash', { seed, bytes });
     return sha256;
@@ -197,7 +198,7 @@ export class Peer {
   #settle({ id, ok, ...fields }: Answer): void {
     const pending = this.#pending.get(id);
     if (pending === undefined) {
-      throw new Error(`an answer to nothing: ${id}`);
+      throw new Error(`an answer to no command: ${id}`);
     }
     this.#pending.delete(id);
     if (ok === true) {

@@ -1,4 +1,4 @@
-// The quota of pipe memory that the kernel has for users without privileges.
+// Uses up the quota of pipe memory that the kernel sets for unprivileged users.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -8,11 +8,11 @@ import type { ExecutionContext } from 'ava';
 import { nodeArguments } from './copy-child.js';
 import { within } from './wait.js';
 
-/** Runs what comes behind it as a user without privileges; root is exempt from the quota. */
+/** A command prefix that runs a program as an unprivileged user, because root is exempt from the quota. */
 export const AS_NOBODY =
   process.getuid?.() === 0 ? ['setpriv', '--reuid=65534', '--regid=65534', '--clear-groups'] : [];
 
-/** Another process of the same user that holds pipes: FIFOs, whose buffers count as any pipe's. */
+/** Starts another process of that user which holds FIFOs. Their buffers count against the quota like those of any pipe. */
 export async function holdPipes(t: ExecutionContext, count: number): Promise<ChildProcess> {
   const program = `
     import { execFileSync } from 'node:child_process';

@@ -1,3 +1,4 @@
+// Runs the code of docs/recipes.md as printed there, so that the recipes cannot rot.
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
@@ -6,13 +7,13 @@ import type { ExecutionContext } from 'ava';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
-/** What the recipe under this heading of docs/recipes.md exports, run as it stands there. */
+/** Imports the recipe under this heading of docs/recipes.md and returns its exports. */
 export async function recipe<T>(t: ExecutionContext, heading: string): Promise<T> {
   const sections = readFileSync(join(ROOT, 'docs/recipes.md'), 'utf8').split(/^## /m);
   const section = sections.find((text) => text.startsWith(`${heading}\n`));
   const code = /^```ts\n([^]*?)^```/m.exec(section ?? '')?.[1];
   if (code === undefined) throw new Error(`docs/recipes.md has no recipe for ${heading}`);
-  // Inside the package, so that its name and those of its dependencies mean what they mean to users.
+  // Inside the package, so that its name and the names of its dependencies resolve as they do for users.
   mkdirSync(join(ROOT, 'target'), { recursive: true });
   const folder = mkdtempSync(join(ROOT, 'target/recipe-'));
   t.teardown(() => rmSync(folder, { recursive: true, force: true }));

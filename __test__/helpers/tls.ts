@@ -1,4 +1,4 @@
-// A certificate for localhost that nobody else trusts.
+// A self-signed certificate for localhost, and the options of a client that trusts it.
 import { readFileSync } from 'node:fs';
 
 const fixture = (name: string) => readFileSync(new URL(`../fixtures/${name}`, import.meta.url), 'utf8');

@@ -1,3 +1,4 @@
+// A connect that never completes, for tests of aborts and timeouts before a transfer has moved a byte.
 import { once } from 'node:events';
 import net from 'node:net';
 
@@ -5,7 +6,7 @@ import type { ExecutionContext } from 'ava';
 
 import type { Peer } from './peer.js';
 
-/** A socket that stays connecting: the listener's queue is full, so that the kernel does not answer. */
+/** A socket that stays in the connecting state: the queue of its listener is full, so the kernel does not answer. */
 export async function unanswered(t: ExecutionContext, peer: Peer): Promise<net.Socket> {
   const { port } = await peer.listen({ port: 0, backlog: 0 });
   const queued = net.connect(port, '127.0.0.1').on('error', () => {});

@@ -1,13 +1,15 @@
+// Waiting with a time limit: for a promise, for a polled condition, and for a number that stops changing. A timeout
+// error names the event that did not happen.
 import { setTimeout as sleep } from 'node:timers/promises';
 
-/** What a promise gives, or a failure that says what did not happen in time. */
-export async function within<T>(ms: number, what: string, promise: Promise<T>): Promise<T> {
+/** The value of a promise. Rejects after `ms` milliseconds with an error that names the missing `event`. */
+export async function within<T>(ms: number, event: string, promise: Promise<T>): Promise<T> {
   const timer = new AbortController();
   try {
     return await Promise.race([
       promise,
       sleep(ms, undefined, { signal: timer.signal }).then(() => {
-        throw new Error(`not within ${ms} ms: ${what}`);
+        throw new Error(`not within ${ms} ms: ${event}`);
       }),
     ]);
   } finally {
@@ -15,31 +17,31 @@ export async function within<T>(ms: number, what: string, promise: Promise<T>): 
   }
 }
 
-/** Polls until `look` gives something that `good` accepts. */
+/** Polls every 10 ms until `isDone` accepts the value of `poll`, and returns that value. */
 export async function until<T>(
-  what: string,
-  look: () => T | Promise<T>,
-  good: (value: T) => boolean,
+  event: string,
+  poll: () => T | Promise<T>,
+  isDone: (value: T) => boolean,
   ms = 30_000,
 ): Promise<T> {
   const deadline = performance.now() + ms;
   for (;;) {
-    const value = await look();
-    if (good(value)) {
+    const value = await poll();
+    if (isDone(value)) {
       return value;
     }
     if (performance.now() > deadline) {
-      throw new Error(`not within ${ms} ms: ${what}; last seen: ${JSON.stringify(value)}`);
+      throw new Error(`not within ${ms} ms: ${event}; last seen: ${JSON.stringify(value)}`);
     }
     await sleep(10);
   }
 }
 
-/** Waits until a number has stopped changing, as a blocked writer's count does, and is above `floor`. */
-export async function steady(what: string, look: () => Promise<number>, floor = 0): Promise<number> {
+/** Waits until a number is above `floor` and has not changed for 300 ms, like the byte count of a blocked writer. */
+export async function steady(event: string, poll: () => Promise<number>, floor = 0): Promise<number> {
   let last = -1;
   let since = performance.now();
-  return until(what, look, (value) => {
+  return until(event, poll, (value) => {
     if (value !== last) {
       last = value;
       since = performance.now();
@@ -48,7 +50,7 @@ export async function steady(what: string, look: () => Promise<number>, floor = 
   });
 }
 
-/** A promise with its ends in hand. */
+/** A promise and its `resolve` function. */
 export function deferred<T>(): { promise: Promise<T>; resolve: (value: T) => void } {
   let resolve: (value: T) => void = () => {};
   const promise = new Promise<T>((settle) => (resolve = settle));

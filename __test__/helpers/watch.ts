@@ -1,14 +1,15 @@
+// Counts the events of a socket, so that a test can assert that each came exactly once, or never.
 import type { Socket } from 'node:net';
 
 export interface Seen {
   end: number;
   close: number;
   error: number;
-  /** In the order of their coming. */
+  /** Event names in order of arrival. */
   order: string[];
 }
 
-/** Counts what a socket tells its owner. `data` is left out: listening to it would make the socket flow. */
+/** Counts `end`, `close` and `error`. `data` is left out, because a `data` listener would make the socket flow. */
 export function watch(socket: Socket): Seen {
   const seen: Seen = { end: 0, close: 0, error: 0, order: [] };
   for (const event of ['end', 'close', 'error'] as const) {

@@ -1,4 +1,4 @@
-// 'beforeExit' of processes that transfer: emitted when nothing is pending any more, and not before.
+// 'beforeExit' of processes that transfer: emitted once nothing is pending, and not before.
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -11,7 +11,7 @@ import { sample } from '../helpers/copy-files.js';
 import { Peer } from '../helpers/peer.js';
 import { within } from '../helpers/wait.js';
 
-/** What every program begins with; unreferenced sockets keep no process alive, so that the transfer alone does. */
+/** The start of every program. Its sockets are unreferenced, so only the transfer keeps the process alive. */
 const BEGIN = `
   import { once } from 'node:events';
   import { writeSync } from 'node:fs';
@@ -24,16 +24,16 @@ const BEGIN = `
     return socket.unref();
   };
   const ports = [port, other];
-  const say = (...what) => writeSync(2, what.join(' ') + '\\n');
+  const print = (...words) => writeSync(2, words.join(' ') + '\\n');
 `;
 
 interface Program {
   child: ChildProcess;
   lines: string[];
-  said: (line: string) => Promise<void>;
+  printed: (line: string) => Promise<void>;
 }
 
-/** A program that says what happens in it, line by line. */
+/** Starts a program that prints its events, one a line. */
 function program(t: ExecutionContext, body: string, ...args: (string | number)[]): Program {
   const command = [...nodeArguments(BEGIN + body), ...args.map(String)];
   const child = started(t, process.execPath, command, ['pipe', 'ignore', 'pipe']);
@@ -42,43 +42,44 @@ function program(t: ExecutionContext, body: string, ...args: (string | number)[]
   if (stderr === null) throw new Error('a child without stderr');
   const reader = createInterface({ input: stderr });
   reader.on('line', (line) => lines.push(line));
-  const said = async (line: string) => {
+  const printed = async (line: string) => {
     while (!lines.includes(line))
-      await within(30_000, `it says ${line}: ${lines.join()}`, once(reader, 'line'));
+      await within(30_000, `the program prints ${line}: ${lines.join()}`, once(reader, 'line'));
   };
-  return { child, lines, said };
+  return { child, lines, printed };
 }
 
+/** A peer with two listeners, one for each socket of a relay. */
 async function meeting(t: ExecutionContext) {
   const peer = Peer.start(t);
   const [one, two] = [await peer.listen({ port: 0 }), await peer.listen({ port: 0 })];
-  const acceptOne = async () => (await within(30_000, 'a comes', peer.accept(one.listener))).conn;
+  const acceptOne = async () => (await within(30_000, 'socket a connects', peer.accept(one.listener))).conn;
   const accept = async () => ({
     client: await acceptOne(),
-    origin: (await within(30_000, 'b comes', peer.accept(two.listener))).conn,
+    origin: (await within(30_000, 'socket b connects', peer.accept(two.listener))).conn,
   });
   return { peer, ports: [one.port, two.port] as const, accept, acceptOne };
 }
 
-for (const [what, start] of [
+for (const [name, start] of [
   ['relay', 'relay(a, b)'],
   ['copy', 'copy(a, b)'],
   ['relay of streams', 'relay(new Proxy(a, {}), b)'],
   ['relay that is idle under a timeout', 'relay(a, b, { idleTimeout: 600_000, onProgress() {} })'],
 ] as const) {
-  test(`beforeExit waits for a ${what} that is pending, and comes once when it has ended`, async (t) => {
+  test(`beforeExit waits for a pending ${name} and is emitted once after its end`, async (t) => {
     const { peer, ports, accept } = await meeting(t);
     const body = `
-      process.on('beforeExit', (code) => say('beforeExit', code)).on('exit', () => say('exit'));
+      process.on('beforeExit', (code) => print('beforeExit', code)).on('exit', () => print('exit'));
       const [a, b] = [await connect(ports[0]), await connect(ports[1])];
       const transfer = ${start};
-      say('begun');
-      transfer.then(({ tx }) => { say('ended', tx); a.destroy(); b.destroy(); });
+      print('begun');
+      transfer.then(({ tx }) => { print('ended', tx); a.destroy(); b.destroy(); });
     `;
-    const { child, lines, said } = program(t, body, ...ports);
+    const { child, lines, printed } = program(t, body, ...ports);
     const out = ended(child);
     const { client, origin } = await accept();
-    await said('begun');
+    await printed('begun');
     await sleep(500);
     t.deepEqual(lines, ['begun']);
     await peer.writeText(client, 'hello');
@@ -90,16 +91,16 @@ for (const [what, start] of [
   });
 }
 
-test('beforeExit comes once behind a transfer that failed, and one that was aborted', async (t) => {
+test('beforeExit is emitted once after a failed and an aborted transfer', async (t) => {
   const { ports, accept } = await meeting(t);
   const body = `
-    process.on('beforeExit', () => say('beforeExit'));
+    process.on('beforeExit', () => print('beforeExit'));
     const [a, b] = [await connect(ports[0]), await connect(ports[1])];
     const transfer = relay(a, b, { reject: false });
     const refused = relay(net.connect(1, '127.0.0.1'), net.connect(1, '127.0.0.1'), { reject: false });
-    say((await refused).error.code);
+    print((await refused).error.code);
     transfer.abort();
-    say((await transfer).error.code);
+    print((await transfer).error.code);
   `;
   const { child, lines } = program(t, body, ...ports);
   const out = ended(child);
@@ -108,24 +109,24 @@ test('beforeExit comes once behind a transfer that failed, and one that was abor
   t.deepEqual(lines, ['ECONNREFUSED', 'ABORT_ERR', 'beforeExit']);
 });
 
-test('a transfer that is started from a beforeExit listener is finished, and beforeExit comes again behind it', async (t) => {
+test('a transfer started from a beforeExit listener is completed, and beforeExit is emitted again after it', async (t) => {
   const { peer, ports, accept, acceptOne } = await meeting(t);
   const body = `
     let count = 0;
     const begin = [
-      // At once, as far as a listener can: its socket is still connecting.
+      // Begun while the sockets are still connecting.
       () => relay(net.connect(ports[0], '127.0.0.1'), net.connect(ports[1], '127.0.0.1')),
       () => sendFile(path, net.connect({ port: ports[0], host: '127.0.0.1' }), { endDestination: true }),
       async () => copy(await connect(ports[0]), await connect(ports[1]), { endDestination: true }),
     ];
     process.on('beforeExit', () => {
-      say('beforeExit');
+      print('beforeExit');
       const transfer = begin[count++]?.();
-      transfer?.then(({ tx }) => say('ended', tx), (error) => say(error.message));
+      transfer?.then(({ tx }) => print('ended', tx), (error) => print(error.message));
     });
   `;
   const { path, bytes } = sample(t, 300_000);
-  const { child, lines, said } = program(t, body, ...ports, path);
+  const { child, lines, printed } = program(t, body, ...ports, path);
   const out = ended(child);
 
   const first = await accept();
@@ -134,12 +135,12 @@ test('a transfer that is started from a beforeExit listener is finished, and bef
   await peer.writeText(first.client, 'hello');
   t.is(await peer.readText(first.origin, 5), 'hello');
   await Promise.all([peer.shutdown(first.client), peer.shutdown(first.origin)]);
-  await said('ended 5');
+  await printed('ended 5');
 
   const reader = await acceptOne();
   t.is((await peer.readToEnd(reader)).bytes, bytes.length);
   await peer.shutdown(reader);
-  await said('ended 300000');
+  await printed('ended 300000');
 
   const last = await accept();
   await peer.writeText(last.client, 'bye');

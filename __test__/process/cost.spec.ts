@@ -1,4 +1,4 @@
-// What does not depend on the machine's speed: system calls, pipes, descriptors, and that nobody starves.
+// Costs that do not depend on the speed of the machine: system calls, pipes and descriptors per relay, and fairness.
 import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -6,16 +6,16 @@ import { join } from 'node:path';
 
 import type { ExecutionContext } from 'ava';
 
-import { coreTestWithTool } from '../helpers/cli-tools.js';
+import { coreTestWithTool } from '../helpers/tools.js';
 import { coreTest as test } from '../helpers/engine.js';
 import { type Conn, Peer } from '../helpers/peer.js';
 import { AS_NOBODY, holdPipes } from '../helpers/quota.js';
-import { RelayProcess } from '../helpers/relay-process.js';
+import { RelayProcess } from '../helpers/processes/relay-process.js';
 import { until } from '../helpers/wait.js';
 
 const MiB = 1024 * 1024;
 
-/** Runs a relay under strace and gives the number of calls of each system call. */
+/** Runs a relay under strace. Returns a function that gives the number of calls of a system call. */
 async function traced(
   t: ExecutionContext,
   work: (relay: RelayProcess, peer: Peer) => Promise<void>,
@@ -35,7 +35,7 @@ async function traced(
   return (name) => counts.get(name) ?? 0;
 }
 
-coreTestWithTool('strace', 'a small round trip costs two receives and two sends, and no pipe', async (t) => {
+coreTestWithTool('strace', 'a small round trip costs two receives, two sends and no pipe', async (t) => {
   const ROUNDS = 1000;
   const calls = await traced(t, async (relay, peer) => {
     const { client, origin } = await relay.connect();
@@ -53,7 +53,7 @@ coreTestWithTool('strace', 'a small round trip costs two receives and two sends,
   t.is(calls('splice'), 0);
 });
 
-coreTestWithTool('strace', 'a bulk MiB costs few calls, nearly all of them splices', async (t) => {
+coreTestWithTool('strace', 'a MiB of bulk costs few system calls, nearly all of them splices', async (t) => {
   const SIZE = 256;
   const calls = await traced(t, async (relay, peer) => {
     const { client, origin } = await relay.connect();
@@ -72,7 +72,7 @@ coreTestWithTool('strace', 'a bulk MiB costs few calls, nearly all of them splic
 
 coreTestWithTool(
   'strace',
-  'a short connection costs two sends, four receives, two ends, and no pipe',
+  'a short connection costs two sends, four receives, two shutdowns and no pipe',
   async (t) => {
     const CONNECTIONS = 300;
     const calls = await traced(t, async (relay, peer) => {
@@ -104,7 +104,7 @@ coreTestWithTool(
       ['recvfrom', 4],
       ['sendto', 2],
       ['shutdown', 2],
-      // What looks into a descriptor: nothing has to be found out about a socket of Node's own.
+      // No fstat, because the kind of a Node socket is known.
       ['fstat', 0],
       ['splice', 0],
     ] as const) {
@@ -122,22 +122,22 @@ test.serial('200 idle relays hold no pipe and four descriptors each', async (t) 
     await Promise.all([peer.write(client, 10, 1), peer.read(origin, 10)]);
   }
   t.like(await relay.stats(), { active: 200, pipes: { leased: 0 } });
-  // A few more for what the core's threads need once they have started.
+  // The threads of the core need a few more once they have started.
   t.true(relay.descriptors() - before <= 4 * 200 + 16, `${relay.descriptors() - before} descriptors`);
   await relay.end();
 });
 
-test.serial('readers that stall give their pipes back, and nothing they wait for is lost', async (t) => {
+test.serial('stalled relays return their pipes, and lose no byte', async (t) => {
   const peer = Peer.start(t);
   const relay = await RelayProcess.start(t, peer);
-  // One after the other: connections made at once may be accepted in another order.
+  // One after the other, because concurrent connections may be accepted in another order.
   const pairs: { client: Conn; origin: Conn }[] = [];
   for (let index = 0; index < 12; index += 1) pairs.push(await relay.connect());
   const sending = pairs.map(({ client }) =>
     peer.write(client, 24 * MiB, 1).then((digest) => peer.shutdown(client).then(() => digest)),
   );
   await until(
-    'the relay has used pipes and given all back',
+    'the relay has used pipes and returned all',
     () => relay.stats(),
     ({ pipes }) => pipes.created > 0 && pipes.leased === 0,
   );
@@ -163,11 +163,11 @@ test.serial('idle pipes are closed after a while', async (t) => {
   await relay.end();
 });
 
-coreTestWithTool('prlimit', 'without descriptors for pipes, bulk goes through a buffer', async (t) => {
+coreTestWithTool('prlimit', 'bulk goes through a buffer if there are no descriptors for pipes', async (t) => {
   const peer = Peer.start(t);
   const relay = await RelayProcess.start(t, peer);
   const used = relay.descriptors();
-  // Room for one relay's sockets and duplicates and for what the core's threads open, not for a pipe besides.
+  // Enough for the sockets and duplicates of one relay and for the threads of the core, but not for a pipe.
   relay.limitDescriptors(used + 10);
   const { client, origin } = await relay.connect();
   const [sent, received] = await Promise.all([
@@ -181,7 +181,7 @@ coreTestWithTool('prlimit', 'without descriptors for pipes, bulk goes through a 
   await relay.end();
 });
 
-test.serial('messages pass beside bulk that never pauses', async (t) => {
+test.serial('messages pass while bulk flows without a pause', async (t) => {
   const peer = Peer.start(t);
   const relay = await RelayProcess.start(t, peer);
   const talk = await relay.connect();
@@ -194,7 +194,7 @@ test.serial('messages pass beside bulk that never pauses', async (t) => {
   const measure = async () => {
     const times: number[] = [];
     for (let round = 0; round < 300; round += 1) times.push(await roundTrip());
-    return times.sort((one, other) => one - other);
+    return times.sort((a, b) => a - b);
   };
   const alone = await measure();
   const bulk: { client: Conn; origin: Conn }[] = [];
@@ -219,7 +219,7 @@ test.serial('messages pass beside bulk that never pauses', async (t) => {
   await relay.end();
 });
 
-/** Runs of small messages, and between them bulk: a direction changes its engine at every turn. */
+/** Sizes that alternate between small messages and bulk, so that a direction changes its engine at every turn. */
 function mixedSizes(seed: number): number[] {
   let state = seed;
   const below = (limit: number) => {
@@ -229,14 +229,14 @@ function mixedSizes(seed: number): number[] {
   const sizes: number[] = [];
   for (let turn = 0; turn < 12; turn += 1) {
     for (let message = 0; message < 12; message += 1) sizes.push(1 + below(message < 6 ? 200 : 9000));
-    // Around where one engine costs what the other does, and far above.
+    // Around the size at which both engines cost the same, and far above it.
     for (let part = 0; part < 4; part += 1) sizes.push(7000 + below(60_000));
     sizes.push(256 * 1024 + below(2 * MiB));
   }
   return sizes;
 }
 
-/** Sends the mix in both directions at once; each message has to arrive before the next one is sent. */
+/** Sends the mix in both directions at once. Each message must arrive before the next one is sent. */
 async function exchangeMix(t: ExecutionContext, relay: RelayProcess, peer: Peer): Promise<void> {
   const seed = Number(process.env['FDSPLICE_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
   t.log(`FDSPLICE_SEED=${seed}`);
@@ -255,7 +255,7 @@ async function exchangeMix(t: ExecutionContext, relay: RelayProcess, peer: Peer)
   ]);
 }
 
-test.serial('a mix of messages and bulk arrives in order, whatever engine each part took', async (t) => {
+test.serial('a mix of messages and bulk arrives in order across changes of the engine', async (t) => {
   const peer = Peer.start(t);
   const relay = await RelayProcess.start(t, peer);
   await exchangeMix(t, relay, peer);
@@ -265,16 +265,20 @@ test.serial('a mix of messages and bulk arrives in order, whatever engine each p
   await relay.end();
 });
 
-coreTestWithTool('prlimit', 'the mix arrives with the quota of pipe pages used up', async (t) => {
-  await holdPipes(t, 1100);
-  const peer = Peer.start(t);
-  const relay = await RelayProcess.start(t, peer, AS_NOBODY);
-  await exchangeMix(t, relay, peer);
-  t.like(await relay.stats(), { zeroCopy: 0, failed: 0 });
-  await relay.end();
-});
+coreTestWithTool(
+  'prlimit',
+  'a mix of messages and bulk arrives with the quota of pipe pages used up',
+  async (t) => {
+    await holdPipes(t, 1100);
+    const peer = Peer.start(t);
+    const relay = await RelayProcess.start(t, peer, AS_NOBODY);
+    await exchangeMix(t, relay, peer);
+    t.like(await relay.stats(), { zeroCopy: 0, failed: 0 });
+    await relay.end();
+  },
+);
 
-coreTestWithTool('prlimit', 'the mix arrives without descriptors for pipes', async (t) => {
+coreTestWithTool('prlimit', 'a mix of messages and bulk arrives without descriptors for pipes', async (t) => {
   const peer = Peer.start(t);
   const relay = await RelayProcess.start(t, peer);
   relay.limitDescriptors(relay.descriptors() + 10);
@@ -283,40 +287,44 @@ coreTestWithTool('prlimit', 'the mix arrives without descriptors for pipes', asy
   await relay.end();
 });
 
-coreTestWithTool('setpriv', 'an ordinary user’s pipes stay within a quarter of the quota', async (t) => {
-  const pages = Number(readFileSync('/proc/sys/fs/pipe-user-pages-soft', 'utf8'));
-  const SMALLEST = 256 * 1024;
-  const FLOWS = 48;
-  const BYTES = 12 * MiB;
-  const most = (pages * 4096) / 4 / SMALLEST;
-  const peer = Peer.start(t);
-  const relay = await RelayProcess.start(t, peer, AS_NOBODY);
-  const before = relay.descriptors();
-  const pairs: { client: Conn; origin: Conn }[] = [];
-  for (let index = 0; index < FLOWS; index += 1) pairs.push(await relay.connect());
-  const sending = pairs.map(({ client }, index) =>
-    peer.write(client, BYTES, index).then((digest) => peer.shutdown(client).then(() => digest)),
-  );
-  // Readers that take nothing keep pipes full, for a while: that is when most are out.
-  let peak = 0;
-  await until(
-    'the relay has used pipes and given all back',
-    () => relay.stats(),
-    ({ pipes }) => {
-      peak = Math.max(peak, pipes.leased + pipes.idle);
-      return pipes.created > 0 && pipes.leased === 0;
-    },
-  );
-  for (const [index, { origin }] of pairs.entries()) {
-    const received = await peer.readToEnd(origin);
-    t.like(received, { end: 'eof', bytes: BYTES, sha256: (await sending[index])?.sha256 ?? '' });
-    await peer.shutdown(origin);
-  }
-  const { zeroCopy, total, pipes } = await relay.stats();
-  const held = Math.max(peak, pipes.leased + pipes.idle);
-  t.log(`${held} pipes at most, ${zeroCopy} of ${total} bytes spliced`);
-  t.true(held > 0 && (pages === 0 || held <= most), `${held} pipes, ${most} allowed`);
-  // What the counts say is what the process has.
-  t.true(relay.descriptors() - before >= 2 * (await relay.stats()).pipes.idle);
-  await relay.end();
-});
+coreTestWithTool(
+  'setpriv',
+  'the pipes of an unprivileged user stay within a quarter of the quota',
+  async (t) => {
+    const pages = Number(readFileSync('/proc/sys/fs/pipe-user-pages-soft', 'utf8'));
+    const SMALLEST = 256 * 1024;
+    const FLOWS = 48;
+    const BYTES = 12 * MiB;
+    const most = (pages * 4096) / 4 / SMALLEST;
+    const peer = Peer.start(t);
+    const relay = await RelayProcess.start(t, peer, AS_NOBODY);
+    const before = relay.descriptors();
+    const pairs: { client: Conn; origin: Conn }[] = [];
+    for (let index = 0; index < FLOWS; index += 1) pairs.push(await relay.connect());
+    const sending = pairs.map(({ client }, index) =>
+      peer.write(client, BYTES, index).then((digest) => peer.shutdown(client).then(() => digest)),
+    );
+    // Stalled readers keep pipes full for a while. The number of leased pipes peaks then.
+    let peak = 0;
+    await until(
+      'the relay has used pipes and returned all',
+      () => relay.stats(),
+      ({ pipes }) => {
+        peak = Math.max(peak, pipes.leased + pipes.idle);
+        return pipes.created > 0 && pipes.leased === 0;
+      },
+    );
+    for (const [index, { origin }] of pairs.entries()) {
+      const received = await peer.readToEnd(origin);
+      t.like(received, { end: 'eof', bytes: BYTES, sha256: (await sending[index])?.sha256 ?? '' });
+      await peer.shutdown(origin);
+    }
+    const { zeroCopy, total, pipes } = await relay.stats();
+    const held = Math.max(peak, pipes.leased + pipes.idle);
+    t.log(`${held} pipes at most, ${zeroCopy} of ${total} bytes spliced`);
+    t.true(held > 0 && (pages === 0 || held <= most), `${held} pipes, ${most} allowed`);
+    // The process really has the reported number of pipes.
+    t.true(relay.descriptors() - before >= 2 * (await relay.stats()).pipes.idle);
+    await relay.end();
+  },
+);

@@ -1,3 +1,4 @@
+// Descriptor leaks: after 1,000 relays with every kind of ending, the process has as many descriptors as before.
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -5,8 +6,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { relay, stats, TransferError, type TrafficResult } from 'fdsplice';
 
-import { descriptorKinds, descriptorOf } from '../helpers/descriptors.js';
+import { descriptorOf } from '../helpers/descriptors.js';
 import { isNative } from '../helpers/engine.js';
+import { held } from '../helpers/left.js';
 import { crossing, type Pair } from '../helpers/pair.js';
 import { Peer } from '../helpers/peer.js';
 import { until, within } from '../helpers/wait.js';
@@ -16,7 +18,7 @@ interface Scene extends Pair {
   closedPort: number;
 }
 
-/** Every kind of ending, each with what has to come out of it. */
+/** Every kind of ending, with the error code that the relay must report. */
 const ENDINGS: Record<string, { code: string | null; run: (scene: Scene) => Promise<TrafficResult> }> = {
   clean: {
     code: null,
@@ -67,7 +69,7 @@ const ENDINGS: Record<string, { code: string | null; run: (scene: Scene) => Prom
       return transfer;
     },
   },
-  'aborted before': {
+  'aborted before the call': {
     code: 'ABORT_ERR',
     run: ({ a, b }) => relay(a, b, { reject: false, signal: AbortSignal.abort() }),
   },
@@ -80,7 +82,7 @@ const ENDINGS: Record<string, { code: string | null; run: (scene: Scene) => Prom
       return transfer;
     },
   },
-  'destroyed before': {
+  'destroyed before the call': {
     code: 'ERR_STREAM_DESTROYED',
     run: ({ a, b }) => {
       b.destroy();
@@ -102,7 +104,7 @@ const ENDINGS: Record<string, { code: string | null; run: (scene: Scene) => Prom
       return transfer;
     },
   },
-  'numbers, which stay the caller’s': {
+  'descriptor numbers, which the caller keeps': {
     code: 'ABORT_ERR',
     run: async ({ a, b, client, origin, peer }) => {
       const transfer = relay(descriptorOf(a), descriptorOf(b), { reject: false });
@@ -114,7 +116,7 @@ const ENDINGS: Record<string, { code: string | null; run: (scene: Scene) => Prom
       return result;
     },
   },
-  'a mistake in the second argument, then a clean relay': {
+  'a wrong second argument, then a clean relay': {
     code: null,
     run: async ({ a, b, client, origin, peer }) => {
       await Promise.allSettled([relay(descriptorOf(a), 2 ** 30), relay(a, 2 ** 30)]);
@@ -124,22 +126,14 @@ const ENDINGS: Record<string, { code: string | null; run: (scene: Scene) => Prom
   },
 };
 
-/** Without the core, the number of a socket is nothing to serve. */
-const OF_NUMBERS = [
-  'numbers, which stay the caller’s',
-  'a mistake in the second argument, then a clean relay',
+/** The stream engine does not accept descriptor numbers of sockets. */
+const NUMBERS_ONLY = [
+  'descriptor numbers, which the caller keeps',
+  'a wrong second argument, then a clean relay',
 ];
 
-/** A reset is nothing Unix sockets know, and a Unix connect fails in other ways. */
+/** Unix sockets have no reset, and a connect over them fails with other codes. */
 const TCP_ONLY = ['reset of a', 'reset of b while bytes flow', 'failed connect'];
-
-/** Open descriptors by kind; pipes that are kept for the next transfer are no leak. */
-function held(): Record<string, number> {
-  const kinds = descriptorKinds();
-  const { leased, idle } = stats().pipes;
-  kinds.set('pipe', (kinds.get('pipe') ?? 0) - 2 * (leased + idle));
-  return Object.fromEntries([...kinds].sort());
-}
 
 for (const transport of ['tcp', 'unix'] as const) {
   test.serial(
@@ -156,7 +150,7 @@ for (const transport of ['tcp', 'unix'] as const) {
 
       const endings = Object.entries(ENDINGS).filter(
         ([name]) =>
-          (transport === 'tcp' || !TCP_ONLY.includes(name)) && (isNative || !OF_NUMBERS.includes(name)),
+          (transport === 'tcp' || !TCP_ONLY.includes(name)) && (isNative || !NUMBERS_ONLY.includes(name)),
       );
       async function wave(): Promise<void> {
         await Promise.all(
@@ -165,13 +159,13 @@ for (const transport of ['tcp', 'unix'] as const) {
             const { error } = await within(30_000, name, run({ ...made, peer, closedPort }));
             t.is(error?.code ?? null, code, name);
             t.true(error === null || error instanceof TransferError);
-            // Whichever is gone already says so; the rest would otherwise pile up in the peer.
+            // A connection that is already closed rejects. Open ones would accumulate in the peer.
             await Promise.allSettled([peer.close(made.client), peer.close(made.origin)]);
           }),
         );
       }
 
-      // The first relays start what stays: threads, and their descriptors.
+      // The first relays start the threads of the core, whose descriptors stay open.
       for (let round = 0; round < 3; round += 1) {
         await wave();
       }
@@ -184,7 +178,7 @@ for (const transport of ['tcp', 'unix'] as const) {
         await wave();
       }
       const after = await until(
-        'as many as before are open',
+        'as many descriptors as before are open',
         held,
         (now) => JSON.stringify(now) === JSON.stringify(before),
       );

@@ -1,5 +1,5 @@
-// Each way in which there can be no native core is really made, in a process of its own, from an installation that
-// lacks just that. The package can be imported in all of them, and says why it is not native.
+// Loading without the native core: each cause is produced for real, in a separate process, from an installation with
+// that one defect. The package always loads, and `capabilities().reason` states why the core is missing.
 import { readFileSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -8,25 +8,30 @@ import { capabilities, type Capabilities } from 'fdsplice';
 
 import { addon, installation, manifest, runIn } from '../helpers/installation.js';
 
-// Which engine there is shall be decided by what is installed.
+// Only the installation may decide the engine.
 delete process.env['FDSPLICE_ENGINE'];
 
 const { platform } = capabilities();
 const name = `@fdsplice/${platform}`;
 const native = readFileSync(addon(platform));
 
-const TELL = `
+const PRINT_CAPABILITIES = `
   import { capabilities } from 'fdsplice';
   console.log(JSON.stringify(capabilities()));
 `;
 
-async function told(t: ExecutionContext, folder: string, ...options: string[]): Promise<Capabilities> {
-  const { code, stdout, stderr } = await runIn(t, folder, TELL, ...options);
+/** The capabilities that a process reports in an installation. */
+async function capabilitiesIn(
+  t: ExecutionContext,
+  folder: string,
+  ...options: string[]
+): Promise<Capabilities> {
+  const { code, stdout, stderr } = await runIn(t, folder, PRINT_CAPABILITIES, ...options);
   t.is(code, 0, stderr);
   return JSON.parse(stdout.toString()) as Capabilities;
 }
 
-/** Asserts that there is no native core, and gives the sentence without what they all begin with. */
+/** Asserts that there is no native core. Returns the reason without its common start. */
 function reasonOf(t: ExecutionContext, found: Capabilities): string {
   t.log(found.reason);
   t.like(found, { native: false, splice: false, sendfile: false, copyFileRange: false, pipeMaxSize: 0 });
@@ -39,17 +44,17 @@ function reasonOf(t: ExecutionContext, found: Capabilities): string {
 const permissionFlag =
   Number(process.versions.node.split('.')[0]) < 23 ? '--experimental-permission' : '--permission';
 
-/** A program that pretends to be on another platform before it loads the package. */
-const pretend = (what: string): string => `--import=data:text/javascript,${encodeURIComponent(what)}`;
+/** An option of Node that runs `change` before the package loads, to imitate another platform. */
+const pretend = (change: string): string => `--import=data:text/javascript,${encodeURIComponent(change)}`;
 
 test('the native core comes from the platform package', async (t) => {
-  const found = await told(t, installation(t, { platform, contents: native }));
+  const found = await capabilitiesIn(t, installation(t, { platform, contents: native }));
   t.like(found, { native: true, platform, splice: true });
   t.is(found.reason, undefined);
 });
 
-test('without the platform package, the reason names it and what leaves it out', async (t) => {
-  const reason = reasonOf(t, await told(t, installation(t)));
+test('without the platform package, the reason names it and the npm options that omit it', async (t) => {
+  const reason = reasonOf(t, await capabilitiesIn(t, installation(t)));
   t.regex(reason, new RegExp(`^the package ${name} is not installed: .*--omit=optional.*--no-optional`));
 });
 
@@ -80,64 +85,70 @@ test('without the platform package, a relay works through streams', async (t) =>
   t.deepEqual(JSON.parse(stdout.toString()), [['ping', 'answer'], 4, 6, 'stream']);
 });
 
-test('with the package of another C library alone, the reason says so', async (t) => {
+test('with only the package of another C library, the reason names that package', async (t) => {
   const other = platform.endsWith('gnu')
     ? platform.replace(/gnu$/, 'musl')
     : platform.replace(/musl$/, 'gnu');
-  const reason = reasonOf(t, await told(t, installation(t, { platform: other, contents: 'elsewhere' })));
+  const reason = reasonOf(
+    t,
+    await capabilitiesIn(t, installation(t, { platform: other, contents: 'elsewhere' })),
+  );
   t.regex(reason, new RegExp(`^only @fdsplice/${other} is installed: .*install here again$`));
 });
 
-test('with a platform package of another version, the reason gives both versions', async (t) => {
+test('with a platform package of another version, the reason has both versions', async (t) => {
   const reason = reasonOf(
     t,
-    await told(t, installation(t, { platform, version: '0.0.9', contents: native })),
+    await capabilitiesIn(t, installation(t, { platform, version: '0.0.9', contents: native })),
   );
   t.is(reason, `${name} is version 0.0.9, fdsplice is ${manifest.version}`);
 });
 
-test('with a platform package that lacks its file, the reason says which', async (t) => {
-  const reason = reasonOf(t, await told(t, installation(t, { platform })));
+test('with a platform package without its addon, the reason names the file', async (t) => {
+  const reason = reasonOf(t, await capabilitiesIn(t, installation(t, { platform })));
   t.regex(reason, new RegExp(`^Cannot find (module|package) .*fdsplice.${platform}.node`));
 });
 
-/** The addon, needing a glibc that is still to come. */
+/** The addon, changed to require a future version of glibc. */
 const ofTheFuture = (): Buffer =>
   Buffer.from(native.toString('latin1').replace(/GLIBC_2(?=\.\d\d\0)/, 'GLIBC_9'), 'latin1');
 
-/** The addon, its header saying that it is for another processor (`e_machine`: 22 is S/390). */
+/** The addon, changed to claim another processor in its header (`e_machine` 22 is S/390). */
 function ofAnotherProcessor(): Buffer {
   const changed = Buffer.from(native);
   changed.writeUInt16LE(22, 18);
   return changed;
 }
 
-for (const [what, contents, expected] of [
+for (const [defect, contents, expected] of [
   ['empty', '', /: file too short$/],
   ['not a library', 'x'.repeat(4096), /: invalid ELF header$/],
   ['for another processor', ofAnotherProcessor(), /: cannot open shared object file/],
   ['for a newer C library', ofTheFuture(), /^the C library of this system is too old: .*GLIBC_9/],
 ] as const) {
-  test(`with an addon that is ${what}, the reason is the system's`, async (t) => {
-    const reason = reasonOf(t, await told(t, installation(t, { platform, contents })));
+  test(`with an addon that is ${defect}, the reason is the error of the loader`, async (t) => {
+    const reason = reasonOf(t, await capabilitiesIn(t, installation(t, { platform, contents })));
     t.regex(reason, expected);
     t.true(reason.includes(`fdsplice.${platform}.node`), reason);
   });
 }
 
-test('with --no-addons, the reason says so', async (t) => {
+test('with --no-addons, the reason names that option', async (t) => {
   const folder = installation(t, { platform, contents: native });
-  t.regex(reasonOf(t, await told(t, folder, '--no-addons')), /^Node is not to load addons .*--no-addons/);
+  t.regex(
+    reasonOf(t, await capabilitiesIn(t, folder, '--no-addons')),
+    /^Node is not to load addons .*--no-addons/,
+  );
 });
 
-test('with the permission model and without --allow-addons, the reason says so', async (t) => {
+test('with the permission model but without --allow-addons, the reason names that option', async (t) => {
   const folder = installation(t, { platform, contents: native });
   const permission = [permissionFlag, '--allow-fs-read=*', '--no-warnings'];
-  t.regex(reasonOf(t, await told(t, folder, ...permission)), /--permission without --allow-addons/);
-  t.true((await told(t, folder, ...permission, '--allow-addons')).native);
+  t.regex(reasonOf(t, await capabilitiesIn(t, folder, ...permission)), /--permission without --allow-addons/);
+  t.true((await capabilitiesIn(t, folder, ...permission, '--allow-addons')).native);
 });
 
-test('where the package may not read its platform package, the reason is that', async (t) => {
+test('without permission to read the platform package, the reason is the denied access', async (t) => {
   const folder = installation(t, { platform, contents: native });
   const may = [join(folder, 'program.mjs'), join(folder, 'node_modules/fdsplice')];
   const options = [
@@ -145,11 +156,11 @@ test('where the package may not read its platform package, the reason is that', 
     ...may.map((path) => `--allow-fs-read=${path}/*`),
     `--allow-fs-read=${may[0]}`,
   ];
-  const reason = reasonOf(t, await told(t, folder, ...options, '--no-warnings', '--allow-addons'));
+  const reason = reasonOf(t, await capabilitiesIn(t, folder, ...options, '--no-warnings', '--allow-addons'));
   t.regex(reason, /Access to this API has been restricted/);
 });
 
-for (const [what, change, expected] of [
+for (const [system, change, expected] of [
   ['macOS', "Object.defineProperty(process, 'platform', { value: 'darwin' })", `darwin-${process.arch}`],
   ['Windows', "Object.defineProperty(process, 'platform', { value: 'win32' })", `win32-${process.arch}`],
   ['another processor', "Object.defineProperty(process, 'arch', { value: 's390x' })", 'linux-s390x-gnu'],
@@ -160,18 +171,18 @@ for (const [what, change, expected] of [
     'linux-armv6-gnueabihf',
   ],
 ] as const) {
-  test(`on ${what}, the reason is that nothing is built for it`, async (t) => {
-    const found = await told(t, installation(t, { platform, contents: native }), pretend(change));
+  test(`on ${system}, the reason is that no addon is built for it`, async (t) => {
+    const found = await capabilitiesIn(t, installation(t, { platform, contents: native }), pretend(change));
     t.is(found.platform, expected);
     t.is(reasonOf(t, found), 'none is built for it');
   });
 }
 
-test('on ARMv7, the package is the one with hard float', async (t) => {
+test('on ARMv7, the platform package is the one with hard float', async (t) => {
   const change =
     "Object.defineProperty(process, 'arch', { value: 'arm' });" +
     "Object.defineProperty(process, 'config', { value: { variables: { arm_version: '7' } } })";
-  const found = await told(t, installation(t), pretend(change));
+  const found = await capabilitiesIn(t, installation(t), pretend(change));
   t.is(found.platform, 'linux-arm-gnueabihf');
   t.regex(reasonOf(t, found), /^the package @fdsplice\/linux-arm-gnueabihf is not installed/);
 });
@@ -187,26 +198,26 @@ for (const [version, isSupported] of [
   ['24.0.0', true],
   ['28.0.0', true],
 ] as const) {
-  test(`Node ${version} ${isSupported ? 'has' : 'is refused'} the native core`, async (t) => {
+  test(`Node ${version} ${isSupported ? 'gets' : 'does not get'} the native core`, async (t) => {
     t.is(manifest.engines.node, '^20.19 || ^22.13 || >=24');
     const change = `Object.defineProperty(process.versions, 'node', { value: '${version}' })`;
-    const found = await told(t, installation(t, { platform, contents: native }), pretend(change));
+    const found = await capabilitiesIn(t, installation(t, { platform, contents: native }), pretend(change));
     if (isSupported) t.true(found.native, found.reason);
     else t.is(reasonOf(t, found), `Node ${version} is not in ${manifest.engines.node}`);
   });
 }
 
-test('an installation without its package.json still loads, and says what is missing', async (t) => {
+test('an installation without its package.json still loads, and the reason names the missing file', async (t) => {
   const folder = installation(t, { platform, contents: native });
   renameSync(join(folder, 'node_modules/fdsplice'), join(folder, 'bundled'));
   renameSync(join(folder, 'bundled/package.json'), join(folder, 'bundled/dist/package.json'));
-  const program = TELL.replace("'fdsplice'", "'./bundled/dist/index.js'");
+  const program = PRINT_CAPABILITIES.replace("'fdsplice'", "'./bundled/dist/index.js'");
   const { code, stdout, stderr } = await runIn(t, folder, program);
   t.is(code, 0, stderr);
   t.regex(reasonOf(t, JSON.parse(stdout.toString()) as Capabilities), /Cannot find module '.*package\.json'/);
 });
 
-test('loading the package leaves the settings of the diagnostic report as they were', async (t) => {
+test('loading the package does not change the settings of the diagnostic report', async (t) => {
   const program = `
     const before = process.report.excludeNetwork;
     await import('fdsplice');
@@ -217,12 +228,12 @@ test('loading the package leaves the settings of the diagnostic report as they w
   t.regex(stdout.toString(), /^true /);
 });
 
-test('a process that has no diagnostic report can load the package', async (t) => {
+test('a process without a diagnostic report can load the package', async (t) => {
   for (const without of [
     'process.report.getReport = () => { throw new Error("switched off"); }',
     'Object.defineProperty(process, "report", { value: undefined })',
   ]) {
-    const found = await told(t, installation(t, { platform, contents: native }), pretend(without));
+    const found = await capabilitiesIn(t, installation(t, { platform, contents: native }), pretend(without));
     t.true(found.native || !platform.endsWith('gnu'), found.reason);
   }
 });

@@ -1,3 +1,4 @@
+// FDSPLICE_LOG: which filters log, what a log line of a transfer contains, and that no payload is ever logged.
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
@@ -6,9 +7,9 @@ import type { ExecutionContext } from 'ava';
 import { ended, nodeArguments, type Ended } from '../helpers/copy-child.js';
 import { coreTest as test } from '../helpers/engine.js';
 
-const ROOT = fileURLToPath(new URL('..', import.meta.url));
+const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
-/** One transfer of each verb, and a relay that is aborted. */
+/** Runs one transfer of each verb, and a relay that is aborted. */
 const PROGRAM = `
   import { once } from 'node:events';
   import { openSync } from 'node:fs';
@@ -41,7 +42,7 @@ const PROGRAM = `
   process.exit(0);
 `;
 
-/** A copy that is aborted when its destination takes nothing more, with bytes in its hands. */
+/** Aborts a copy to a full destination while it holds undelivered bytes. */
 const STUCK = `
   import { once } from 'node:events';
   import net from 'node:net';
@@ -85,7 +86,7 @@ async function run(
   t.teardown(() => child.kill('SIGKILL'));
   const result = await ended(child);
   t.is(result.code, 0, result.stderr);
-  // Whatever is logged, stdout is the program's.
+  // The log never goes to stdout.
   t.is(result.stdout.toString(), stdout);
   return result;
 }
@@ -94,7 +95,7 @@ for (const [name, env] of [
   ['without FDSPLICE_LOG', {}],
   ['with FDSPLICE_LOG=off', { FDSPLICE_LOG: 'off' }],
   ['with FDSPLICE_LOG=""', { FDSPLICE_LOG: '' }],
-  ['with a filter for somebody else', { FDSPLICE_LOG: 'somebody_else=trace' }],
+  ['with a filter for another module', { FDSPLICE_LOG: 'another_module=trace' }],
   ["with another library's variable", { RUST_LOG: 'trace', FDSPLICE_LOG: undefined }],
 ] as const) {
   test(`nothing is logged ${name}`, async (t) => {
@@ -103,11 +104,11 @@ for (const [name, env] of [
 }
 
 for (const filter of ['debug', 'fdsplice=debug', 'trace', 'warn,fdsplice=debug']) {
-  test(`FDSPLICE_LOG=${filter} logs each transfer with its kinds, its counts and its end`, async (t) => {
+  test(`FDSPLICE_LOG=${filter} logs each transfer with its kinds, its counts and its outcome`, async (t) => {
     const { stderr } = await run(t, { FDSPLICE_LOG: filter });
     t.log(stderr);
-    // eslint-disable-next-line no-control-regex -- that is what is not to be there
-    t.notRegex(stderr, /\x1b\[/, 'no colours where there is no terminal');
+    // eslint-disable-next-line no-control-regex -- the sequence that must not appear
+    t.notRegex(stderr, /\x1b\[/, 'no colours without a terminal');
     const lines = stderr.trim().split('\n');
     const about = (span: RegExp) => lines.filter((line) => span.test(line) && /\bended\b/.test(line));
     const relays = about(/relay\{/);
@@ -123,7 +124,7 @@ for (const filter of ['debug', 'fdsplice=debug', 'trace', 'warn,fdsplice=debug']
 }
 
 for (const filter of ['fdsplice=loud', 'debug,=', 'a=b=c', '[']) {
-  test(`FDSPLICE_LOG=${filter} is answered by one line that says what is wrong`, async (t) => {
+  test(`FDSPLICE_LOG=${filter} prints one line that names the error`, async (t) => {
     const { stderr } = await run(t, { FDSPLICE_LOG: filter });
     t.regex(stderr, /^fdsplice: FDSPLICE_LOG [^\n]+\n$/);
   });

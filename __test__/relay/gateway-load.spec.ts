@@ -11,7 +11,7 @@ import test, { type ExecutionContext } from 'ava';
 import { isNative } from '../helpers/engine.js';
 import { within } from '../helpers/wait.js';
 
-const SCRIPT = fileURLToPath(new URL('../helpers/gateway-process.mjs', import.meta.url));
+const SCRIPT = fileURLToPath(new URL('../helpers/processes/gateway-process.mjs', import.meta.url));
 const AT_ONCE = 1_000;
 const MiB = 1 << 20;
 

@@ -8,7 +8,7 @@ import { sendFile, TransferError, type SendFileOptions } from 'fdsplice';
 
 import { engine, nativeTest } from '../helpers/engine.js';
 import { directory, KiB, MiB, opened, positionOf, sample, sha256 } from '../helpers/copy-files.js';
-import { coreTestWithTool } from '../helpers/cli-tools.js';
+import { coreTestWithTool } from '../helpers/tools.js';
 import { ended, nodeArguments, started } from '../helpers/copy-child.js';
 import { descriptorOf, openDescriptors } from '../helpers/descriptors.js';
 import { failure } from '../helpers/failure.js';

@@ -1,3 +1,4 @@
+// Aborts of a relay, by signal, by abort() and by disposal: what both peers and the caller observe.
 import { getEventListeners } from 'node:events';
 
 import test from 'ava';
@@ -15,7 +16,7 @@ nothingIsLeft(test, 'behind all tests');
 const MiB = 1 << 20;
 const GiB = 1 << 30;
 
-test('a signal that is already aborted ends the relay before one byte moves', async (t) => {
+test('a signal that is already aborted ends the relay before any byte moves', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const seen = [watch(a), watch(b)];
@@ -28,14 +29,14 @@ test('a signal that is already aborted ends the relay before one byte moves', as
   t.is(error.syscall, undefined);
   t.like(await peer.readToEnd(client), { bytes: 0, end: 'reset' });
   t.like(await peer.readToEnd(origin), { bytes: 0, end: 'reset' });
-  await until('both are closed', () => seen.every(({ close }) => close === 1), Boolean);
+  await until('both sockets are closed', () => seen.every(({ close }) => close === 1), Boolean);
   t.deepEqual(
     seen.map(({ error, end }) => ({ error, end })),
     Array(2).fill({ error: 0, end: 0 }),
   );
 });
 
-test('a signal stops a relay while bytes move, and the counts are kept', async (t) => {
+test('a signal stops a relay while bytes move, and the error has the counts', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const controller = new AbortController();
@@ -58,24 +59,24 @@ test('a signal stops a relay while bytes move, and the counts are kept', async (
   t.deepEqual(transfer.traffic, error.traffic);
   t.true(error.traffic.tx > MiB && error.traffic.rx > MiB);
   const [atClient, atOrigin] = await endings;
-  // The kernel tells each peer of its reset once: its reader or its writer.
+  // The kernel reports a reset to each peer once: to its reader or to its writer.
   const [clientWrites, originWrites] = await Promise.all(writing);
   t.true(atClient.end === 'reset' || clientWrites === 'ECONNRESET');
   t.true(atOrigin.end === 'reset' || originWrites === 'ECONNRESET');
-  // What the kernel had accepted can be lost by the reset, but nothing can arrive that was not accepted.
+  // The reset may drop accepted bytes, but only accepted bytes can arrive.
   t.true(atOrigin.bytes <= error.traffic.tx && atOrigin.bytes > 0);
   t.true(atClient.bytes <= error.traffic.rx && atClient.bytes > 0);
 });
 
-for (const who of ['client', 'origin'] as const) {
-  const other = who === 'client' ? 'origin' : 'client';
+for (const writer of ['client', 'origin'] as const) {
+  const reader = writer === 'client' ? 'origin' : 'client';
 
-  test(`abort() does not wait for a ${other} that takes nothing`, async (t) => {
+  test(`abort() does not wait for the ${reader} to read`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const transfer = relay(made.a, made.b);
-    peer.write(made[who], GiB, 1).catch(() => {});
-    await steady('the writer blocks', () => peer.counts(made[who]).then(({ sent }) => sent));
+    peer.write(made[writer], GiB, 1).catch(() => {});
+    await steady('the writer blocks', () => peer.counts(made[writer]).then(({ sent }) => sent));
     const { total } = transfer.traffic;
     t.true(total > 0);
 
@@ -85,13 +86,13 @@ for (const who of ['client', 'origin'] as const) {
     t.log(`ended ${Math.round(performance.now() - start)} ms after the abort`);
     t.like(error, { name: 'AbortError', code: 'ABORT_ERR' });
     t.is(error.traffic.total, total);
-    const ending = await peer.readToEnd(made[other]);
+    const ending = await peer.readToEnd(made[reader]);
     t.is(ending.end, 'reset');
     t.true(ending.bytes <= total);
   });
 }
 
-test('abort() gives its reason as the cause', async (t) => {
+test('the reason of abort() becomes the cause of the error', async (t) => {
   const peer = Peer.start(t);
   const { a, b } = await pair(t, peer);
   const transfer = relay(a, b);
@@ -111,7 +112,7 @@ test('abort() without a reason has the same cause as a signal without one', asyn
   t.like(cause, { name: 'AbortError' });
 });
 
-test('what does not apply to a failure is absent from its error', async (t) => {
+test('an error omits the properties that do not apply to its failure', async (t) => {
   const peer = Peer.start(t);
   const { a, b } = await pair(t, peer);
   const transfer = relay(a, b);
@@ -144,7 +145,7 @@ test('an abort after the end changes nothing', async (t) => {
   t.like(result, { tx: 5, rx: 0, error: null });
 });
 
-test('with reject: false an abort is a result', async (t) => {
+test('an abort with reject: false resolves with a result', async (t) => {
   const peer = Peer.start(t);
   const { a, b } = await pair(t, peer);
   const transfer = relay(a, b, { reject: false });
@@ -154,7 +155,7 @@ test('with reject: false an abort is a result', async (t) => {
   t.like(counts, { tx: 0, rx: 0, total: 0, zeroCopy: 0 });
 });
 
-test('Unix sockets have no reset: an abort is an end of input there, and only the result tells', async (t) => {
+test('an abort over Unix sockets is an end of input for the peers, because these sockets have no reset', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer, 'unix');
   const transfer = relay(a, b);
@@ -166,7 +167,7 @@ test('Unix sockets have no reset: an abort is an end of input there, and only th
   t.like(await peer.readToEnd(origin), { bytes: 0, end: 'eof' });
 });
 
-test('a signal is let go when the relay ends', async (t) => {
+test('a relay removes its listener from the signal when it ends', async (t) => {
   const peer = Peer.start(t);
   const controller = new AbortController();
   const { a, b, client, origin } = await pair(t, peer);
@@ -177,13 +178,13 @@ test('a signal is let go when the relay ends', async (t) => {
   t.is(getEventListeners(controller.signal, 'abort').length, 0);
 });
 
-test('disposing of a running relay aborts it, waits for it and handles its rejection', async (t) => {
+test('disposal of a running relay aborts it, waits for its end and handles its rejection', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = relay(a, b);
   await peer.writeText(client, 'hello');
   await peer.readText(origin, 5);
-  // The rejection of `transfer` is looked at below only: were it unhandled meanwhile, the test run would fail.
+  // The test awaits `transfer` only later. If disposal left its rejection unhandled, the test run would fail.
   await within(5000, 'everything is released', transfer[Symbol.asyncDispose]());
   t.true(a.destroyed && b.destroyed);
   t.like(await peer.readToEnd(client), { end: 'reset' });
@@ -191,7 +192,7 @@ test('disposing of a running relay aborts it, waits for it and handles its rejec
   t.like(await failure(t, transfer), { code: 'ABORT_ERR', traffic: { tx: 5, rx: 0, total: 5 } });
 });
 
-test('disposing of a finished relay does nothing', async (t) => {
+test('disposal of a finished relay does nothing', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = relay(a, b);
@@ -202,7 +203,7 @@ test('disposing of a finished relay does nothing', async (t) => {
   t.is(await transfer, result);
 });
 
-test('disposing of a failed relay does not reject', async (t) => {
+test('disposal of a failed relay does not reject', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client } = await pair(t, peer);
   const transfer = relay(a, b);

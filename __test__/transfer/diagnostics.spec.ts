@@ -1,3 +1,4 @@
+// The diagnostics channel `fdsplice`: the messages that each transfer publishes, their order and their async context.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { channel, tracingChannel } from 'node:diagnostics_channel';
 
@@ -20,18 +21,18 @@ interface Message {
 interface Event {
   name: string;
   message: Message;
-  /** What the message said when it came. */
-  then: Message;
+  /** A copy of the message at the time of the event. */
+  copy: Message;
 }
 
 const NAMES = ['start', 'end', 'asyncStart', 'asyncEnd', 'error'] as const;
 const transfers = tracingChannel<Message, Message>('fdsplice');
 
-/** All that is told until the test ends. The channel is the process's: these tests come one by one. */
+/** Collects all events until the test ends. The channel is shared by the process, so these tests are serial. */
 function listen(t: ExecutionContext): Event[] {
   const events: Event[] = [];
   const note = (name: string) => (message: Message) =>
-    void events.push({ name, message, then: { ...message } });
+    void events.push({ name, message, copy: { ...message } });
   const subscribers = {
     start: note('start'),
     end: note('end'),
@@ -46,13 +47,13 @@ function listen(t: ExecutionContext): Event[] {
 
 const names = (events: Event[]) => events.map(({ name }) => name);
 
-test.serial('a relay that ends well is told at its start and its end', async (t) => {
+test.serial('a successful relay publishes start and asyncEnd', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const events = listen(t);
   const transfer = relay(a, b);
   t.deepEqual(names(events), ['start']);
-  t.deepEqual(events[0]?.then, { kind: 'relay' });
+  t.deepEqual(events[0]?.copy, { kind: 'relay' });
   await peer.writeText(client, 'hello');
   await Promise.all([peer.shutdown(client), peer.shutdown(origin)]);
   let before = -1;
@@ -61,11 +62,11 @@ test.serial('a relay that ends well is told at its start and its end', async (t)
   t.is(before, 2);
   t.deepEqual(names(events), ['start', 'asyncEnd']);
   t.is(events[1]?.message, events[0]?.message);
-  t.deepEqual(events[1]?.then, { kind: 'relay', result });
+  t.deepEqual(events[1]?.copy, { kind: 'relay', result });
   t.like(result, { tx: 5, rx: 0, error: null });
 });
 
-test.serial('each verb has its kind', async (t) => {
+test.serial('each verb publishes its kind', async (t) => {
   const { path } = sample(t, 1000);
   const into = sink(t);
   const peer = Peer.start(t);
@@ -73,7 +74,7 @@ test.serial('each verb has its kind', async (t) => {
   const events = listen(t);
   const results = [await copy(opened(t, path), into), await sendFile(path, b)];
   t.deepEqual(
-    events.map(({ name, then }) => [name, then.kind]),
+    events.map(({ name, copy }) => [name, copy.kind]),
     [
       ['start', 'copy'],
       ['asyncEnd', 'copy'],
@@ -82,11 +83,11 @@ test.serial('each verb has its kind', async (t) => {
     ],
   );
   t.is(events[1]?.message.result?.tx, 1000);
-  t.deepEqual(events[3]?.then.result, results[1]);
+  t.deepEqual(events[3]?.copy.result, results[1]);
 });
 
 for (const reject of [true, false]) {
-  test.serial(`a failure is told with its error and its counts, reject: ${reject}`, async (t) => {
+  test.serial(`a failure publishes its error and its counts, reject: ${reject}`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer);
     const events = listen(t);
@@ -96,18 +97,18 @@ for (const reject of [true, false]) {
     await peer.reset(origin);
     const error = reject ? await failure(t, transfer) : (await transfer).error;
     t.deepEqual(names(events), ['start', 'error', 'asyncEnd']);
-    for (const { message, then } of events.slice(1)) {
+    for (const { message, copy } of events.slice(1)) {
       t.is<unknown, unknown>(message, events[0]?.message);
-      t.is<unknown, unknown>(then.error, error);
-      t.like(then.result, { tx: 5, rx: 0, total: 5, engine });
-      t.is(then.result?.error, error);
+      t.is<unknown, unknown>(copy.error, error);
+      t.like(copy.result, { tx: 5, rx: 0, total: 5, engine });
+      t.is(copy.result?.error, error);
     }
     t.like(error, { code: 'ECONNRESET', side: 'b' });
   });
 }
 
 for (const when of ['before the start', 'while it runs'] as const) {
-  test.serial(`an abort ${when} is told as an error`, async (t) => {
+  test.serial(`an abort ${when} publishes an error`, async (t) => {
     const peer = Peer.start(t);
     const { a, b } = await pair(t, peer);
     const events = listen(t);
@@ -117,30 +118,30 @@ for (const when of ['before the start', 'while it runs'] as const) {
     controller.abort('a reason');
     const error = await failure(t, transfer);
     t.deepEqual(names(events), ['start', 'error', 'asyncEnd']);
-    t.is(events[1]?.then.error, error);
+    t.is(events[1]?.copy.error, error);
     t.like(error, { code: 'ABORT_ERR', cause: 'a reason' });
   });
 }
 
-test.serial('a file that is missing is told as an error', async (t) => {
+test.serial('a missing file publishes an error', async (t) => {
   const events = listen(t);
   const error = await failure(t, sendFile('/nowhere/at/all', sink(t)));
   t.deepEqual(names(events), ['start', 'error', 'asyncEnd']);
-  t.is(events[2]?.then.error, error);
+  t.is(events[2]?.copy.error, error);
   t.like(error, { code: 'ENOENT', side: 'source' });
 });
 
-test.serial('a mistake that is found after the start is told as an error, without a result', async (t) => {
+test.serial('a wrong argument found after the start publishes an error without a result', async (t) => {
   const events = listen(t);
   const transfer = sendFile(directory(t), sink(t), { reject: false });
   const error = await t.throwsAsync(transfer, { instanceOf: TypeError });
   t.false(error instanceof TransferError);
   t.deepEqual(names(events), ['start', 'error', 'asyncEnd']);
-  t.is(events[1]?.then.error, error);
-  t.false('result' in (events[2]?.then ?? {}));
+  t.is(events[1]?.copy.error, error);
+  t.false('result' in (events[2]?.copy ?? {}));
 });
 
-test.serial('every start has its end, whatever came before it', async (t) => {
+test.serial('every start is followed by an asyncEnd and an error if the arguments are wrong', async (t) => {
   const events = listen(t);
   const attempts = [
     relay(0, 0),
@@ -155,34 +156,37 @@ test.serial('every start has its end, whatever came before it', async (t) => {
   t.is(count('start'), count('error'));
 });
 
-test.serial('each is told in the async context of its transfer, whoever else runs or ends it', async (t) => {
-  const peer = Peer.start(t);
-  const storage = new AsyncLocalStorage<number>();
-  const seen = new Map<Message, (number | undefined)[]>();
-  const note = (message: Message) =>
-    void seen.set(message, [...(seen.get(message) ?? []), storage.getStore()]);
-  const subscribers = { start: note, asyncEnd: note, error: note };
-  transfers.subscribe(subscribers as Parameters<typeof transfers.subscribe>[0]);
-  t.teardown(() => void transfers.unsubscribe(subscribers as Parameters<typeof transfers.subscribe>[0]));
-  const { path } = sample(t, 10);
-  const running = [1, 2, 3].map((id) =>
-    storage.run(id, async () => {
-      const { a, b, client, origin } = await pair(t, peer);
-      await Promise.allSettled([sendFile(path, b), sendFile('/nowhere/at/all', a)]);
-      const transfer = relay(a, b, { reject: false });
-      await storage.run(-1, () => (id === 1 ? peer.shutdown(client) : peer.reset(client)));
-      if (id === 1) await storage.run(-1, () => peer.shutdown(origin));
-      await transfer;
-    }),
-  );
-  await Promise.all(running);
-  t.is(seen.size, 9);
-  for (const stores of seen.values()) t.is(new Set(stores).size, 1, stores.join());
-  // Which of them ends first is nobody's promise.
-  t.deepEqual([...new Set([...seen.values()].flat())].sort(), [1, 2, 3]);
-});
+test.serial(
+  'each event is published in the async context of its transfer, even if another context ends it',
+  async (t) => {
+    const peer = Peer.start(t);
+    const storage = new AsyncLocalStorage<number>();
+    const seen = new Map<Message, (number | undefined)[]>();
+    const note = (message: Message) =>
+      void seen.set(message, [...(seen.get(message) ?? []), storage.getStore()]);
+    const subscribers = { start: note, asyncEnd: note, error: note };
+    transfers.subscribe(subscribers as Parameters<typeof transfers.subscribe>[0]);
+    t.teardown(() => void transfers.unsubscribe(subscribers as Parameters<typeof transfers.subscribe>[0]));
+    const { path } = sample(t, 10);
+    const running = [1, 2, 3].map((id) =>
+      storage.run(id, async () => {
+        const { a, b, client, origin } = await pair(t, peer);
+        await Promise.allSettled([sendFile(path, b), sendFile('/nowhere/at/all', a)]);
+        const transfer = relay(a, b, { reject: false });
+        await storage.run(-1, () => (id === 1 ? peer.shutdown(client) : peer.reset(client)));
+        if (id === 1) await storage.run(-1, () => peer.shutdown(origin));
+        await transfer;
+      }),
+    );
+    await Promise.all(running);
+    t.is(seen.size, 9);
+    for (const stores of seen.values()) t.is(new Set(stores).size, 1, stores.join());
+    // The order in which the transfers end is not defined.
+    t.deepEqual([...new Set([...seen.values()].flat())].sort(), [1, 2, 3]);
+  },
+);
 
-test.serial('many at once are told apart by their messages', async (t) => {
+test.serial('each of many concurrent transfers has a message object of its own', async (t) => {
   const { path } = sample(t, 10);
   const into = sink(t);
   const events = listen(t);
@@ -198,7 +202,7 @@ test.serial('many at once are told apart by their messages', async (t) => {
 });
 
 for (const only of ['start', 'asyncEnd', 'error'] as const) {
-  test.serial(`who subscribes to ${only} alone is told of it`, async (t) => {
+  test.serial(`a subscriber of ${only} alone receives it`, async (t) => {
     const seen: Message[] = [];
     const note = (message: unknown) => void seen.push(message as Message);
     const one = channel(`tracing:fdsplice:${only}`);
@@ -210,7 +214,7 @@ for (const only of ['start', 'asyncEnd', 'error'] as const) {
   });
 }
 
-test.serial('nothing is published when nobody has subscribed', async (t) => {
+test.serial('nothing is published without a subscriber', async (t) => {
   const { path } = sample(t, 10);
   const into = sink(t);
   const published: string[] = [];
@@ -224,7 +228,7 @@ test.serial('nothing is published when nobody has subscribed', async (t) => {
   await failure(t, sendFile('/nowhere/at/all', into));
   t.deepEqual(published, []);
 
-  // That it would have been seen, had there been something to see.
+  // The counter-check: with a subscriber, the same replacement sees the events.
   const note = () => {};
   transfers.start.subscribe(note);
   t.teardown(() => void transfers.start.unsubscribe(note));
@@ -232,20 +236,20 @@ test.serial('nothing is published when nobody has subscribed', async (t) => {
   t.true(published.includes('start'));
 });
 
-test.serial('who has unsubscribed is told nothing more', async (t) => {
+test.serial('a subscriber receives nothing after it has unsubscribed', async (t) => {
   const { path } = sample(t, 10);
   const into = sink(t);
-  let told = 0;
-  const subscriber = () => void (told += 1);
+  let calls = 0;
+  const subscriber = () => void (calls += 1);
   transfers.start.subscribe(subscriber);
   await copy(opened(t, path), into);
-  t.is(told, 1);
+  t.is(calls, 1);
   transfers.start.unsubscribe(subscriber);
   await copy(opened(t, path), into);
-  t.is(told, 1);
+  t.is(calls, 1);
 });
 
-test.serial('who subscribes while a transfer runs does not disturb it', async (t) => {
+test.serial('a subscription during a transfer does not disturb it', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = relay(a, b);
@@ -254,7 +258,7 @@ test.serial('who subscribes while a transfer runs does not disturb it', async (t
   await peer.readText(origin, 5);
   await Promise.all([peer.shutdown(client), peer.shutdown(origin)]);
   t.like(await transfer, { tx: 5, error: null });
-  await until('both are closed', () => a.closed && b.closed, Boolean);
-  // Either it is told of the end, or of nothing, but of no start.
+  await until('both sockets are closed', () => a.closed && b.closed, Boolean);
+  // The subscriber may or may not receive the end, but it receives no start.
   t.false(names(events).includes('start'));
 });

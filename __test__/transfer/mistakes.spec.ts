@@ -1,3 +1,4 @@
+// Wrong arguments of relay and copy: the call rejects with the code of the mistake and leaves all sockets usable.
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
@@ -14,11 +15,11 @@ import { pair, type Pair } from '../helpers/pair.js';
 import { Peer } from '../helpers/peer.js';
 import { until, within } from '../helpers/wait.js';
 
-/** The rejection of a call that was wrong: no failure of a transfer, and never thrown at the caller. */
+/** The rejection of a call with a wrong argument. It is never thrown synchronously and is no TransferError. */
 async function mistake(t: ExecutionContext, call: () => Transfer): Promise<NodeJS.ErrnoException> {
   const error = await within(
     5000,
-    'the call is refused',
+    'the call is rejected',
     call().then(
       (result) => {
         throw new Error(`accepted: ${JSON.stringify(result)}`);
@@ -31,7 +32,7 @@ async function mistake(t: ExecutionContext, call: () => Transfer): Promise<NodeJ
   return error as NodeJS.ErrnoException;
 }
 
-/** A socket with bytes waiting in it, and a check that they still are and that it works both ways. */
+/** A pair whose `a` holds unread bytes, and a check that `a` still has them and works both ways. */
 async function bystander(t: ExecutionContext): Promise<Pair & { works: () => Promise<void> }> {
   const peer = Peer.start(t);
   const made = await pair(t, peer);
@@ -47,7 +48,7 @@ async function bystander(t: ExecutionContext): Promise<Pair & { works: () => Pro
     made.a.on('data', (chunk: Buffer) => chunks.push(chunk));
     await peer.writeText(made.client, 'late');
     await until(
-      'all bytes come',
+      'all bytes arrive',
       () => Buffer.concat(chunks).toString(),
       (text) => text === 'earlylate',
     );
@@ -74,7 +75,7 @@ const WRONG_TYPES: [string, unknown][] = [
 ];
 
 for (const [name, value] of WRONG_TYPES) {
-  test(`${name} is refused as either end, and the other end keeps working`, async (t) => {
+  test(`${name} is rejected as either end, and the other end keeps working`, async (t) => {
     const { a, works } = await bystander(t);
     for (const reject of [true, false]) {
       const first = await mistake(t, () => relay(value as never, a, { reject }));
@@ -89,13 +90,13 @@ for (const [name, value] of WRONG_TYPES) {
   });
 }
 
-test('a web stream is answered with the way to wrap it', async (t) => {
+test('the error for a web stream names the function that wraps it', async (t) => {
   const { a } = await bystander(t);
   const error = await mistake(t, () => relay(a, new ReadableStream() as never));
   t.regex(error.message, /Readable\.fromWeb/);
 });
 
-test('a FileHandle is refused as an end of a relay', async (t) => {
+test('a FileHandle is rejected as an end of a relay', async (t) => {
   const { a, works } = await bystander(t);
   const handle = await open('/dev/null', 'r+');
   t.teardown(() => handle.close());
@@ -103,7 +104,7 @@ test('a FileHandle is refused as an end of a relay', async (t) => {
   await works();
 });
 
-nativeTest('the same socket, or the same number, on both sides is refused', async (t) => {
+nativeTest('the same socket or descriptor number on both sides is rejected', async (t) => {
   const { a, works } = await bystander(t);
   for (const reject of [true, false]) {
     t.is((await mistake(t, () => relay(a, a, { reject }))).code, 'ERR_INVALID_ARG_VALUE');
@@ -114,12 +115,12 @@ nativeTest('the same socket, or the same number, on both sides is refused', asyn
   await works();
 });
 
-test.serial('the number of a closed descriptor is refused with EBADF', async (t) => {
+test.serial('the number of a closed descriptor is rejected with EBADF', async (t) => {
   const { a, works } = await bystander(t);
   const fd = openSync('/dev/null', 'r+');
   closeSync(fd);
   for (const reject of [true, false]) {
-    // -1 is what a FileHandle has for a number once it is closed.
+    // A closed FileHandle has the descriptor number -1.
     for (const number of [fd, -1]) {
       t.is((await mistake(t, () => relay(a, number, { reject }))).code, 'EBADF');
       t.is((await mistake(t, () => relay(number, a, { reject }))).code, 'EBADF');
@@ -129,7 +130,7 @@ test.serial('the number of a closed descriptor is refused with EBADF', async (t)
 });
 
 for (const number of [-2, 1.5, NaN, Infinity, 2 ** 31]) {
-  test(`${number} is no descriptor`, async (t) => {
+  test(`${number} is rejected as a descriptor`, async (t) => {
     const { a, works } = await bystander(t);
     const error = await mistake(t, () => relay(a, number));
     t.is(error.code, 'ERR_OUT_OF_RANGE');
@@ -138,7 +139,7 @@ for (const number of [-2, 1.5, NaN, Infinity, 2 ** 31]) {
   });
 }
 
-nativeTest('the number of a listening socket is refused', async (t) => {
+nativeTest('the descriptor number of a listening socket is rejected', async (t) => {
   const { a, works } = await bystander(t);
   const server = net.createServer();
   t.teardown(() => void server.close());
@@ -149,14 +150,14 @@ nativeTest('the number of a listening socket is refused', async (t) => {
   t.is((await mistake(t, () => relay(a, fd))).code, 'ERR_INVALID_ARG_VALUE');
   t.is((await mistake(t, () => relay(fd, a, { reject: false }))).code, 'ERR_INVALID_ARG_VALUE');
   await works();
-  // It still listens.
+  // The server still listens.
   const { port } = server.address() as net.AddressInfo;
   const visitor = net.connect(port, '127.0.0.1');
   await once(visitor, 'connect');
   visitor.destroy();
 });
 
-nativeTest('the number of a UDP socket is refused', async (t) => {
+nativeTest('the descriptor number of a UDP socket is rejected', async (t) => {
   const { a, works } = await bystander(t);
   const socket = createSocket('udp4');
   t.teardown(() => socket.close());
@@ -172,7 +173,7 @@ nativeTest('the number of a UDP socket is refused', async (t) => {
   t.is((await message)[0].toString(), 'ping');
 });
 
-nativeTest('the number of a directory is refused', async (t) => {
+nativeTest('the descriptor number of a directory is rejected', async (t) => {
   const { a, works } = await bystander(t);
   const fd = openSync('/', 'r');
   t.teardown(() => closeSync(fd));
@@ -180,7 +181,7 @@ nativeTest('the number of a directory is refused', async (t) => {
   await works();
 });
 
-test('a socket whose encoding was set is refused', async (t) => {
+test('a socket with an encoding is rejected', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client } = await pair(t, peer);
   a.setEncoding('utf8');
@@ -206,7 +207,7 @@ const WRONG_OPTIONS: [string, unknown, string][] = [
 ];
 
 for (const [name, value, code] of WRONG_OPTIONS) {
-  test(`an option ${name}: ${String(value)} is refused by its name`, async (t) => {
+  test(`the option ${name}: ${String(value)} is rejected, and the error names it`, async (t) => {
     const { a, b, works } = await bystander(t);
     const error = await mistake(t, () => relay(a, b, { [name]: value }));
     t.is(error.code, code);
@@ -217,14 +218,14 @@ for (const [name, value, code] of WRONG_OPTIONS) {
 }
 
 for (const options of [null, 7, 'fast', []]) {
-  test(`${JSON.stringify(options)} is refused for options`, async (t) => {
+  test(`${JSON.stringify(options)} is rejected as options`, async (t) => {
     const { a, b, works } = await bystander(t);
     t.is((await mistake(t, () => relay(a, b, options as never))).code, 'ERR_INVALID_ARG_TYPE');
     await works();
   });
 }
 
-test('options that are undefined count as absent', async (t) => {
+test('an option that is undefined counts as absent', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = relay(a, b, {
@@ -239,7 +240,7 @@ test('options that are undefined count as absent', async (t) => {
   t.is((await transfer).error, null);
 });
 
-test('a socket in a relay cannot be given to another transfer', async (t) => {
+test('a socket in a relay is rejected by another transfer', async (t) => {
   const peer = Peer.start(t);
   const first = await pair(t, peer);
   const second = await pair(t, peer);
@@ -269,7 +270,7 @@ for (const [name, value, code] of [
   ['headFromA', Buffer.from('x'), 'ERR_INVALID_ARG_VALUE'],
   ['start', 0, 'ERR_INVALID_ARG_VALUE'],
 ] as const) {
-  test(`a copy between sockets refuses ${name}: ${String(value)}`, async (t) => {
+  test(`a copy between sockets rejects ${name}: ${String(value)}`, async (t) => {
     const { a, b, works } = await bystander(t);
     const error = await mistake(t, () => copy(a, b, { [name]: value }));
     t.is(error.code, code);
@@ -279,7 +280,7 @@ for (const [name, value, code] of [
   });
 }
 
-test('a copy names its ends source and destination', async (t) => {
+test('the errors of copy name its ends source and destination', async (t) => {
   const { a, works } = await bystander(t);
   t.regex((await mistake(t, () => copy('no' as never, a))).message, /\bsource\b/);
   t.regex((await mistake(t, () => copy(a, 'no' as never))).message, /\bdestination\b/);

@@ -1,3 +1,4 @@
+// Live counts and onProgress: they only grow, match what the peers observed, and end with the final counts.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -41,12 +42,12 @@ const VERBS: [name: string, start: Start][] = [
 
 const NOTHING: Traffic = { tx: 0, rx: 0, total: 0 };
 
-/** The most that the kernel keeps for one TCP socket that sends. */
+/** The largest send buffer of a TCP socket. */
 const [, , SEND_BUFFER = NaN] = readFileSync('/proc/sys/net/ipv4/tcp_wmem', 'utf8').split(/\s+/).map(Number);
 
 for (const [name, start] of VERBS) {
   test.serial(
-    `${name}: live counts only grow, and are never ahead of what the peers can have seen`,
+    `${name}: live counts only grow, and never exceed what the peers can have observed`,
     async (t) => {
       const peer = Peer.start(t);
       const receiveBuffer = 64 * KiB;
@@ -65,9 +66,9 @@ for (const [name, start] of VERBS) {
       while (performance.now() < end) {
         const { traffic } = transfer;
         seen.push(traffic);
-        // Asked for later: both can only have grown since.
+        // Queried after the live counts, so both can only have grown since.
         const [atClient, atOrigin] = await Promise.all([peer.counts(client), peer.counts(origin)]);
-        // The peers count a call when it has returned and their thread runs again: one call may be missing.
+        // A peer counts a call only once its thread runs again after the call, so one call may be missing.
         const call = 256 * KiB;
         const inBuffers = SEND_BUFFER + 2 * receiveBuffer + call;
         if (traffic.tx > atOrigin.received + inBuffers)
@@ -91,13 +92,13 @@ for (const [name, start] of VERBS) {
       t.true(different > 3);
       t.is(result.rx > 0, isRelay);
       t.deepEqual(transfer.traffic, seen.at(-1));
-      // What a copy leaves open must not keep the reader waiting.
+      // A copy leaves the socket open, which would keep the reader waiting.
       made.b.destroy();
       t.true((await reading).bytes <= result.tx);
     },
   );
 
-  test(`${name}: onProgress is called at its interval while bytes move, and with the result at the end`, async (t) => {
+  test(`${name}: onProgress is called at its interval while bytes move, and with the final counts at the end`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     peer.readToEnd(made.origin).catch(() => {});
@@ -128,7 +129,7 @@ for (const [name, start] of VERBS) {
     t.deepEqual(calls.at(-1)?.traffic, traffic);
     t.true(traffic.total > 200 * KiB);
     t.log(`${calls.length} calls in ${Math.round(ms)} ms`);
-    // Some are late on a busy machine, none is early.
+    // Calls may be late on a busy machine, but never early.
     t.true(calls.length >= 3 && calls.length <= ms / 200 + 2);
     for (const [index, { traffic }] of calls.entries()) {
       t.true(traffic.total >= (calls[index - 1]?.traffic.total ?? 0));
@@ -136,7 +137,7 @@ for (const [name, start] of VERBS) {
     await sleep(500);
   });
 
-  test(`${name}: onProgress that throws fails the transfer with that cause`, async (t) => {
+  test(`${name}: an onProgress that throws fails the transfer with that cause`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const reading = peer.readToEnd(made.origin).catch(() => undefined);
@@ -159,7 +160,7 @@ for (const [name, start] of VERBS) {
   });
 }
 
-test('onProgress that throws in the last call fails a transfer that went well', async (t) => {
+test('an onProgress that throws in the last call fails an otherwise successful transfer', async (t) => {
   const peer = Peer.start(t);
   const meet = await crossing(t, peer, 'tcp');
   for (const reject of [true, false]) {
@@ -178,23 +179,23 @@ test('onProgress that throws in the last call fails a transfer that went well', 
   }
 });
 
-test('nothing thrown by onProgress escapes, whatever it is', async (t) => {
+test('an exception from onProgress never escapes, whatever its value', async (t) => {
   const peer = Peer.start(t);
   const meet = await crossing(t, peer, 'tcp');
   for (const thrown of ['a string', null, 0]) {
     const { a, b } = await meet();
     const onProgress = () => {
-      // eslint-disable-next-line @typescript-eslint/only-throw-error -- what callers may do
+      // eslint-disable-next-line @typescript-eslint/only-throw-error -- callers may do this
       throw thrown;
     };
     const transfer = relay(a, b, { onProgress });
     transfer.abort('first');
-    // The abort was first: what the last call does cannot undo it.
+    // The abort came first, so the exception from the last call does not replace it.
     t.like(await failure(t, transfer), { code: 'ABORT_ERR', cause: 'first' });
   }
 });
 
-test('the interval is a second when none is given', async (t) => {
+test('the default progress interval is one second', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const calls: number[] = [];
@@ -210,7 +211,7 @@ test('the interval is a second when none is given', async (t) => {
   t.true(calls.length >= 2 && calls.length <= 5);
 });
 
-test('while nothing moves nothing is told, but the end is', async (t) => {
+test('onProgress is not called while nothing moves, except at the end', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const calls: Traffic[] = [];
@@ -218,7 +219,7 @@ test('while nothing moves nothing is told, but the end is', async (t) => {
   await sleep(300);
   t.deepEqual(calls, []);
   await peer.writeText(client, 'hello');
-  await until('it is told', () => calls.length, Boolean);
+  await until('onProgress is called', () => calls.length, Boolean);
   const five = { tx: 5, rx: 0, total: 5 };
   await sleep(300);
   t.deepEqual(calls, [five]);
@@ -228,7 +229,7 @@ test('while nothing moves nothing is told, but the end is', async (t) => {
 });
 
 for (const ending of ['abort', 'reset', 'timeout'] as const) {
-  test(`the last call has the counts of a relay that ends by ${ending}`, async (t) => {
+  test(`the last onProgress call has the final counts of a relay that ends by ${ending}`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer);
     const calls: Traffic[] = [];
@@ -247,7 +248,7 @@ for (const ending of ['abort', 'reset', 'timeout'] as const) {
   });
 }
 
-test('what onProgress is given is its own to keep', async (t) => {
+test('onProgress may modify the counts that it receives', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const onProgress = (traffic: Traffic) => void Object.assign(traffic, { tx: -1, rx: -1, total: -1 });
@@ -273,9 +274,9 @@ test('every callback runs in the async context of its transfer', async (t) => {
       const transfer = relay(a, b, { onProgress: note, progressInterval: 20 });
       transfer.then(note, note);
       await peer.writeText(client, 'hello');
-      await until('a call while it runs', () => seen.length, Boolean);
+      await until('a call while the relay runs', () => seen.length, Boolean);
       await peer.shutdown(client);
-      // Another context ends it, and must not be seen.
+      // Another context ends the relay. Callbacks must not see that context.
       if (id % 2 === 0) await storage.run(-1, () => peer.shutdown(origin));
       else storage.run(-1, () => transfer.abort());
       await transfer.catch(note);
@@ -284,10 +285,10 @@ test('every callback runs in the async context of its transfer', async (t) => {
     t.true(seen.length >= 3);
     t.deepEqual(new Set(seen), new Set([id]));
   };
-  await within(30_000, 'all end', Promise.all(Array.from({ length: 8 }, (_, id) => running(id))));
+  await within(30_000, 'all relays end', Promise.all(Array.from({ length: 8 }, (_, id) => running(id))));
 });
 
-test('a callback that is none and an interval that is none are mistakes', async (t) => {
+test('a wrong onProgress and a wrong progressInterval are rejected', async (t) => {
   for (const wrong of [null, 'f', {}, 1]) {
     const options: object = { onProgress: wrong, reject: false };
     const expected = { code: 'ERR_INVALID_ARG_TYPE', instanceOf: TypeError, message: /onProgress/ };

@@ -1,4 +1,4 @@
-// Runs random schedules: many at once, each from a seed that is printed, the smallest that fails kept.
+// Runs many random schedules at once. It prints the seed, and shrinks a failing schedule to a small one.
 import { inspect } from 'node:util';
 
 import type { ExecutionContext } from 'ava';
@@ -7,22 +7,22 @@ import fc from 'fast-check';
 import { within } from '../wait.js';
 
 const FULL = process.env['FDSPLICE_FULL'] === '1';
-/** What only a transfer that hangs takes longer than. */
+/** The time limit of one schedule. Only a hanging transfer exceeds it. */
 const LIMIT_MS = 30_000;
 const LANES = 16;
-/** What all schedules of a test may take together, making one that fails smaller included. */
+/** The time limit of all schedules of a test, including the shrinking of a failing one. */
 export const MOST_MS = FULL ? 1_200_000 : 240_000;
 
 export interface Plan<T> {
-  /** Schedules in `npm test`; ten times as many with FDSPLICE_FULL=1. */
+  /** The number of schedules in `npm test`. FDSPLICE_FULL=1 runs ten times as many. */
   few: number;
   schedule: fc.Arbitrary<T>;
-  /** Schedules that once failed: run before any new one. */
+  /** Schedules that failed once. They run before any new one. */
   regressions: T[];
   run: (schedule: T) => Promise<void>;
 }
 
-/** `FDSPLICE_SEED` repeats a run. */
+/** Runs a plan. `FDSPLICE_SEED` repeats an earlier run. */
 export async function check<T>(t: ExecutionContext, plan: Plan<T>): Promise<void> {
   const seed = Number(process.env['FDSPLICE_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
   const runs = FULL ? plan.few * 10 : plan.few;
@@ -34,7 +34,7 @@ export async function check<T>(t: ExecutionContext, plan: Plan<T>): Promise<void
     try {
       await within(LIMIT_MS, 'the schedule ends', plan.run(schedule));
     } catch (error) {
-      // At once: making it smaller may take until the whole test is cut off, and what a test logs is shown at its end.
+      // Printed at once: shrinking may last until the test is cut off, and `t.log` output appears only at its end.
       if (!hasFailed)
         console.error(`FDSPLICE_SEED=${seed}: ${inspect(schedule, { depth: 9 })}\n${inspect(error)}`);
       hasFailed = true;

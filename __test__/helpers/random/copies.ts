@@ -1,4 +1,4 @@
-// Random copies in a row between sockets, and what has to be true of them.
+// Random sequences of copies between two sockets, and the model that each copy is checked against.
 import assert from 'node:assert/strict';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -13,9 +13,9 @@ import { type Connection, head } from './sockets.js';
 interface Part {
   length: number | undefined;
   head: number;
-  /** Bytes the source's peer sends when the copy has begun. */
+  /** Sizes of the writes of the source's peer after the copy has begun. */
   sends: number[];
-  /** Milliseconds until it is aborted. */
+  /** Milliseconds until the copy is aborted. */
   abortAfter: number | undefined;
   rateLimit: number | undefined;
   zeroCopy: boolean;
@@ -24,9 +24,9 @@ interface Part {
 export interface CopySchedule {
   transports: [Transport, Transport];
   numbers: [boolean, boolean];
-  /** Bytes that Node has read, or could read, before the first copy. */
+  /** Bytes that arrive before the first copy, read by Node or not. */
   early: number;
-  /** Whether the destination's peer reads from the start, or only at the end. */
+  /** Whether the destination's peer reads from the start or only at the end. */
   reads: boolean;
   parts: Part[];
 }
@@ -47,7 +47,7 @@ const part: fc.Arbitrary<Part> = fc.record({
 
 export const copySchedule: fc.Arbitrary<CopySchedule> = fc.record({
   transports: fc.tuple(transport, transport),
-  // Without the core, the number of a socket is nothing to serve.
+  // The stream engine does not accept descriptor numbers of sockets.
   numbers: isNative ? fc.tuple(rarely, rarely) : fc.constant([false, false]),
   early: maybe,
   reads: fc.boolean(),
@@ -63,8 +63,9 @@ export async function runCopy(
   const to = await make(schedule.transports[1]);
   from.outer.send(schedule.early);
   if (schedule.reads) to.outer.socket.resume();
-  /** What the destination has to get, and what of the source's stream was taken for good. */
+  /** The bytes that the destination must receive. */
   const arrives: Buffer[] = [];
+  /** The offset in the source's stream behind the bytes that copies consumed. */
   let position = 0;
   for (const part of schedule.parts) {
     const options: CopyOptions = { reject: false, head: head(part.head), zeroCopy: part.zeroCopy };
@@ -79,16 +80,16 @@ export async function runCopy(
       from.outer.send(bytes);
       await sleep(0);
     }
-    // One that has no length, or wants more than comes, has no end of its own.
+    // A copy without a length, or with more length than the peer sends, does not end by itself.
     await sleep(part.abortAfter ?? 2);
     const wanted = part.length ?? Infinity;
-    // Nor has one for whose bytes there may be no room: where nobody reads, what came before it fills the destination.
+    // Neither does a copy whose bytes may not fit: earlier copies fill a destination that nothing reads.
     const waiting = arrives.reduce((sum, { length }) => sum + length, wanted + part.head);
     const enough = from.outer.issued - position >= wanted && (schedule.reads || waiting < 1000);
     const aborts = part.abortAfter !== undefined || !enough;
     if (aborts) transfer.abort();
-    const { tx, rx, total, zeroCopy, error, engine: by } = await transfer;
-    assert.deepEqual([rx, total, by], [0, tx, engine]);
+    const { tx, rx, total, zeroCopy, error, engine: used } = await transfer;
+    assert.deepEqual([rx, total, used], [0, tx, engine]);
     assert.ok(zeroCopy <= tx);
     const stream = from.outer.sent.subarray(position);
     const all = Buffer.concat([head(part.head), stream.subarray(0, Math.min(wanted, stream.length))]);
@@ -102,7 +103,7 @@ export async function runCopy(
     else assert.deepEqual([error.code, aborts], ['ABORT_ERR', true], String(error));
     if (schedule.numbers[0] && back.length > 0) break;
   }
-  // Everything else is still there, for Node to read and to write.
+  // Node can still read the rest of the source and write to the destination.
   from.outer.end();
   const rest: Buffer[] = [];
   from.inner.on('data', (data: Buffer) => rest.push(data)).resume();

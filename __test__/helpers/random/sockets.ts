@@ -1,4 +1,4 @@
-// Connections whose both ends are Node's, made by the hundred.
+// Hundreds of connections with both ends in this process, and a peer that records what it sent and received.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -16,22 +16,22 @@ export interface Connection {
   outer: Outer;
 }
 
-/** Bytes without a period that a lost page could hide in. */
+/** Random bytes, because a lost page of periodic data could go unnoticed. */
 const BYTES = randomBytes(8 << 20);
 
-/** A peer: what it was told to send, and what it has got. */
+/** The peer of a transferred socket, with the bytes that it sent and received. */
 export class Outer {
   readonly socket: net.Socket;
   readonly transport: Transport;
-  /** What it sends comes from here on. */
+  /** The offset of its data in `BYTES`. */
   readonly #from: number;
-  /** Bytes it was told to send. */
+  /** The number of bytes it has sent so far. */
   issued = 0;
-  /** It has ended its side. */
+  /** Whether it has ended its side. */
   ended = false;
-  /** It has closed the connection, over TCP by a reset. */
+  /** Whether it has closed the connection, over TCP with a reset. */
   gone = false;
-  /** It was told the end of input. */
+  /** Whether it has read the end of input. */
   sawEnd = false;
   readonly #received: Buffer[] = [];
 
@@ -49,7 +49,7 @@ export class Outer {
     return Buffer.concat(this.#received);
   }
 
-  /** Everything it was told to send. */
+  /** All bytes it has sent so far. */
   get sent(): Buffer {
     return BYTES.subarray(this.#from, this.#from + this.issued);
   }
@@ -71,13 +71,13 @@ export class Outer {
     if (this.gone) return;
     this.gone = true;
     const { socket } = this;
-    // Node cannot reset a socket whose end is under way: it would never close it.
+    // Node never closes a socket that is reset while its end is pending.
     const isEnding = socket.writableEnded && !socket.writableFinished;
     if (this.transport === 'tcp' && !isEnding) socket.resetAndDestroy();
     else socket.destroy();
   }
 
-  /** Reads on until it has got the end, or an error. */
+  /** Reads until the end of input or an error. */
   async drain(): Promise<void> {
     const { socket } = this;
     socket.resume();
@@ -87,15 +87,15 @@ export class Outer {
   }
 }
 
-/** A piece of the same bytes, to be a head. */
+/** `bytes` bytes of the same data, for use as a head. */
 export function head(bytes: number): Buffer {
   return BYTES.subarray(BYTES.length - bytes);
 }
 
-/** Makes a connection, whose peer sends bytes of its own, or those from a given place on. */
+/** Makes a connection. Its peer sends the data from offset `from`, or from an offset of its own. */
 export type Workshop = (transport: Transport, from?: number) => Promise<Connection>;
 
-/** Makes connections, until the test ends. */
+/** Returns a function that makes connections. The end of the test closes its servers. */
 export async function workshop(t: ExecutionContext): Promise<Workshop> {
   const directory = await mkdtemp(join(tmpdir(), 'fdsplice-'));
   const servers = { tcp: net.createServer(), unix: net.createServer() };
@@ -113,11 +113,11 @@ export async function workshop(t: ExecutionContext): Promise<Workshop> {
   let count = 0;
   async function make(transport: Transport, from = (count * 4099) % (4 << 20)): Promise<Connection> {
     const server = servers[transport];
-    const where =
+    const address =
       transport === 'tcp'
         ? { port: (server.address() as AddressInfo).port, host: '127.0.0.1' }
         : { path: join(directory, 'socket') };
-    const outer = net.connect({ ...where, allowHalfOpen: true });
+    const outer = net.connect({ ...address, allowHalfOpen: true });
     const [[inner]] = (await Promise.all([once(server, 'connection'), once(outer, 'connect')])) as [
       [net.Socket],
       unknown,
@@ -126,7 +126,7 @@ export async function workshop(t: ExecutionContext): Promise<Workshop> {
     return { inner, outer: new Outer(outer, transport, from) };
   }
 
-  // One after the other: nothing else tells which accepted socket belongs to which connect.
+  // One after the other, because nothing else matches an accepted socket to its connect.
   let last: Promise<unknown> = Promise.resolve();
   return (transport, from) => {
     const made = last.then(() => make(transport, from));

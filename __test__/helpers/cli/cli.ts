@@ -1,4 +1,4 @@
-// `fdsplice` as a process of its own, started the way a shell would.
+// Runs `fdsplice` in a separate process, started as from a shell, and reads its output.
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -8,10 +8,10 @@ import { fileURLToPath } from 'node:url';
 
 import type { ExecutionContext } from 'ava';
 
-export const MAIN = fileURLToPath(new URL('../../dist/lib/cli/main.js', import.meta.url));
+export const MAIN = fileURLToPath(new URL('../../../dist/lib/cli/main.js', import.meta.url));
 
-// Only keeps a failing test from waiting for ever.
-const PATIENCE_MS = 60_000;
+// Far above any expected duration: the limit only ends a test that would hang.
+const TIMEOUT_MS = 60_000;
 
 export interface ConnectionEvent {
   event: 'connection';
@@ -24,11 +24,11 @@ export interface ConnectionEvent {
   error: { code: string; side: string | null; message: string } | null;
 }
 
-/** Runs the command line to its end. */
+/** Runs the command line to its end and returns its status and output. */
 export async function runCli(
   ...args: string[]
 ): Promise<{ status: number | null; stdout: string; stderr: string }> {
-  const limit = { timeout: PATIENCE_MS, killSignal: 'SIGKILL' } as const;
+  const limit = { timeout: TIMEOUT_MS, killSignal: 'SIGKILL' } as const;
   const child = spawn(process.execPath, [MAIN, ...args], { ...limit, stdio: ['ignore', 'pipe', 'pipe'] });
   const [stdout, stderr] = await Promise.all([text(child.stdout), text(child.stderr), once(child, 'close')]);
   return { status: child.exitCode, stdout, stderr };
@@ -44,24 +44,24 @@ export interface StatsEvent {
 }
 
 export interface StartOptions {
-  /** The most descriptors that the process may have open. */
+  /** The limit of open descriptors of the process. */
   descriptors?: number;
-  /** Another program that runs it, under the same process id. */
+  /** A command prefix that runs the relay under the same process id. */
   under?: string[];
 }
 
-/** A running `fdsplice relay`, killed at the latest when the test ends. */
+/** A running `fdsplice relay`. The end of the test kills it. */
 export class Relay {
   readonly child: ChildProcess;
-  /** What it has written to stdout so far. */
+  /** The lines on stdout so far. */
   readonly lines: string[] = [];
-  /** What it has written to stderr so far. */
+  /** The text on stderr so far. */
   stderr = '';
   #closed = false;
 
   constructor(t: ExecutionContext, args: string[], { descriptors, under = [] }: StartOptions = {}) {
     const command = [...under, process.execPath, MAIN, 'relay', ...args];
-    // `exec` keeps the process id, so that a signal reaches the relay and not the shell.
+    // `exec` keeps the process id, so a signal reaches the relay and not the shell.
     const [file = '', ...rest] =
       descriptors === undefined
         ? command
@@ -74,24 +74,24 @@ export class Relay {
     child.on('close', () => (this.#closed = true));
   }
 
-  /** Starts one with `--json` that listens on a free port. */
+  /** Starts a relay with `--json` on a free port. */
   static async onPort(t: ExecutionContext, target: string, options: string[] = [], start?: StartOptions) {
     const relay = new Relay(t, ['--json', ...options, '127.0.0.1:0', target], start);
     const { address } = await relay.event<{ event: 'listening'; address: string }>('listening');
     return { relay, port: portOf(address) };
   }
 
-  /** Waits for what `look` finds in the output. */
-  async until<T>(what: string, look: () => T | undefined): Promise<T> {
-    const deadline = performance.now() + PATIENCE_MS;
+  /** Polls until `find` returns a value from the output. */
+  async until<T>(expected: string, find: () => T | undefined): Promise<T> {
+    const deadline = performance.now() + TIMEOUT_MS;
     for (;;) {
       const ended = this.#closed;
-      const found = look();
+      const found = find();
       if (found !== undefined) {
         return found;
       }
       if (ended || performance.now() > deadline) {
-        throw new Error(`no ${what}\nstdout: ${this.lines.slice(-5).join('\n')}\nstderr: ${this.stderr}`);
+        throw new Error(`no ${expected}\nstdout: ${this.lines.slice(-5).join('\n')}\nstderr: ${this.stderr}`);
       }
       await sleep(5);
     }
@@ -101,7 +101,7 @@ export class Relay {
     return this.until(`line like ${pattern}`, () => this.lines.find((line) => pattern.test(line)));
   }
 
-  /** The events of one kind so far, with `--json`. */
+  /** The events of one kind so far. Needs `--json`. */
   events<T extends { event: string }>(kind: T['event']): T[] {
     return this.lines.map((line) => JSON.parse(line) as T).filter(({ event }) => event === kind);
   }
@@ -114,13 +114,13 @@ export class Relay {
     return this.event<ConnectionEvent>('connection', index);
   }
 
-  /** Waits until the process has ended and all its output was read. Gives the exit status, null for a signal. */
+  /** Waits for the end of the process and of its output. Returns the exit status, or null after a signal. */
   async ended(): Promise<number | null> {
     await this.until('end', () => this.#closed || undefined);
     return this.child.exitCode;
   }
 
-  /** Asks it to stop when it has nothing left to do. */
+  /** Stops the relay with SIGTERM, which lets its connections finish. */
   async stop(): Promise<number | null> {
     this.child.kill('SIGTERM');
     return this.ended();

@@ -1,8 +1,8 @@
-"""Runs a program in which fcntl is refused for some commands, and for nothing else:
+"""Runs a program in which selected commands of fcntl fail with a given error:
 
     python3 refuse.py F_DUPFD_CLOEXEC=ENFILE [F_SETPIPE_SZ=EPERM ...] -- program [argument ...]
 
-strace cannot tell the commands of fcntl apart, a filter of seccomp can.
+It installs a seccomp filter, because strace cannot select calls of fcntl by their command.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ COMMANDS = {"F_DUPFD_CLOEXEC": 1030, "F_SETPIPE_SZ": 1031}
 
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
 ALLOW, ERRNO = 0x7FFF0000, 0x00050000
-# Where struct seccomp_data has the number of the call and the lower half of its second argument.
+# Offsets in struct seccomp_data: the number of the call, and the lower half of its second argument.
 NUMBER, SECOND = 0, 24
 
 
@@ -26,7 +26,7 @@ def instruction(code, k, if_true=0, if_false=0):
 
 
 at = sys.argv.index("--")
-refused = [one.split("=") for one in sys.argv[1:at]]
+refused = [pair.split("=") for pair in sys.argv[1:at]]
 program = [instruction(LOAD, NUMBER), instruction(JUMP_IF_EQUAL, FCNTL, 1), instruction(RETURN, ALLOW)]
 program.append(instruction(LOAD, SECOND))
 for command, error in refused:
@@ -37,7 +37,7 @@ program.append(instruction(RETURN, ALLOW))
 code = ctypes.create_string_buffer(b"".join(program))
 filter_program = ctypes.create_string_buffer(struct.pack("HL", len(program), ctypes.addressof(code)))
 libc = ctypes.CDLL(None, use_errno=True)
-# PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP in filter mode.
+# PR_SET_NO_NEW_PRIVS, then PR_SET_SECCOMP in filter mode.
 for call in ((38, 1, 0, 0, 0), (22, 2, ctypes.c_void_p(ctypes.addressof(filter_program)), 0, 0)):
     if libc.prctl(*call) != 0:
         sys.exit(f"prctl: {os.strerror(ctypes.get_errno())}")

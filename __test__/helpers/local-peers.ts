@@ -1,4 +1,4 @@
-// Clients and targets around the command line, in the test's own process.
+// Clients and targets in the process of the test, for programs that relay in a process of their own.
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -9,7 +9,7 @@ import { buffer } from 'node:stream/consumers';
 
 import type { ExecutionContext } from 'ava';
 
-/** A server that ends with the test, whatever is still connected to it. */
+/** Starts a server. The end of the test closes it and destroys its connections. */
 export async function serve(
   t: ExecutionContext,
   handle: (socket: net.Socket) => void,
@@ -18,7 +18,7 @@ export async function serve(
   const sockets = new Set<net.Socket>();
   const server = net.createServer({ allowHalfOpen: true }, (socket) => {
     sockets.add(socket.on('close', () => sockets.delete(socket)));
-    // A relay that is made to fail resets its target.
+    // A relay that fails on purpose resets its target.
     socket.on('error', () => undefined);
     handle(socket);
   });
@@ -33,19 +33,19 @@ export async function serve(
   return { server, port: where.path === undefined ? (server.address() as AddressInfo).port : 0 };
 }
 
-/** A target that sends everything back. */
+/** A target that sends back all it receives. */
 export async function echo(t: ExecutionContext, where?: ListenOptions): Promise<string> {
   const { port } = await serve(t, (socket) => socket.pipe(socket), where);
   return `127.0.0.1:${port}`;
 }
 
-/** A target that keeps its connections open and says nothing. */
+/** A target that keeps its connections open and sends nothing. */
 export async function silent(t: ExecutionContext): Promise<string> {
   const { port } = await serve(t, (socket) => socket.resume());
   return `127.0.0.1:${port}`;
 }
 
-/** An address on which nobody listens. */
+/** An address without a listener. */
 export async function nobody(t: ExecutionContext): Promise<string> {
   const { server, port } = await serve(t, () => undefined);
   server.close();
@@ -53,10 +53,10 @@ export async function nobody(t: ExecutionContext): Promise<string> {
   return `127.0.0.1:${port}`;
 }
 
-/** A client whose connection is under way, for one that may be reset before it is seen to be made. */
+/** Starts a connection without waiting for 'connect', because the peer may reset it first. */
 export function dial(t: ExecutionContext, where: net.NetConnectOpts): net.Socket {
   const socket = net.connect({ allowHalfOpen: true, ...where });
-  // Whether a failure is right or wrong is for the test to say, by what it waits for.
+  // The test decides by the events that it awaits whether an error is expected.
   socket.on('error', () => undefined);
   t.teardown(() => socket.destroy());
   return socket;
@@ -68,13 +68,13 @@ export async function connect(t: ExecutionContext, where: net.NetConnectOpts): P
   return socket;
 }
 
-/** Sends `data`, ends, and gives all that comes back. */
+/** Sends `data`, ends, and returns all that comes back. */
 export async function exchange(socket: net.Socket, data: Uint8Array | string): Promise<Buffer> {
   socket.end(data);
   return buffer(socket);
 }
 
-/** How a connection ends that brings no more bytes: `end`, or the code of its error. */
+/** Reads to the end of a connection. Returns `end`, or the code of its error. */
 export async function endingOf(socket: net.Socket): Promise<string> {
   socket.resume();
   try {
@@ -94,7 +94,7 @@ export function sha256(data: Uint8Array): string {
   return createHash('sha256').update(data).digest('hex');
 }
 
-/** A directory that is gone after the test. */
+/** A temporary directory that the end of the test removes. */
 export async function directory(t: ExecutionContext): Promise<string> {
   const path = await mkdtemp(join(tmpdir(), 'fdsplice-'));
   t.teardown(() => rm(path, { recursive: true }));

@@ -1,3 +1,4 @@
+// Tests that need a tool of the system: strace, curl, python3 and others.
 import { execFile, spawnSync } from 'node:child_process';
 import { promisify } from 'node:util';
 
@@ -8,8 +9,8 @@ import { isNative, nativeTest } from './engine.js';
 export const execFileAsync = promisify(execFile);
 
 /**
- * A test that needs a tool of the system. Without it the test is skipped with the reason in its title, or fails where
- * FDSPLICE_REQUIRE_TOOLS=1 says that the tools are installed.
+ * A serial test that needs a tool of the system. If the tool is missing, the test is skipped with the reason in its
+ * title. With FDSPLICE_REQUIRE_TOOLS=1 it fails instead.
  */
 export function testWithTool(
   tool: string,
@@ -25,7 +26,7 @@ export function testWithTool(
   }
 }
 
-/** The same for what the core alone does. */
+/** Like `testWithTool`, for a test that also needs the native core. */
 export const coreTestWithTool: typeof testWithTool = (tool, title, body) => {
   if (isNative) testWithTool(tool, title, body);
   else nativeTest(title, body);

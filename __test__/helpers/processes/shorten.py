@@ -1,10 +1,10 @@
-"""Runs a program whose reads, writes and splices often get a shorter count than they ask for, as the kernel may always do:
+"""Runs a program whose reads, writes and splices often move fewer bytes than requested, as the kernel is allowed to do:
 
     python3 shorten.py <seed> <call>[,<call> ...] <report> program [argument ...]
 
-The count that is asked for is lowered as the call enters the kernel (ptrace), so that what it returns is true. It begins
-when the program first writes to its standard output: before that it is loaded, by code that does not look at counts. At
-the end the file <report> says how many calls were shortened.
+A tracer (ptrace) lowers the requested count as the call enters the kernel, so the returned count is real. Shortening
+begins with the first write of the program to its standard output: the loader, which runs before, does not check counts.
+At the end the number of shortened calls is written to the file <report>.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ import signal
 import struct
 import sys
 
-# Number of the call, and which of its arguments is the count.
+# The number of the call, and the index of its count argument.
 CALLS = {
     "x86_64": {
         "read": (0, 2),
@@ -40,7 +40,7 @@ CALLS = {
         "copy_file_range": (285, 4),
     },
 }[platform.machine()]
-# struct user_regs_struct in words: its size, where the call's number is, its arguments and its result.
+# Word indices in struct user_regs_struct: its size, the number of the call, its arguments and its result.
 WORDS, NUMBER, ARGUMENTS, RESULT = {
     "x86_64": (27, 15, (14, 13, 12, 7, 9, 8), 10),
     "aarch64": (34, 8, (0, 1, 2, 3, 4, 5), 0),
@@ -48,11 +48,11 @@ WORDS, NUMBER, ARGUMENTS, RESULT = {
 
 TRACEME, SYSCALL, SETOPTIONS, GETREGSET, SETREGSET, GET_SYSCALL_INFO = 0, 24, 0x4200, 0x4204, 0x4205, 0x420E
 ENTRY = 1
-# SYSGOOD, the three kinds of children, EXITKILL.
+# PTRACE_O_TRACESYSGOOD, the three kinds of children, PTRACE_O_EXITKILL.
 OPTIONS = 1 | 2 | 4 | 8 | 1 << 20
 WALL = 0x40000000
 PRSTATUS = 1
-# What asks for less is a wake-up; an eventfd cannot be read in parts.
+# Smaller requests are wake-ups: an eventfd cannot be read in parts.
 LEAST, WAKE_UP = 64, 8
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -64,8 +64,7 @@ shortened = {CALLS[name][0]: CALLS[name][1] for name in sys.argv[2].split(",")}
 registers = (ctypes.c_uint64 * WORDS)()
 vector = ctypes.create_string_buffer(struct.pack("PN", ctypes.addressof(registers), ctypes.sizeof(registers)))
 
-
-what = ctypes.create_string_buffer(88)
+call_info = ctypes.create_string_buffer(88)
 
 
 def transfer(request, thread):
@@ -80,11 +79,11 @@ if child == 0:
 os.waitpid(child, 0)
 libc.ptrace(SETOPTIONS, child, None, OPTIONS)
 libc.ptrace(SYSCALL, child, None, None)
-# What is asked of the tracer is meant for the program.
+# Signals to the tracer are passed on to the program.
 for number in (signal.SIGTERM, signal.SIGINT):
     signal.signal(number, lambda number, _: os.kill(child, number))
 
-# By thread: the argument that was changed in the call it is in, and what it was.
+# For each thread inside a shortened call: the changed argument and its original value.
 inside = {}
 started = set()
 begun = False
@@ -100,11 +99,11 @@ while True:
         continue
     number = os.WSTOPSIG(status)
     pass_on = 0
-    # A new thread stops by itself, once.
+    # A new thread stops once when it starts.
     is_start = number == signal.SIGSTOP and thread not in started and thread != child
     if number == signal.SIGTRAP | 0x80:
-        libc.ptrace(GET_SYSCALL_INFO, thread, ctypes.sizeof(what), ctypes.addressof(what))
-        if what.raw[0] == ENTRY:
+        libc.ptrace(GET_SYSCALL_INFO, thread, ctypes.sizeof(call_info), ctypes.addressof(call_info))
+        if call_info.raw[0] == ENTRY:
             transfer(GETREGSET, thread)
             at = shortened.get(registers[NUMBER])
             wanted = registers[ARGUMENTS[at]] if at is not None else 0
@@ -116,7 +115,7 @@ while True:
                     count += 1
         elif thread in inside:
             at, wanted = inside.pop(thread)
-            # The program relies on its registers being what they were, but for the one with the result.
+            # The program relies on all registers but the result being unchanged.
             if ARGUMENTS[at] != RESULT and transfer(GETREGSET, thread):
                 registers[ARGUMENTS[at]] = wanted
                 transfer(SETREGSET, thread)

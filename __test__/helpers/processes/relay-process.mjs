@@ -1,5 +1,5 @@
-// A relay in a process of its own: `node relay-process.mjs <port of the origin> [<options of relay(), JSON>]`. Prints
-// the port it listens on, then an answer to every line on stdin, and ends with stdin.
+// The program of relay-process.ts: `node relay-process.mjs <port of the origin> [<options of relay() as JSON>]`. It
+// prints the port that it listens on, then one answer for each query on stdin, and exits at the end of stdin.
 import { execFileSync } from 'node:child_process';
 import { connect, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -19,7 +19,7 @@ const answers = {
   stats,
   endings: () => endings,
   date: () => Date.now(),
-  // The shell lists its own descriptors: what it was given, and the directory it looks at.
+  // The shell lists its own descriptors: the inherited ones, and the directory that it reads.
   inherited: () => {
     const list = 'for fd in /proc/$$/fd/*; do readlink $fd; done; :';
     return execFileSync('/bin/sh', ['-c', list], { encoding: 'utf8' }).trim().split('\n');
@@ -27,5 +27,5 @@ const answers = {
 };
 server.listen({ host: '127.0.0.1', port: 0, backlog: 1024 }, () => console.log(server.address().port));
 createInterface({ input: process.stdin })
-  .on('line', (question) => console.log(JSON.stringify(answers[question]())))
+  .on('line', (query) => console.log(JSON.stringify(answers[query]())))
   .on('close', () => process.exit(0));

@@ -1,5 +1,6 @@
-// A TCP gateway in a process of its own, for load: `node --expose-gc gateway-process.mjs <port of the origin>`. Prints the
-// port it listens on; then, for every line on stdin, what it holds once everything has settled; ends with stdin.
+// A TCP gateway for load tests: `node --expose-gc gateway-process.mjs <port of the origin>`. It prints the port that it
+// listens on. For each line on stdin it waits until no connection is left and prints its remaining resources. It exits
+// at the end of stdin.
 import { readdirSync, readlinkSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { createInterface } from 'node:readline';
@@ -14,7 +15,7 @@ process.on('warning', ({ name, message }) => problems.push(`${name}: ${message}`
 
 const stop = new AbortController();
 const outcomes = {};
-/** Sockets of ended relays that still have listeners of ours, or that were not closed exactly once. */
+/** Ended relays with a socket that kept a listener or that did not close exactly once. */
 let odd = 0;
 
 const half = { allowHalfOpen: true, noDelay: true };
@@ -23,7 +24,7 @@ const server = createServer(half, (client) => {
   const sockets = [client, origin];
   const closed = [0, 0];
   for (const [index, socket] of sockets.entries()) socket.on('close', () => (closed[index] += 1));
-  // What Node itself listens to, and the listener above.
+  // The listeners of Node itself, and the one above.
   const before = sockets.map(listeners);
   void relay(client, origin, { signal: stop.signal, idleTimeout: 30_000, reject: false }).then(
     ({ error }) => {
@@ -37,8 +38,8 @@ const server = createServer(half, (client) => {
 server.listen({ host: '127.0.0.1', port: 0, backlog: 2048 }, () => console.log(server.address().port));
 
 /**
- * Without 'error': what comes late must not be thrown, so that one may stay on a socket that is closed. Without 'connect':
- * Node leaves its own there when a socket with a read or a write waiting is destroyed before it has connected.
+ * Counts listeners, except for two events. An 'error' listener may stay on a closed socket, so that a late error is not
+ * thrown. Node leaves its own 'connect' listener if a socket with a pending read or write is destroyed before it connects.
  */
 function listeners(socket) {
   const names = socket.eventNames().filter((name) => name !== 'error' && name !== 'connect');
@@ -46,13 +47,13 @@ function listeners(socket) {
 }
 
 createInterface({ input: process.stdin })
-  .on('line', () => void settled().then((held) => console.log(JSON.stringify(held))))
+  .on('line', () => void settled().then((resources) => console.log(JSON.stringify(resources))))
   .on('close', () => process.exit(0));
 
-/** What is held when no connection is left, garbage collected. */
+/** The resources of the process after the last connection and a garbage collection. */
 async function settled() {
   for (let i = 0; i < 600 && (stats().active > 0 || (await connections()) > 0); i += 1) await sleep(50);
-  // The stream engine waits a second for streams that do not say that they have closed.
+  // The stream engine waits a second for streams that do not emit 'close'.
   await sleep(1500);
   for (let i = 0; i < 4; i += 1) {
     globalThis.gc();
@@ -62,7 +63,7 @@ async function settled() {
   const open = readdirSync('/proc/self/fd').map((fd) => target(fd));
   return {
     sockets: open.filter((name) => name.startsWith('socket:')).length,
-    // Those that the core keeps for the next transfer are no leak.
+    // Without the pipes that the pool keeps for later transfers.
     others: open.filter((name) => !name.startsWith('socket:')).length - 2 * (pipes.leased + pipes.idle),
     leased: pipes.leased,
     active,
@@ -85,7 +86,7 @@ function target(fd) {
   try {
     return readlinkSync(`/proc/self/fd/${fd}`);
   } catch {
-    // The descriptor of the directory itself is closed by now.
+    // The descriptor that listed the directory is already closed.
     return '';
   }
 }

@@ -1,3 +1,4 @@
+// The TCP sockets of this machine, read from /proc/net/tcp: states, timers and queues that Node does not report.
 import { readFile } from 'node:fs/promises';
 
 export interface TcpSocket {
@@ -7,7 +8,7 @@ export interface TcpSocket {
   keepAliveTimer: boolean;
 }
 
-/** Every IPv4 TCP socket of the machine, as the kernel has it. */
+/** Every IPv4 TCP socket of this machine. */
 export async function tcpSockets(): Promise<TcpSocket[]> {
   const [, ...rows] = (await readFile('/proc/net/tcp', 'utf8')).trim().split('\n');
   return rows.map((row) => {
@@ -25,7 +26,7 @@ function port(address = ''): number {
   return parseInt(address.slice(address.indexOf(':') + 1), 16);
 }
 
-/** What waits in the kernel on one side of an IPv4 connection: bytes to be acknowledged, bytes to be read. */
+/** The queues of one side of an IPv4 connection: bytes not yet acknowledged, and bytes not yet read. */
 export async function queuesOf(
   localPort: number,
   remotePort: number,

@@ -1,3 +1,4 @@
+// Runs a relay in a separate process, so that tests can trace it, limit it, stop it or run it as another user.
 import { type ChildProcessByStdio, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync } from 'node:fs';
@@ -8,28 +9,28 @@ import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
 import type { RelayOptions, Stats, Traffic } from 'fdsplice';
 
-import type { Conn, Peer } from './peer.js';
-import { within } from './wait.js';
+import type { Conn, Peer } from '../peer.js';
+import { within } from '../wait.js';
 
 const SCRIPT = fileURLToPath(new URL('./relay-process.mjs', import.meta.url));
 
 export interface RelayProcessOptions {
-  /** The port of an origin that is not the peer. */
+  /** The port of another origin than the peer. */
   origin?: number;
-  /** Added to the environment. */
+  /** Variables added to the environment. */
   env?: Record<string, string>;
-  /** What each relay is told; what JSON can write. */
+  /** Options of each relay. They must be representable in JSON. */
   relay?: RelayOptions;
 }
 
-/** How one of its relays ended. */
+/** The outcome of one relay in the process. */
 export interface Ended extends Traffic {
   code: string | null;
   side: string | null;
   syscall: string | null;
 }
 
-/** A relay in a process of its own, between a raw peer's connections. */
+/** A process that relays between connections of a raw peer. */
 export class RelayProcess {
   readonly #child: ChildProcessByStdio<Writable, Readable, null>;
   readonly #lines: AsyncIterator<string>;
@@ -51,7 +52,7 @@ export class RelayProcess {
     this.#port = port;
   }
 
-  /** `command` runs the relay under another program: a tracer, a limit, another user. */
+  /** `command` is a prefix that runs the process under another program: a tracer, a limit, another user. */
   static async start(
     t: ExecutionContext,
     peer: Peer,
@@ -72,7 +73,7 @@ export class RelayProcess {
     return new RelayProcess(child, lines, peer, listener, Number(first.value));
   }
 
-  /** A connection through the relay: the client's end and the origin's. */
+  /** Makes a connection through the relay and returns its two outer ends. */
   async connect(): Promise<{ client: Conn; origin: Conn }> {
     const { conn: client } = await this.#peer.connect({ port: this.#port });
     const { conn: origin } = await this.#peer.accept(this.#listener);
@@ -85,29 +86,29 @@ export class RelayProcess {
   }
 
   stats(): Promise<Stats> {
-    return this.#ask('stats');
+    return this.#query('stats');
   }
 
-  /** How its relays have ended so far, in that order. */
+  /** The outcomes of its relays so far, in order. */
   endings(): Promise<Ended[]> {
-    return this.#ask('endings');
+    return this.#query('endings');
   }
 
-  /** What the date is there, in milliseconds since 1970. */
+  /** The clock of the process, in milliseconds since 1970. */
   date(): Promise<number> {
-    return this.#ask('date');
+    return this.#query('date');
   }
 
-  /** Every open descriptor of a child that it starts for the question. */
+  /** The open descriptors of a child that the process starts for this query. */
   inherited(): Promise<string[]> {
-    return this.#ask('inherited');
+    return this.#query('inherited');
   }
 
-  async #ask<T>(question: string): Promise<T> {
-    this.#child.stdin.write(`${question}\n`);
+  async #query<T>(query: string): Promise<T> {
+    this.#child.stdin.write(`${query}\n`);
     const line: IteratorResult<string, unknown> = await within(
       30_000,
-      `the relay tells its ${question}`,
+      `the relay reports its ${query}`,
       this.#lines.next(),
     );
     return JSON.parse(String(line.value)) as T;
@@ -117,12 +118,12 @@ export class RelayProcess {
     this.#child.kill(name);
   }
 
-  /** Open descriptors of the process. */
+  /** The number of open descriptors of the process. */
   descriptors(): number {
     return readdirSync(`/proc/${this.#child.pid}/fd`).length;
   }
 
-  /** Takes effect for what it opens from here on; Node itself opens many files at once when it starts. */
+  /** Limits descriptors from now on. A limit at start would fail, because Node opens many files at once then. */
   limitDescriptors(most: number): void {
     execFileSync('prlimit', ['--pid', String(this.#child.pid), `--nofile=${most}`]);
   }

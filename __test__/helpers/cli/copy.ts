@@ -1,4 +1,4 @@
-// `fdsplice copy` as a process of its own, and what can stand at its ends.
+// Runs `fdsplice copy` in a separate process, with every kind of source and destination.
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
@@ -10,9 +10,9 @@ import { buffer } from 'node:stream/consumers';
 import type { ExecutionContext } from 'ava';
 
 import { MAIN } from './cli.js';
-import { connect, directory, serve } from './cli-peers.js';
-import { execFileAsync } from './cli-tools.js';
-import { until } from './wait.js';
+import { connect, directory, serve } from '../local-peers.js';
+import { execFileAsync } from '../tools.js';
+import { until } from '../wait.js';
 
 export interface CopiedEvent {
   event: 'copied';
@@ -23,13 +23,14 @@ export interface CopiedEvent {
   error: { code: string; side: string | null; message: string } | null;
 }
 
-/** What `net.connect` connects to. */
-type Where = { host: string; port: number; path?: never } | { path: string; host?: never; port?: never };
+/** An address as `net.connect` takes it. */
+type ConnectAddress =
+  { host: string; port: number; path?: never } | { path: string; host?: never; port?: never };
 
-/** A running `fdsplice copy`, killed at the latest when the test ends. */
+/** A running `fdsplice copy`. The end of the test kills it. */
 export class Copy {
   readonly child: ChildProcessWithoutNullStreams;
-  /** What it has written to stderr so far. */
+  /** The text on stderr so far. */
   stderr = '';
   readonly #closed: Promise<unknown>;
 
@@ -37,7 +38,7 @@ export class Copy {
     this.child = spawn(process.execPath, [MAIN, 'copy', '--json', ...args]);
     t.teardown(() => this.child.kill('SIGKILL'));
     this.child.stderr.setEncoding('utf8').on('data', (chunk: string) => (this.stderr += chunk));
-    // One that does not read what is written to it.
+    // A copy may end without reading its standard input.
     this.child.stdin.on('error', () => undefined);
     this.#closed = once(this.child, 'close');
   }
@@ -47,38 +48,38 @@ export class Copy {
     return complete.map((line) => JSON.parse(line) as Record<string, unknown>);
   }
 
-  /** Where it listens, for a `net.connect`. */
-  async listening(index = 0): Promise<Where> {
+  /** The address of listener number `index`. */
+  async listening(index = 0): Promise<ConnectAddress> {
     const addresses = () =>
       this.lines.filter(({ event }) => event === 'listening').map(({ address }) => address);
-    const found = await until(`it listens (${this.stderr})`, addresses, ({ length }) => length > index);
+    const found = await until(`the copy listens (${this.stderr})`, addresses, ({ length }) => length > index);
     const address = String(found[index]);
     const [, host, port] = /^(.*):(\d+)$/.exec(address) ?? [];
     return host === undefined ? { path: address.replace(/^unix:/, '') } : { host, port: Number(port) };
   }
 
-  /** Waits for its end. Nobody else reads its stdout then. */
+  /** Waits for the end of the copy and discards the rest of its stdout. */
   async ended(): Promise<{ status: number | null; copied: CopiedEvent }> {
     this.child.stdout.resume();
     await this.#closed;
     const copied = this.lines.filter(({ event }) => event === 'copied');
     if (copied.length !== 1) {
-      throw new Error(`not one outcome, exit status ${this.child.exitCode}: ${this.stderr}`);
+      throw new Error(`not exactly one outcome, exit status ${this.child.exitCode}: ${this.stderr}`);
     }
     return { status: this.child.exitCode, copied: copied[0] as unknown as CopiedEvent };
   }
 }
 
-/** An argument, and what the other one on that end does once the copy runs. */
-export interface End<T> {
+/** A source or destination: its argument, and the action of the peer once the copy runs. */
+export interface CopyEnd<T> {
   argument: string;
   play(copy: Copy): Promise<T>;
 }
 
 const TCP = { host: '127.0.0.1', port: 0 };
 
-/** Every kind of source, with `bytes` in it. */
-export const SOURCES: Record<string, (t: ExecutionContext, bytes: Buffer) => Promise<End<void>>> = {
+/** Every kind of source. Each delivers `bytes`. */
+export const SOURCES: Record<string, (t: ExecutionContext, bytes: Buffer) => Promise<CopyEnd<void>>> = {
   'a file': async (t, bytes) => {
     const argument = join(await directory(t), 'source');
     await writeFile(argument, bytes);
@@ -106,11 +107,11 @@ export const SOURCES: Record<string, (t: ExecutionContext, bytes: Buffer) => Pro
     }),
 };
 
-/** Every kind of destination; playing it gives what has arrived. */
-export const DESTINATIONS: Record<string, (t: ExecutionContext) => Promise<End<Buffer>>> = {
+/** Every kind of destination. `play` returns the bytes that arrived. */
+export const DESTINATIONS: Record<string, (t: ExecutionContext) => Promise<CopyEnd<Buffer>>> = {
   'a file': async (t) => {
     const argument = join(await directory(t), 'destination');
-    await writeFile(argument, 'what was there before');
+    await writeFile(argument, 'earlier contents');
     return { argument, play: (copy) => once(copy.child, 'exit').then(() => readFile(argument)) };
   },
   'standard output': () => Promise.resolve({ argument: '-', play: (copy) => buffer(copy.child.stdout) }),
@@ -134,27 +135,27 @@ export const DESTINATIONS: Record<string, (t: ExecutionContext) => Promise<End<B
   }),
 };
 
-/** A client that ends before anything has arrived. */
+/** Connects to the destination listener and ends at once, before any byte arrives. */
 async function client(t: ExecutionContext, copy: Copy): Promise<Buffer> {
-  // Where the source listens, too, its line comes first.
+  // If the source listens as well, its line comes first.
   const index = copy.child.spawnargs.at(-2)?.startsWith('listen:') === true ? 1 : 0;
   const socket = await connect(t, await copy.listening(index));
   return buffer(socket.end());
 }
 
-/** The next connection to a server. */
+/** Starts a server. Returns its port and its first connection. */
 export async function firstConnection(
   t: ExecutionContext,
-  where: { host: string; port: number } | { path: string } = TCP,
+  address: { host: string; port: number } | { path: string } = TCP,
 ): Promise<{ port: number; connection: Promise<Socket> }> {
-  const { server, port } = await serve(t, () => undefined, where);
+  const { server, port } = await serve(t, () => undefined, address);
   const connection = once(server, 'connection').then(([socket]) => socket as Socket);
   return { port, connection };
 }
 
-/** A server that ends its connection after what it has received. */
-async function collector(t: ExecutionContext, where: { host: string; port: number } | { path: string }) {
-  const { port, connection } = await firstConnection(t, where);
+/** A server that reads a connection to its end and then ends it. */
+async function collector(t: ExecutionContext, address: { host: string; port: number } | { path: string }) {
+  const { port, connection } = await firstConnection(t, address);
   const received = connection.then(async (socket) => {
     const all = await buffer(socket);
     socket.end();
