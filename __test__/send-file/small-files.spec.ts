@@ -151,7 +151,7 @@ nativeTest('a file that the permission model keeps from this process is not sent
   const server = createServer((socket) => socket.resume()).listen(0, '127.0.0.1');
   t.teardown(() => void server.close());
   await once(server, 'listening');
-  const root = join(import.meta.dirname, '..');
+  const root = join(import.meta.dirname, '../..');
   const program = `
     import { connect } from 'node:net';
     import { once } from 'node:events';
