@@ -1,4 +1,5 @@
-// Responses whose bytes are not those of the file on the wire: chunked, compressed, HTTPS and HTTP/2.
+// Responses that Node encodes: chunked, compressed, HTTPS and HTTP/2. The file must go through the streams of the response,
+// never to the descriptor below them.
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import http2 from 'node:http2';
@@ -17,7 +18,7 @@ import { collect, get, listening, site } from './site.js';
 
 nothingIsLeft(test, 'behind all tests');
 
-/** Compresses what is written to a response, as middlewares do. */
+/** Compresses the body of a response, as middlewares do. */
 function compress(response: ServerResponse): void {
   const gzip = createGzip();
   const [write, end] = [response.write.bind(response), response.end.bind(response)];
@@ -32,7 +33,7 @@ function compress(response: ServerResponse): void {
   gzip.on('drain', () => response.emit('drain'));
 }
 
-test('a chunked response and one that is compressed are framed as they are', async (t) => {
+test('chunked and compressed responses keep their framing', async (t) => {
   const { path, bytes } = sample(t, 700_000);
   const results: TrafficResult[] = [];
   const place = await site(t, ({ url }, response) => {
@@ -51,7 +52,7 @@ test('a chunked response and one that is compressed are framed as they are', asy
   for await (const chunk of gunzip) chunks.push(chunk as Buffer);
   t.true(Buffer.concat(chunks).equals(bytes));
   await until(
-    'both are told',
+    'both results are in',
     () => results.length,
     (count) => count === 2,
   );
@@ -65,14 +66,14 @@ test('HTTPS responses never carry the file in plain', async (t) => {
     void sendFile(path, response).then((sent) => (result = sent));
   });
   const port = await listening(t, server);
-  // What is on the wire, seen by somebody in between.
+  // A proxy in between records the bytes on the wire.
   const wire: Buffer[] = [];
   const between = net.createServer((client) => {
     const origin = net.connect(port, '127.0.0.1');
     origin.on('data', (chunk: Buffer) => wire.push(chunk));
     client.pipe(origin).pipe(client);
     for (const socket of [client, origin]) socket.on('error', () => {});
-    // A pipe whose end is gone leaves what it read from open.
+    // pipe() does not destroy its source when the destination closes.
     client.on('close', () => origin.destroy());
     origin.on('close', () => client.destroy());
   });
@@ -81,12 +82,12 @@ test('HTTPS responses never carry the file in plain', async (t) => {
   const { body, headers } = await collect(message);
   t.is(headers['content-length'], '500000');
   t.true(body.equals(bytes));
-  await until('it is told', () => result, Boolean);
+  await until('the result is in', () => result, Boolean);
   t.like(result, { tx: 500_000, engine: 'stream' });
   t.is(Buffer.concat(wire).indexOf(bytes.subarray(1000, 1032)), -1);
 });
 
-test('HTTP/2 responses, several at once on one connection', async (t) => {
+test('several HTTP/2 responses are sent at once on one connection', async (t) => {
   const { path, bytes } = sample(t, 500_000);
   const results: TrafficResult[] = [];
   const server = http2.createSecureServer(identity, ({ method }, response) => {
@@ -110,7 +111,7 @@ test('HTTP/2 responses, several at once on one connection', async (t) => {
   );
   for (const { body } of answers.slice(0, 2)) t.true(body.equals(bytes));
   await until(
-    'all are told',
+    'all results are in',
     () => results.length,
     (count) => count === 3,
   );

@@ -1,4 +1,5 @@
-// Responses that fail: mistakes, missing and shrinking files, clients that disconnect, aborts.
+// Responses that fail: refused arguments, missing and truncated files, clients that disconnect, aborts. A response stays
+// usable until headers were sent; after that its client must see the failure.
 import { once } from 'node:events';
 import { closeSync, ftruncateSync, openSync, truncateSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
@@ -17,7 +18,7 @@ import { get, type Site, site } from './site.js';
 
 nothingIsLeft(test, 'behind all tests');
 
-test('a Content-Length that is not the length of the range is a mistake, and the response stays as it was', async (t) => {
+test('a Content-Length that differs from the length of the range is refused, and the response stays usable', async (t) => {
   const { path } = sample(t, 1000);
   const place = await site(t, (_request, response) => {
     response.setHeader('Content-Length', 999);
@@ -32,7 +33,7 @@ test('a Content-Length that is not the length of the range is a mistake, and the
   t.regex(body.toString(), /^TypeError ERR_INVALID_ARG_VALUE "destination" .*999.*1000/);
 });
 
-test('a file that is missing leaves the response untouched', async (t) => {
+test('a missing file leaves the response untouched', async (t) => {
   const place = await site(t, (_request, response) => {
     void sendFile('/missing/file', response, { reject: false }).then(({ error }) => {
       t.like(error, { code: 'ENOENT', side: 'source' });
@@ -44,8 +45,8 @@ test('a file that is missing leaves the response untouched', async (t) => {
   t.is(body.toString(), 'not here');
 });
 
-/** Asks, takes some of the answer, and then waits. */
-async function reluctant(t: ExecutionContext, { port }: Site): Promise<net.Socket> {
+/** A client that reads the beginning of the answer and then stops reading. */
+async function stalledClient(t: ExecutionContext, { port }: Site): Promise<net.Socket> {
   const socket = net.connect(port, '127.0.0.1');
   t.teardown(() => socket.destroy());
   socket.on('error', () => {});
@@ -55,13 +56,13 @@ async function reluctant(t: ExecutionContext, { port }: Site): Promise<net.Socke
   return socket;
 }
 
-test('a file that gets shorter while it is sent breaks the response off', async (t) => {
+test('a file that is truncated while it is sent cuts the response off', async (t) => {
   const { path } = sample(t, 30_000_000);
   const outcome = deferred<Error | null>();
   const place = await site(t, (_request, response) => {
     void sendFile(path, response, { reject: false }).then(({ error }) => outcome.resolve(error));
   });
-  const socket = await reluctant(t, place);
+  const socket = await stalledClient(t, place);
   const fd = openSync(path, 'r+');
   ftruncateSync(fd, 100_000);
   closeSync(fd);
@@ -72,7 +73,7 @@ test('a file that gets shorter while it is sent breaks the response off', async 
   t.like(await outcome.promise, { code: 'ERR_SOURCE_TRUNCATED', side: 'source' });
 });
 
-test('a file that gets shorter between the headers and the body breaks the response off', async (t) => {
+test('a file that is truncated between the headers and the body cuts the response off', async (t) => {
   const { path } = sample(t, 100_000);
   const outcome = deferred<Error | null>();
   const place = await site(t, (_request, response) => {
@@ -83,7 +84,7 @@ test('a file that gets shorter between the headers and the body breaks the respo
     };
     void sendFile(path, response, { reject: false }).then(({ error }) => outcome.resolve(error));
   });
-  // The stream engine has no call of its own for the headers: there it is one of the cases above.
+  // The stream engine does not flush headers separately, so the truncation never happens there.
   if (!isNative) {
     await get(place);
     t.is(await outcome.promise, null);
@@ -94,7 +95,7 @@ test('a file that gets shorter between the headers and the body breaks the respo
   t.like(await outcome.promise, { code: 'ERR_SOURCE_TRUNCATED', side: 'source' });
 });
 
-test('a client that goes away is a failure, and closes the file', async (t) => {
+test('a client that disconnects fails the transfer, and the file is closed', async (t) => {
   const { path } = sample(t, 30_000_000);
   const outcome = deferred<Error | null>();
   const seen: string[] = [];
@@ -102,12 +103,12 @@ test('a client that goes away is a failure, and closes the file', async (t) => {
     response.on('finish', () => seen.push('finish')).on('close', () => seen.push('close'));
     void sendFile(path, response, { reject: false }).then(({ error }) => outcome.resolve(error));
   });
-  const socket = await reluctant(t, place);
+  const socket = await stalledClient(t, place);
   socket.resetAndDestroy();
   const error = (await within(20_000, 'the transfer ends', outcome.promise)) as NodeJS.ErrnoException;
   t.true(['ECONNRESET', 'EPIPE', 'ABORT_ERR'].includes(error.code ?? ''), String(error));
   await until(
-    'it is closed',
+    'the response is closed',
     () => seen,
     ({ length }) => length > 0,
   );
@@ -119,17 +120,17 @@ test('a client that goes away is a failure, and closes the file', async (t) => {
   );
 });
 
-for (const [when, endDestination] of [
-  ['that it was to end', undefined],
-  ['that it was not to end', false],
+for (const [effect, endDestination] of [
+  ['destroys it by default', undefined],
+  ['leaves it open with endDestination: false', false],
 ] as const) {
-  test(`an abort in the middle of a response ${when}`, async (t) => {
+  test(`an abort in the middle of a response ${effect}`, async (t) => {
     const { path } = sample(t, 30_000_000);
     const started = deferred<[ServerResponse, ReturnType<typeof sendFile>]>();
     const place = await site(t, (_request, response) => {
       started.resolve([response, sendFile(path, response, { endDestination })]);
     });
-    const socket = await reluctant(t, place);
+    const socket = await stalledClient(t, place);
     const [response, transfer] = await started.promise;
     transfer.abort('enough');
     t.like(await failure(t, transfer), { code: 'ABORT_ERR', cause: 'enough' });
@@ -140,7 +141,7 @@ for (const [when, endDestination] of [
   });
 }
 
-test('a response in use is refused, and one that is destroyed is a result', async (t) => {
+test('a destroyed response is reported in the result', async (t) => {
   const { path } = sample(t, 10);
   const done = deferred<void>();
   const { port } = await site(t, (_request, response) => {
@@ -153,10 +154,10 @@ test('a response in use is refused, and one that is destroyed is a result', asyn
   });
   const socket = net.connect(port, '127.0.0.1', () => socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n'));
   socket.on('error', () => {});
-  await within(20_000, 'it is told', done.promise);
+  await within(20_000, 'the result is in', done.promise);
 });
 
-test('a response that was ended before takes nothing, and its connection goes on', async (t) => {
+test('an ended response accepts nothing, and its connection stays usable', async (t) => {
   const { path } = sample(t, 10);
   const failures: unknown[] = [];
   const place = await site(t, (_request, response) => {
@@ -166,7 +167,7 @@ test('a response that was ended before takes nothing, and its connection goes on
   });
   for (let request = 0; request < 2; request += 1) t.is(String((await get(place)).body), '0123456789');
   await until(
-    'all are told',
+    'all failures are in',
     () => failures.length,
     (count) => count === 4,
   );
@@ -176,7 +177,7 @@ test('a response that was ended before takes nothing, and its connection goes on
 });
 
 for (const method of ['GET', 'HEAD']) {
-  test(`headers that Node refuses to send are a rejection, and the response to ${method} is still there`, async (t) => {
+  test(`headers that Node refuses reject the transfer, and the response to ${method} stays usable`, async (t) => {
     const { path } = sample(t, 10);
     const refused = async (response: ServerResponse) => {
       response.setHeader('Trailer', 'X-Checksum');

@@ -1,4 +1,4 @@
-// An HTTP server and a client with one connection to it, for the specs of responses.
+// An HTTP server and a client with a single connection to it, shared by the specs of responses.
 import { once } from 'node:events';
 import http, { type IncomingMessage, type RequestListener } from 'node:http';
 import type net from 'node:net';
@@ -20,7 +20,7 @@ export async function listening(t: ExecutionContext, server: net.Server): Promis
   return (server.address() as AddressInfo).port;
 }
 
-/** A server, and an agent that has one connection to it at the most. */
+/** A server, and an agent with at most one connection to it. */
 export async function site(t: ExecutionContext, handler: RequestListener, options = {}): Promise<Site> {
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   t.teardown(() => agent.destroy());

@@ -14,24 +14,24 @@ import { until } from '../helpers/wait.js';
 export type Kind = 'relay' | 'copy' | 'sendFile';
 export const KINDS: Kind[] = ['relay', 'copy', 'sendFile'];
 
-/** The contract is 3 %; a receiver on a busy machine may read late what was sent in time. */
+/** The contract allows 3 %. On a busy machine a receiver may read late what was sent in time. */
 export const HIGHEST = 1.03;
 export const LOWEST = 0.94;
-/** Longer than the windows the contract speaks of. */
+/** Longer than the 2 s windows of the contract. */
 export const WINDOW_MS = 2_100;
 export const TRIES = 5;
-/** No busy machine excuses a rate below this part of the limit. */
+/** A rate below this part of the limit fails on any machine, however busy. */
 const FLOOR = 0.5;
 
-/** Bytes from a sender that always has more, in bytes so far. */
+/** A flow from a sender that never runs out of bytes, with the counts so far. */
 export interface Flow {
-  /** At the receiver. */
+  /** Counted at the receiver. */
   received: () => Promise<number>;
-  /** As the transfer tells, now. */
+  /** The live count of the transfer. */
   moved: () => number;
 }
 
-/** More than any test can wait for. */
+/** More bytes than any test waits for. */
 export const ENDLESS = 1024 * GiB;
 
 export async function flow(t: ExecutionContext, kind: Kind, rateLimit: number | RateLimiter): Promise<Flow> {
@@ -45,7 +45,7 @@ export async function flow(t: ExecutionContext, kind: Kind, rateLimit: number | 
     t.teardown(() => transfer[Symbol.asyncDispose]());
     return { received, moved: () => transfer.traffic.tx };
   }
-  // The same file again and again, as if it never ended.
+  // Sends the same file again and again, as one endless source.
   const { path } = sample(t, 32 * MiB);
   const stop = new AbortController();
   let [sent, current]: [number, Transfer | undefined] = [0, undefined];
@@ -79,10 +79,10 @@ export async function rateOver(bytes: () => Promise<number> | number, ms = WINDO
 }
 
 /**
- * A measurement, and the least it may be of what was wanted: while others had the processors that the transfers were
- * ready to run on, no limiter could send.
+ * Runs a measurement and returns with it the lowest acceptable part of the limit. While other processes hold the
+ * processors that the transfers were ready to run on, no limiter could send.
  */
-export async function excused<T>(
+export async function withAllowance<T>(
   measure: () => Promise<T>,
 ): Promise<{ found: T; least: (lowest: number) => number }> {
   const [before, from] = [withheld(), performance.now()];
@@ -93,28 +93,28 @@ export async function excused<T>(
 
 export async function started({ received }: Flow): Promise<void> {
   await until('bytes arrive', received, (bytes) => bytes > 0);
-  // Behind the first burst.
+  // Skips the first burst.
   await sleep(200);
 }
 
-/** Measures several times, because one window on a busy machine says little. */
-export async function keeps(
+/** Measures several times, because one window on a busy machine proves little. */
+export async function keepsRate(
   t: ExecutionContext,
-  what: string,
+  label: string,
   bytes: () => Promise<number> | number,
   rate: number,
   { lowest = LOWEST, highest = HIGHEST } = {},
 ): Promise<void> {
   const seen: string[] = [];
   for (let round = 0; round < TRIES; round += 1) {
-    const { found, least } = await excused(() => rateOver(bytes));
+    const { found, least } = await withAllowance(() => rateOver(bytes));
     const ratio = found / rate;
     seen.push(ratio.toFixed(3));
     if (ratio >= least(lowest) && ratio <= highest) {
-      t.log(`${what}: ${seen.join(', ')} of the limit`);
+      t.log(`${label}: ${seen.join(', ')} of the limit`);
       t.pass();
       return;
     }
   }
-  t.fail(`${what}: ${seen.join(', ')} of the limit`);
+  t.fail(`${label}: ${seen.join(', ')} of the limit`);
 }

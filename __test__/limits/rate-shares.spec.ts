@@ -1,3 +1,5 @@
+// One limiter shared by several transfers, or by both directions of a relay: each gets an even share, and an unused share
+// goes to the others.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test, { type ExecutionContext } from 'ava';
@@ -10,11 +12,11 @@ import { type Conn, Peer } from '../helpers/peer.js';
 import { steady } from '../helpers/wait.js';
 import {
   ENDLESS,
-  excused,
+  withAllowance,
   type Flow,
   flow,
   HIGHEST,
-  keeps,
+  keepsRate,
   KINDS,
   LOWEST,
   rateOver,
@@ -25,7 +27,7 @@ import {
 
 nothingIsLeft(test, 'behind all tests');
 
-/** How far the shares lie from what each should have, over one window. */
+/** The rate of each flow over one window, in parts of its even share. */
 async function shares(flows: Flow[], each: number, ms: number): Promise<number[]> {
   const before = performance.now();
   const first = flows.map(({ moved }) => moved());
@@ -38,10 +40,10 @@ async function shares(flows: Flow[], each: number, ms: number): Promise<number[]
 async function sharesAre(t: ExecutionContext, flows: Flow[], each: number, ms = WINDOW_MS): Promise<void> {
   const seen: string[] = [];
   for (let round = 0; round < TRIES; round += 1) {
-    const { found, least } = await excused(() => shares(flows, each, ms));
+    const { found, least } = await withAllowance(() => shares(flows, each, ms));
     const middle = found.reduce((sum, share) => sum + share) / found.length;
     seen.push(`[${found.map((share) => share.toFixed(2)).join()}]`);
-    // Within 10 % of what the others get, and together all that there is.
+    // Each within 10 % of the mean, and all together at the limit.
     const fair = found.every((share) => Math.abs(share / middle - 1) <= 0.1);
     if (fair && middle >= least(LOWEST) && middle <= HIGHEST) {
       t.log(`shares: ${seen.join(' ')}`);
@@ -57,7 +59,7 @@ for (const count of [1, 4, 16]) {
     const limiter = new RateLimiter(2 * MiB);
     const flows = await Promise.all(Array.from({ length: count }, () => flow(t, 'relay', limiter)));
     await Promise.all(flows.map(started));
-    // A piece is 10 ms' worth of all: so many turns for each that one more or less is not 10 %.
+    // A quantum is 10 ms' worth of the whole rate: in this window one turn more or less is below 10 % for each relay.
     await sharesAre(t, flows, (2 * MiB) / count, Math.max(WINDOW_MS, count * 300));
   });
 }
@@ -71,32 +73,32 @@ for (const rate of [MiB, 24 * MiB]) {
   });
 }
 
-for (const why of ['has nothing to send', 'is not read from'] as const) {
-  test(`a sharer that ${why} leaves its share to the others, and has it again`, async (t) => {
+for (const reason of ['has nothing to send', 'is not read from'] as const) {
+  test(`a transfer that ${reason} leaves its share to the others, and gets it back`, async (t) => {
     const limiter = new RateLimiter(MiB);
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer);
     const transfer = relay(a, b, { rateLimit: limiter });
     t.teardown(() => transfer[Symbol.asyncDispose]());
     const pausing: Flow = { received: () => Promise.resolve(0), moved: () => transfer.traffic.tx };
-    if (why === 'is not read from') {
+    if (reason === 'is not read from') {
       limiter.bytesPerSecond = Infinity;
       peer.write(client, ENDLESS, 1).catch(() => {});
-      await steady('it is full', () => Promise.resolve(transfer.traffic.tx));
+      await steady('the buffers are full', () => Promise.resolve(transfer.traffic.tx));
       limiter.bytesPerSecond = MiB;
     }
     const flows = [await flow(t, 'relay', limiter), await flow(t, 'copy', limiter)];
     await Promise.all(flows.map(started));
     await sharesAre(t, flows, MiB / 2);
 
-    if (why === 'has nothing to send') peer.write(client, ENDLESS, 1).catch(() => {});
+    if (reason === 'has nothing to send') peer.write(client, ENDLESS, 1).catch(() => {});
     peer.readToEnd(origin).catch(() => {});
     await sleep(1_000);
     await sharesAre(t, [...flows, pausing], MiB / 3);
   });
 }
 
-/** Both directions of a pair, sending all they can. */
+/** Floods both directions of a relay, and counts at both receivers. */
 async function flooded(
   t: ExecutionContext,
   rateLimit: RelayOptions['rateLimit'],
@@ -114,18 +116,18 @@ async function flooded(
   return { tx: received(origin), rx: received(client) };
 }
 
-test('tx and rx limit each direction by itself', async (t) => {
+test('tx and rx limit one direction each', async (t) => {
   const { tx, rx } = await flooded(t, { tx: 128 * KiB, rx: new RateLimiter(MiB) });
-  await Promise.all([keeps(t, 'tx', tx, 128 * KiB), keeps(t, 'rx', rx, MiB)]);
+  await Promise.all([keepsRate(t, 'tx', tx, 128 * KiB), keepsRate(t, 'rx', rx, MiB)]);
 });
 
 for (const [limited, other] of [
   ['tx', 'rx'],
   ['rx', 'tx'],
 ] as const) {
-  test(`a limit for ${limited} alone leaves ${other} without one`, async (t) => {
+  test(`a limit for ${limited} alone leaves ${other} unlimited`, async (t) => {
     const received = await flooded(t, { [limited]: 64 * KiB });
-    await keeps(t, limited, received[limited], 64 * KiB, { lowest: 0.9 });
+    await keepsRate(t, limited, received[limited], 64 * KiB, { lowest: 0.9 });
     t.true((await rateOver(received[other], 500)) > 4 * MiB);
   });
 }
@@ -134,7 +136,7 @@ for (const [name, limit] of [
   ['a number', () => MiB],
   ['a limiter', () => new RateLimiter(MiB)],
   [
-    'one limiter for each',
+    'one limiter as both tx and rx',
     () => {
       const limiter = new RateLimiter(MiB);
       return { tx: limiter, rx: limiter };
@@ -143,7 +145,7 @@ for (const [name, limit] of [
 ] as const) {
   test(`${name} limits both directions together`, async (t) => {
     const received = await flooded(t, limit());
-    await keeps(t, 'both', async () => (await received.tx()) + (await received.rx()), MiB);
+    await keepsRate(t, 'both', async () => (await received.tx()) + (await received.rx()), MiB);
     const [tx, rx] = [await received.tx(), await received.rx()];
     t.true(Math.min(tx, rx) > 0.4 * (tx + rx), `${tx} and ${rx}: neither may keep the other waiting`);
   });

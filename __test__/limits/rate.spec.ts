@@ -1,3 +1,5 @@
+// Rate limits of each verb: the rate is kept, a change takes effect at once, a low rate stays even, and a limit holds back
+// the sender.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test, { type ExecutionContext } from 'ava';
@@ -9,11 +11,11 @@ import { pair } from '../helpers/pair.js';
 import { Peer } from '../helpers/peer.js';
 import {
   ENDLESS,
-  excused,
+  withAllowance,
   type Flow,
   flow,
   HIGHEST,
-  keeps,
+  keepsRate,
   type Kind,
   KINDS,
   LOWEST,
@@ -27,14 +29,14 @@ import {
 nothingIsLeft(test, 'behind all tests');
 
 for (const kind of KINDS) {
-  test.serial(`${kind}: 100 MiB/s are kept`, async (t) => {
+  test.serial(`${kind}: a limit of 100 MiB/s is kept`, async (t) => {
     const limiter = new RateLimiter(100 * MiB);
     const running = await flow(t, kind, limiter);
     await started(running);
     const seen: string[] = [];
     let isKept = false;
     for (let round = 0; round < TRIES && !isKept; round += 1) {
-      const { found, least } = await excused(() => rateOver(running.received));
+      const { found, least } = await withAllowance(() => rateOver(running.received));
       const ratio = found / (100 * MiB);
       seen.push(ratio.toFixed(3));
       t.true(ratio <= HIGHEST, seen.join());
@@ -42,7 +44,7 @@ for (const kind of KINDS) {
     }
     t.log(`${seen.join(', ')} of the limit`);
     if (!isKept) {
-      // Too slow: is it the limiter, or could the machine do no more?
+      // Too slow: without a limit it shows whether the machine could do more.
       limiter.bytesPerSecond = Infinity;
       await sleep(200);
       const unlimited = await rateOver(running.received, 1_000);
@@ -51,29 +53,29 @@ for (const kind of KINDS) {
     }
   });
 
-  test.serial(`${kind}: 1 GiB/s are not exceeded`, async (t) => {
+  test.serial(`${kind}: a limit of 1 GiB/s is not exceeded`, async (t) => {
     const running = await flow(t, kind, GiB);
     await started(running);
-    await keeps(t, kind, running.received, GiB, { lowest: 0.01 });
+    await keepsRate(t, kind, running.received, GiB, { lowest: 0.01 });
   });
 
   for (const rate of [16 * KiB, MiB]) {
-    test(`${kind}: ${rate / KiB} KiB/s are kept`, async (t) => {
+    test(`${kind}: a limit of ${rate / KiB} KiB/s is kept`, async (t) => {
       const running = await flow(t, kind, rate);
       await started(running);
-      await keeps(t, kind, running.received, rate);
+      await keepsRate(t, kind, running.received, rate);
     });
   }
 
-  test(`${kind}: a limit that falls far does not stop the flow`, async (t) => {
+  test(`${kind}: a limit that is lowered far does not stop the flow`, async (t) => {
     const limiter = new RateLimiter(50 * MiB);
     const running = await flow(t, kind, limiter);
     await started(running);
-    // More than once, because it depends on where the transfer stands at the change.
+    // Several rounds, because the outcome depends on the moment of the change.
     for (let round = 0; round < 4; round += 1) {
       limiter.bytesPerSecond = 32 * KiB;
       await sleep(400);
-      // Each measured once: a second window would pardon a pause that lasts for the first.
+      // One window a round: a second one would hide a pause during the first.
       const ratio = (await rateOver(running.received, 1_000)) / (32 * KiB);
       t.true(ratio > 0.7 && ratio < 1.4, `${ratio.toFixed(3)} of the new limit`);
       limiter.bytesPerSecond = 50 * MiB;
@@ -82,7 +84,7 @@ for (const kind of KINDS) {
   });
 }
 
-/** What bytes per second flow behind a change, with what was still on its way before it read meanwhile. */
+/** Checks the rate after each change, once bytes in flight from before the change have been read. */
 async function changes(t: ExecutionContext, kind: Kind): Promise<void> {
   const limiter = new RateLimiter(256 * KiB);
   const running = await flow(t, kind, limiter);
@@ -96,17 +98,17 @@ async function changes(t: ExecutionContext, kind: Kind): Promise<void> {
       t.log(`${kind} without a limit: ${Math.round(unlimited / MiB)} MiB/s`);
       t.true(unlimited > 8 * MiB, String(unlimited));
     } else {
-      const what = `${kind} at ${rate / KiB} KiB/s`;
-      await keeps(t, what, running.received, rate, { lowest: 0.9, highest: 1.1 });
+      const label = `${kind} at ${rate / KiB} KiB/s`;
+      await keepsRate(t, label, running.received, rate, { lowest: 0.9, highest: 1.1 });
     }
   }
 }
 
-test.serial('a new limit is in force at once, Infinity is none', async (t) => {
+test.serial('a new limit takes effect at once, and Infinity removes it', async (t) => {
   await Promise.all(KINDS.map((kind) => changes(t, kind)));
 });
 
-test('limiting keeps the sender waiting', async (t) => {
+test('a rate limit holds back the sender', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer, 'tcp', { client: { sndbuf: 64 * KiB } });
   const transfer = relay(a, b, { rateLimit: 16 * KiB });
@@ -118,11 +120,11 @@ test('limiting keeps the sender waiting', async (t) => {
   const { tx } = transfer.traffic;
   t.log(`${sent} bytes taken from the sender, ${tx} passed on`);
   t.true(tx > 0);
-  // What lies between is in two buffers of the kernel, and never grows.
+  // The difference is held in two buffers of the kernel and does not grow.
   t.true(sent - tx < 2 * MiB, `${sent - tx} bytes on their way`);
 });
 
-test('a low rate is a stream of small pieces', async (t) => {
+test('a low rate sends many small pieces', async (t) => {
   const rate = 16 * KiB;
   const running = await flow(t, 'relay', rate);
   await started(running);
@@ -133,7 +135,7 @@ test('a low rate is a stream of small pieces', async (t) => {
   t.true(calm(), JSON.stringify(rounds));
 });
 
-/** The longest pause between arrivals, and by how much any of them was more than that pause's worth. */
+/** The longest pause between arrivals, and the largest excess of an arrival over the bytes due in its pause. */
 async function evenness({ received }: Flow, rate: number): Promise<{ gap: number; surplus: number }> {
   let last = await mark(received);
   let [gap, surplus] = [0, 0];
@@ -149,7 +151,7 @@ async function evenness({ received }: Flow, rate: number): Promise<{ gap: number
   return { gap: Math.round(Math.max(gap, performance.now() - last.at)), surplus: Math.round(surplus) };
 }
 
-test('a burst goes at once after a pause, and no more than it', async (t) => {
+test('a pause allows one burst at once, and no more', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = relay(a, b, { rateLimit: new RateLimiter(64 * KiB, { burst: 128 * KiB }) });
@@ -163,6 +165,6 @@ test('a burst goes at once after a pause, and no more than it', async (t) => {
   peer.write(client, 256 * KiB, 1).catch(() => {});
   const [burst, rest] = [await arrives(127 * KiB), await arrives(128 * KiB)];
   t.log(`the burst after ${Math.round(burst)} ms, the rest after ${Math.round(rest)} ms`);
-  // At the rate alone the first part would take 2 s, and twice the burst would take nothing.
+  // Without a burst the first part would take 2 s; with twice the burst the rest would take no time.
   t.true(burst < 1_500 && rest > 1_800, `${burst} ms, ${rest} ms`);
 });

@@ -1,4 +1,5 @@
-// Relays between duplex streams that are no sockets: HTTP/2 streams and streams of JavaScript.
+// Relays between duplex streams that are not sockets: HTTP/2 streams and streams written in JavaScript. They show that the
+// stream engine keeps the contract of a relay.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import http2 from 'node:http2';
@@ -17,7 +18,7 @@ import { all, duplexPair, listening, session } from './ends.js';
 
 nothingIsLeft(test, 'behind all tests');
 
-test('an HTTP/2 stream is relayed, and a failure is a reset of it alone', async (t) => {
+test('an HTTP/2 stream is relayed, and a failure resets that stream alone', async (t) => {
   const peer = Peer.start(t);
   const { listener, port } = await peer.listen({ port: 0 });
   const server = http2.createSecureServer(identity);
@@ -51,7 +52,7 @@ test('an HTTP/2 stream is relayed, and a failure is a reset of it alone', async 
   t.not(bad.stream.rstCode, http2.constants.NGHTTP2_NO_ERROR);
   t.false(client.destroyed);
   await until(
-    'both are told',
+    'both results are in',
     () => results.length,
     (count) => count === 2,
   );
@@ -59,7 +60,7 @@ test('an HTTP/2 stream is relayed, and a failure is a reset of it alone', async 
   t.like(results[1]?.error, { code: 'ECONNRESET', side: 'b' });
 });
 
-test('any two duplex streams are relayed; a failure destroys both with it', async (t) => {
+test('any two duplex streams are relayed, and a failure destroys both with its error', async (t) => {
   const [client, a] = duplexPair();
   const [b, origin] = duplexPair();
   const transfer = relay(a, b);
@@ -83,7 +84,7 @@ test('any two duplex streams are relayed; a failure destroys both with it', asyn
   t.is(errors, 0, 'failures are in the result alone');
 });
 
-test('writing to a stream that is relayed fails the relay', async (t) => {
+test('a write to a relayed stream fails the relay', async (t) => {
   const { inner } = await session(t);
   const [, b] = duplexPair();
   const transfer = relay(inner, b);
@@ -92,7 +93,7 @@ test('writing to a stream that is relayed fails the relay', async (t) => {
   t.like(await callback, { code: 'ERR_INVALID_STATE' });
 });
 
-test('heads come first, and count', async (t) => {
+test('heads are sent first and counted', async (t) => {
   const [client, a] = duplexPair();
   const [b, origin] = duplexPair();
   const transfer = relay(a, b, { headFromA: Buffer.from('first '), headFromB: Buffer.from('early ') });

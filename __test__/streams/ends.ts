@@ -1,5 +1,5 @@
-// Streams for the specs of the stream engine: both ends of a TLS session, a pair of duplex streams, a collecting sink.
-// They have no descriptor that the core could use.
+// Streams without a descriptor for the specs of the stream engine: both ends of a TLS session, a pair of duplex streams, a
+// collecting sink.
 import { once } from 'node:events';
 import type net from 'node:net';
 import { type AddressInfo } from 'node:net';
@@ -19,13 +19,13 @@ export async function listening(t: ExecutionContext, server: net.Server): Promis
 }
 
 export interface Session {
-  /** The gateway's end. */
+  /** The end at the gateway. */
   inner: tls.TLSSocket;
-  /** The client's. */
+  /** The end at the client. */
   outer: tls.TLSSocket;
 }
 
-/** Both ends of a TLS session; neither ends by itself when the other does. */
+/** Both ends of a TLS session; an end of input on one does not end the other. */
 export async function session(t: ExecutionContext): Promise<Session> {
   const server = tls.createServer({ ...identity, allowHalfOpen: true });
   const port = await listening(t, server);
@@ -46,7 +46,7 @@ export async function session(t: ExecutionContext): Promise<Session> {
   return { inner, outer };
 }
 
-/** All of a stream, which lives on: its other direction may still be open. */
+/** All bytes of a stream, which is not destroyed: its other direction may still be open. */
 export async function all(stream: Readable): Promise<Buffer> {
   const chunks: Buffer[] = [];
   stream.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -54,7 +54,7 @@ export async function all(stream: Readable): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** A writable stream that keeps what it is given, one chunk a turn of the event loop. */
+/** A writable stream that collects its input, one chunk per turn of the event loop. */
 export function sink(options: { highWaterMark?: number } = {}) {
   const chunks: Buffer[] = [];
   const stream = new Writable({
@@ -67,7 +67,7 @@ export function sink(options: { highWaterMark?: number } = {}) {
   return { stream, bytes: () => Buffer.concat(chunks) };
 }
 
-/** One of two streams, each of which reads what is written to the other. */
+/** One of two streams; each reads the bytes written to the other. */
 class Half extends Duplex {
   other: Half = this;
   #taken = () => {};

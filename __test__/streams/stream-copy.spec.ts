@@ -1,4 +1,5 @@
-// Copies from and to streams that have no descriptor: compressors, request bodies, any readable and writable.
+// Copies from and to streams without a descriptor: compressors, request bodies, any readable and writable. They show that
+// such copies count, fail and give bytes back as native ones do.
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
@@ -20,7 +21,7 @@ import { all, listening, sink } from './ends.js';
 
 nothingIsLeft(test, 'behind all tests');
 
-test('a copy leaves both streams as they were, with nothing taken beyond its length', async (t) => {
+test('a copy leaves both streams unchanged and takes no byte beyond its length', async (t) => {
   const source = new PassThrough();
   const { stream: destination, bytes } = sink();
   const listeners = () =>
@@ -35,7 +36,7 @@ test('a copy leaves both streams as they were, with nothing taken beyond its len
   destination.write(' (later)');
   t.like(await transfer, { tx: 7, rx: 0, engine: 'stream' });
   t.is(data, 0);
-  // Behind the copy, what follows is the listener's.
+  // Bytes after the copy go to the listener.
   await until(
     'the rest arrives',
     () => data,
@@ -54,7 +55,7 @@ test('a copy leaves both streams as they were, with nothing taken beyond its len
 });
 
 for (const chunk of [3, 100]) {
-  test(`no more than its length is taken from a source that answers at once, ${chunk} bytes a time`, async (t) => {
+  test(`a copy takes no byte beyond its length from a synchronous source of ${chunk}-byte chunks`, async (t) => {
     let next = 0;
     const source = new Readable({
       read() {
@@ -64,7 +65,7 @@ for (const chunk of [3, 100]) {
     const { stream: destination, bytes } = sink();
     const transfer = copy(source, destination, { length: 10 });
     t.teardown(() => transfer.abort());
-    t.like(await within(20_000, 'it ends', transfer), { tx: 10 });
+    t.like(await within(20_000, 'the copy ends', transfer), { tx: 10 });
     t.deepEqual([...bytes()], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     const rest = await all(source);
     t.is(rest.length, next - 10);
@@ -72,46 +73,46 @@ for (const chunk of [3, 100]) {
   });
 }
 
-test('bytes that a destination did not take go back to the stream they came from', async (t) => {
+test('bytes that the destination did not accept go back to the source', async (t) => {
   const source = new PassThrough();
-  const stuck = new Writable({ highWaterMark: 1, write: () => {} });
+  const blocked = new Writable({ highWaterMark: 1, write: () => {} });
   source.write('hello world');
-  const transfer = copy(source, stuck);
-  await until('it is stuck', () => stuck.writableLength, Boolean);
-  stuck.destroy();
+  const transfer = copy(source, blocked);
+  await until('the destination is blocked', () => blocked.writableLength, Boolean);
+  blocked.destroy();
   t.like(await failure(t, transfer), { code: 'ABORT_ERR', side: 'destination', traffic: { tx: 0 } });
   t.is(String(source.read()), 'hello world');
 });
 
-test('a copy that has nothing to write ends although the destination takes nothing', async (t) => {
-  const stuck = new Writable({ highWaterMark: 1, write: () => {} });
-  stuck.write('waits');
-  t.true(stuck.writableNeedDrain);
-  t.like(await within(20_000, 'it ends', copy(new PassThrough(), stuck, { length: 0 })), { tx: 0 });
+test('a copy of no bytes ends although the destination accepts nothing', async (t) => {
+  const blocked = new Writable({ highWaterMark: 1, write: () => {} });
+  blocked.write('waits');
+  t.true(blocked.writableNeedDrain);
+  t.like(await within(20_000, 'the copy ends', copy(new PassThrough(), blocked, { length: 0 })), { tx: 0 });
 });
 
-// Without the core nothing can move a position back: the bytes are in the error.
-coreTest('the position of a file stands behind what a stream took', async (t) => {
+// Native only: without the core no position can be set back, and the bytes are in the error instead.
+coreTest('the position of a file is behind the bytes that a stream accepted', async (t) => {
   const { path, bytes } = sample(t, 3 * MiB);
   const fd = opened(t, path);
   let taken = 0;
   const stream = new Writable({
     highWaterMark: 1,
-    // The first chunk is taken, the next one never.
+    // Accepts the first chunk and never the next.
     write(chunk: Buffer, _encoding, callback) {
       if (taken === 0) setImmediate(callback);
       taken += chunk.length;
     },
   });
   const transfer = copy(fd, stream);
-  await until('some is taken', () => transfer.traffic.tx, Boolean);
+  await until('some bytes are accepted', () => transfer.traffic.tx, Boolean);
   stream.destroy();
   const { traffic } = await failure(t, transfer);
   const rest = await copy(fd, sink().stream);
   t.is(traffic.tx + rest.tx, bytes.length);
 });
 
-test('request bodies, decompressors and files', async (t) => {
+test('request bodies, decompressors and files are copied', async (t) => {
   const { bytes, path } = sample(t, 2 * MiB);
   const into = opened(t, `${path}.out`, 'w+');
   const done = deferred<TrafficResult>();
@@ -136,7 +137,7 @@ test('request bodies, decompressors and files', async (t) => {
   t.true(stream.writableFinished);
 });
 
-test('a file that a stream is copied into, and one that is copied, keep their descriptors when memory is collected', async (t) => {
+test('garbage collection does not close the files of running copies from and to streams', async (t) => {
   setFlagsFromString('--expose-gc');
   const collect = runInNewContext('gc') as () => void;
   const { path, bytes } = sample(t, 300_000);
@@ -156,7 +157,7 @@ test('a file that a stream is copied into, and one that is copied, keep their de
   t.true(destination.bytes().equals(bytes));
 });
 
-test('a stream that fails is a failure of its side, with its error as the cause', async (t) => {
+test('an error of a stream fails the copy on its side, with that error as the cause', async (t) => {
   const gunzip = createGunzip();
   gunzip.end('this is not gzip');
   t.like(await failure(t, copy(gunzip, sink().stream)), { code: 'Z_DATA_ERROR', side: 'source' });
@@ -167,7 +168,7 @@ test('a stream that fails is a failure of its side, with its error as the cause'
   t.like(error, { code: 'ABORT_ERR', side: 'destination', cause });
 });
 
-test('a stream that was ended before takes nothing, and the source keeps what it has', async (t) => {
+test('an ended stream accepts nothing, and the source keeps its bytes', async (t) => {
   const ended = new Writable({ autoDestroy: false, write: (_chunk, _encoding, callback) => callback() });
   ended.end();
   const source = Readable.from([Buffer.from('kept')], { objectMode: false });
@@ -179,7 +180,7 @@ test('a stream that was ended before takes nothing, and the source keeps what it
   t.is(String(Buffer.concat(chunks)), 'kept');
 });
 
-test('what a wrapped write throws is a failure, and nothing of it is counted', async (t) => {
+test('an exception from a wrapped write fails the copy, and its bytes are not counted', async (t) => {
   const cause = new Error('not today');
   const destination = new Writable({ write: (_chunk, _encoding, callback) => callback() });
   destination.write = () => {
@@ -191,7 +192,7 @@ test('what a wrapped write throws is a failure, and nothing of it is counted', a
   t.regex(error.message, /not today/);
 });
 
-test('streams of objects, decoded ones and web streams are refused', async (t) => {
+test('object streams, decoded streams and web streams are refused', async (t) => {
   const objects = Readable.from([{}]);
   await t.throwsAsync(copy(objects, sink().stream), {
     code: 'ERR_INVALID_ARG_VALUE',
@@ -213,9 +214,9 @@ test('streams of objects, decoded ones and web streams are refused', async (t) =
   t.false(both.destroyed);
 });
 
-// At the higher rate a transfer may move more at a time than a stream has; a file always has enough.
+// At the higher rate one quantum can be more than a stream has at once; a file always has enough.
 for (const rate of [4 * MiB, 24 * MiB]) {
-  const title = `${rate / MiB} MiB/s are kept and shared evenly by streams, and by both engines at once`;
+  const title = `a limiter of ${rate / MiB} MiB/s is kept and shared evenly by streams, also across both engines`;
   test(title, async (t) => {
     const limiter = new RateLimiter(rate);
     const endless = (chunk: number) =>
@@ -237,7 +238,7 @@ for (const rate of [4 * MiB, 24 * MiB]) {
     });
     const look = () => ({ at: performance.now(), tx: transfers.map(({ traffic }) => traffic.tx) });
     await sleep(300);
-    // A noisy machine gets three tries at it.
+    // A busy machine gets three attempts.
     for (let attempt = 0; attempt < 3; attempt += 1) {
       const before = look();
       await sleep(2500);
@@ -247,23 +248,23 @@ for (const rate of [4 * MiB, 24 * MiB]) {
       const sum = shares.reduce((total, share) => total + share);
       const fair = shares.map((share) => (share * shares.length) / sum);
       const kept = sum / seconds / rate;
-      const told = `${kept.toFixed(3)} of the limit, shares ${fair.map((share) => share.toFixed(2)).join(' ')}`;
-      t.log(told);
+      const report = `${kept.toFixed(3)} of the limit, shares ${fair.map((share) => share.toFixed(2)).join(' ')}`;
+      t.log(report);
       if (Math.abs(kept - 1) < 0.05 && fair.every((share) => Math.abs(share - 1) < 0.1)) break;
-      if (attempt === 2) t.fail(told);
+      if (attempt === 2) t.fail(report);
     }
     for (const transfer of transfers) transfer.abort();
     for (const { error } of await Promise.all(transfers)) t.is(error?.code, 'ABORT_ERR');
   });
 }
 
-test('transfers on streams are in the counts of the process', async (t) => {
+test('stats() includes transfers on streams', async (t) => {
   const before = stats();
   const source = new PassThrough();
   const transfer = copy(source, sink().stream);
   source.write('hello');
   await until(
-    'it arrives',
+    'the bytes arrive',
     () => transfer.traffic.tx,
     (tx) => tx === 5,
   );

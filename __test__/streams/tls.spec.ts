@@ -1,4 +1,5 @@
-// Relays and copies with a TLS socket as one end.
+// Relays and copies with a TLS socket as one end: bytes go through the session, never to the socket below it, and a failure
+// never looks like a clean end.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import net from 'node:net';
@@ -20,7 +21,7 @@ import { all, listening, session } from './ends.js';
 nothingIsLeft(test, 'behind all tests');
 
 for (const first of ['client', 'origin'] as const) {
-  test(`TLS in front, plain behind: bytes both ways, and the ${first} ends first`, async (t) => {
+  test(`a TLS client is relayed to a plain origin in both directions, the ${first} ending first`, async (t) => {
     const peer = Peer.start(t);
     const { inner, outer } = await session(t);
     const { b, origin } = await pair(t, peer);
@@ -34,7 +35,7 @@ for (const first of ['client', 'origin'] as const) {
     else await peer.shutdown(origin);
     if (first === 'client') {
       t.like(await peer.readToEnd(origin), { bytes: 0, end: 'eof' });
-      // The other direction goes on.
+      // The other direction continues.
       await peer.writeText(origin, 'more');
       await peer.shutdown(origin);
     } else {
@@ -57,7 +58,7 @@ for (const first of ['client', 'origin'] as const) {
   });
 }
 
-test('what goes into a TLS session is never on the wire in plain', async (t) => {
+test('bytes sent into a TLS session never appear on the wire in plain text', async (t) => {
   const server = tls.createServer(identity);
   const port = await listening(t, server);
   const wire: Buffer[] = [];
@@ -73,7 +74,7 @@ test('what goes into a TLS session is never on the wire in plain', async (t) => 
   const [inner] = (await once(server, 'secureConnection')) as [tls.TLSSocket];
   const { path, bytes } = sample(t, 300_000);
   const received = all(outer);
-  // By path, by number, from a socket: no way of asking gets a descriptor under the session.
+  // By path, by number and from a socket: none of them reaches the descriptor below the session.
   await sendFile(path, inner);
   await copy(opened(t, path), inner);
   const peer = Peer.start(t);
@@ -85,7 +86,7 @@ test('what goes into a TLS session is never on the wire in plain', async (t) => 
   outer.destroy();
 });
 
-test('a plain side that is reset resets the TLS side: no end that looks clean', async (t) => {
+test('a reset of the plain side resets the TLS side, which sees no clean end', async (t) => {
   const peer = Peer.start(t);
   const { inner, outer } = await session(t);
   const { b, origin } = await pair(t, peer);
@@ -94,15 +95,15 @@ test('a plain side that is reset resets the TLS side: no end that looks clean', 
   const seen: string[] = [];
   outer.on('end', () => seen.push('end')).on('error', (error: Error) => seen.push(error.message));
   outer.on('data', (chunk: Buffer) => seen.push(chunk.toString()));
-  await until('it arrives', () => seen.length, Boolean);
+  await until('the bytes arrive', () => seen.length, Boolean);
   await peer.reset(origin);
   t.like((await transfer).error, { code: 'ECONNRESET', side: 'b', traffic: { rx: 4 } });
-  await until('the client knows', () => outer.closed, Boolean);
+  await until('the client sees the end', () => outer.closed, Boolean);
   t.deepEqual([seen[0], seen.length], ['part', 2], String(seen));
   t.regex(String(seen[1]), /ECONNRESET/);
 });
 
-test('a TLS side that is destroyed resets the plain side, and the other way round', async (t) => {
+test('a destroyed side resets the other side, TLS or plain', async (t) => {
   const peer = Peer.start(t);
   for (const side of ['a', 'b'] as const) {
     const { inner, outer } = await session(t);
@@ -112,16 +113,16 @@ test('a TLS side that is destroyed resets the plain side, and the other way roun
     (side === 'a' ? inner : b).destroy(cause);
     t.like((await transfer).error, { name: 'AbortError', code: 'ABORT_ERR', side, cause });
     t.like(await peer.readToEnd(origin), { end: 'reset' });
-    await until('the client knows', () => outer.closed, Boolean);
+    await until('the client sees the end', () => outer.closed, Boolean);
     t.false(outer.readableEnded);
   }
 });
 
-for (const [what, options, expected] of [
+for (const [ending, options, expected] of [
   ['an idle timeout', { idleTimeout: 300 }, { code: 'ERR_IDLE_TIMEOUT', side: undefined }],
   ['an abort', { abortAfter: 300 }, { code: 'ABORT_ERR', side: undefined }],
 ] as const) {
-  test(`${what} ends a relay of streams, and resets both`, async (t) => {
+  test(`${ending} ends a relay with a TLS side and resets both sides`, async (t) => {
     const peer = Peer.start(t);
     const { inner, outer } = await session(t);
     const { b, origin } = await pair(t, peer);
@@ -131,11 +132,11 @@ for (const [what, options, expected] of [
     if (abortAfter !== undefined) setTimeout(() => transfer.abort(), abortAfter);
     t.like((await transfer).error, { ...expected, traffic: { tx: 0, rx: 5, total: 5 } });
     t.like(await peer.readToEnd(origin), { end: 'reset' });
-    await until('the client knows', () => outer.closed, Boolean);
+    await until('the client sees the end', () => outer.closed, Boolean);
   });
 }
 
-test('a half-close timeout ends a relay of streams, on the side that is still open', async (t) => {
+test('a half-close timeout ends a relay with a TLS side, on the side that is still open', async (t) => {
   const peer = Peer.start(t);
   const { inner, outer } = await session(t);
   const { b, origin } = await pair(t, peer);
@@ -143,12 +144,12 @@ test('a half-close timeout ends a relay of streams, on the side that is still op
   outer.end('last');
   t.is(await peer.readText(origin, 4), 'last');
   t.like((await transfer).error, { code: 'ERR_HALF_CLOSE_TIMEOUT', side: 'b', traffic: { tx: 4 } });
-  // The origin has seen the client's end before.
-  await until('the client knows', () => outer.closed, Boolean);
+  // The origin has already seen the client's end.
+  await until('the client sees the end', () => outer.closed, Boolean);
   t.false(outer.readableEnded);
 });
 
-coreTest('a number that has no stream is bridged: both ways, and with its failures', async (t) => {
+coreTest('a number is relayed to a TLS socket in both directions, and its reset is passed on', async (t) => {
   const peer = Peer.start(t);
   const { a, client } = await pair(t, peer, 'tcp', { untouched: true });
   const { inner, outer } = await session(t);
@@ -161,6 +162,6 @@ coreTest('a number that has no stream is bridged: both ways, and with its failur
   t.is(chunk.toString(), 'answer');
   await peer.reset(client);
   t.like((await within(20_000, 'the relay ends', transfer)).error, { code: 'ECONNRESET', side: 'a' });
-  await until('the client knows', () => outer.closed, Boolean);
+  await until('the client sees the end', () => outer.closed, Boolean);
   t.false(outer.readableEnded);
 });
