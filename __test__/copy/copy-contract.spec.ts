@@ -83,7 +83,7 @@ test('the result of a transfer that never started names the engine it would have
   t.is((await sendFile(path, gone, { reject: false })).engine, 'stream');
 });
 
-test('a socket that was never connected is refused', async (t) => {
+test('a socket that was never connected is rejected', async (t) => {
   const file = opened(t, sample(t, 10).path, 'r+');
   for (const transfer of [copy(new Socket(), file), copy(file, new Socket())]) {
     const error = await t.throwsAsync<NodeJS.ErrnoException>(transfer);
@@ -91,7 +91,7 @@ test('a socket that was never connected is refused', async (t) => {
   }
 });
 
-test('web streams are refused with the remedy in the message', async (t) => {
+test('web streams are rejected with the remedy in the message', async (t) => {
   const file = opened(t, sample(t, 10).path, 'r+');
   for (const web of [new ReadableStream(), new WritableStream(), new TransformStream()] as never[]) {
     for (const transfer of [copy(web, file), copy(file, web)]) {
@@ -142,7 +142,7 @@ for (const verb of ['copy', 'sendFile'] as const) {
   }
 }
 
-test('process.stdin as a destination and process.stdout as a source are refused for every kind of descriptor', async (t) => {
+test('process.stdin as a destination and process.stdout as a source are rejected for every kind of descriptor', async (t) => {
   const program = `${IMPORTS}
     const file = openSync(process.argv[1], 'r+');
     for (const transfer of [() => copy(file, process.stdin), () => copy(process.stdout, file)]) {
@@ -156,7 +156,7 @@ test('process.stdin as a destination and process.stdout as a source are refused 
   }
 });
 
-test('process.stdin with setEncoding is refused, also when it is a file', async (t) => {
+test('process.stdin with setEncoding is rejected, also when it is a file', async (t) => {
   const program = `${IMPORTS}
     process.stdin.setEncoding('utf8');
     say(await copy(process.stdin, openSync(process.argv[1], 'r+')).then(() => 'copied', (error) => error.code));

@@ -64,7 +64,7 @@ test.serial('10,000 copies with every kind of ending leave no descriptor', async
         return result;
       },
     ],
-    'refused calls, then a copy': [
+    'rejected calls, then a copy': [
       null,
       async () => {
         await Promise.allSettled([

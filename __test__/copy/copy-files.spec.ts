@@ -54,7 +54,7 @@ test('a copy between FileHandles advances both positions and leaves both open', 
   await destination.close();
 });
 
-test('a closed FileHandle is refused', async (t) => {
+test('a closed FileHandle is rejected', async (t) => {
   const { path } = sample(t, 10);
   const [closed, other] = [await open(path), opened(t, join(directory(t), 'copy'), 'w')];
   await closed.close();
@@ -90,7 +90,7 @@ test('start, length and position copy a part of one file into another', async (t
   );
 });
 
-test('a file opened with O_APPEND is appended to, and position is refused for it', async (t) => {
+test('a file opened with O_APPEND is appended to, and position is rejected for it', async (t) => {
   const path = join(directory(t), 'log');
   const destination = opened(t, path, 'a');
   writeSync(destination, 'before ');
@@ -207,7 +207,7 @@ test('procfs and sysfs files are copied to their end', async (t) => {
 });
 
 for (const kind of ['number', 'FileHandle'] as const) {
-  test(`the position of a ${kind} is behind the delivered bytes after an abort with a full destination`, async (t) => {
+  test(`the position of a ${kind} is after the delivered bytes after an abort with a full destination`, async (t) => {
     const peer = Peer.start(t);
     const { b, origin } = await pair(t, peer);
     const { path, bytes } = sample(t, 24 * MiB);
@@ -312,7 +312,7 @@ nativeTest('a socket given as a number is copied into a file at a position, cut 
   const all = readFileSync(path);
   t.is(all.length, 100 + length);
   t.is(sha256(all.subarray(100)), await peer.hash(1, length));
-  // The bytes behind the cut are still readable.
+  // The bytes after the cut are still readable.
   const rest = createHash('sha256').update(all.subarray(100));
   const more = opened(t, join(directory(t), 'rest'), 'w+');
   t.is((await copy(a, more, { length: 6 * MiB - length })).tx, 6 * MiB - length);

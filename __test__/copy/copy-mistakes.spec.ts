@@ -1,4 +1,4 @@
-// Ends and options of copy that are refused before a byte moves: the error names the argument, and every end stays the
+// Ends and options of copy that are rejected before a byte moves: the error names the argument, and every end stays the
 // caller's and unchanged.
 import { constants, openSync, closeSync, readFileSync, readlinkSync, readdirSync, writeSync } from 'node:fs';
 import { createSocket } from 'node:dgram';
@@ -32,7 +32,7 @@ async function mistake(
 /** Linux's O_PATH, for which Node has no constant. */
 const O_PATH = 0o10000000;
 
-nativeTest('a directory and descriptors that carry no bytes are refused as either end', async (t) => {
+nativeTest('a directory and descriptors that carry no bytes are rejected as either end', async (t) => {
   const { path } = sample(t, 1000);
   const good = opened(t, path, 'r+');
   const epoll = readdirSync('/proc/self/fd').find((fd) => {
@@ -66,7 +66,7 @@ nativeTest('a directory and descriptors that carry no bytes are refused as eithe
   }
 });
 
-nativeTest('datagram and listening sockets are refused as either end', async (t) => {
+nativeTest('datagram and listening sockets are rejected as either end', async (t) => {
   const { path } = sample(t, 1000);
   const good = opened(t, path, 'r+');
   const udp = createSocket('udp4');
@@ -87,7 +87,7 @@ nativeTest('datagram and listening sockets are refused as either end', async (t)
   }
 });
 
-nativeTest('a write-only source and a read-only destination are refused, and nothing moves', async (t) => {
+nativeTest('a write-only source and a read-only destination are rejected, and nothing moves', async (t) => {
   const { path, bytes } = sample(t, 1000);
   const [reads, writes] = [opened(t, path, 'r'), opened(t, path, constants.O_WRONLY)];
   const both = opened(t, join(directory(t), 'copy'), 'w+');
@@ -97,7 +97,7 @@ nativeTest('a write-only source and a read-only destination are refused, and not
   t.deepEqual(readFileSync(path), bytes);
 });
 
-nativeTest('the same pipe on both ends is refused and keeps its bytes', async (t) => {
+nativeTest('the same pipe on both ends is rejected and keeps its bytes', async (t) => {
   const path = join(directory(t), 'fifo');
   t.is((await ended(started(t, 'mkfifo', [path], 'ignore'))).code, 0);
   const keeper = openSync(path, constants.O_RDWR);
@@ -110,7 +110,7 @@ nativeTest('the same pipe on both ends is refused and keeps its bytes', async (t
   closeSync(keeper);
 });
 
-nativeTest('the same socket on both ends is refused', async (t) => {
+nativeTest('the same socket on both ends is rejected', async (t) => {
   const peer = Peer.start(t);
   const { a, client } = await pair(t, peer, 'tcp', { untouched: true });
   await peer.writeText(client, 'bytes');
@@ -146,7 +146,7 @@ const BAD_OPTIONS: [options: object, code: string, text: RegExp][] = [
 
 for (const [options, code, text] of BAD_OPTIONS) {
   const shown = Object.entries(options).map(([name, value]) => `${name}: ${typeof value} ${String(value)}`);
-  test(`copy with { ${shown.join()} } is refused, and nothing moves`, async (t) => {
+  test(`copy with { ${shown.join()} } is rejected, and nothing moves`, async (t) => {
     const [source, destination] = [
       opened(t, sample(t, 1000).path),
       opened(t, join(directory(t), 'copy'), 'w'),
@@ -156,7 +156,7 @@ for (const [options, code, text] of BAD_OPTIONS) {
   });
 }
 
-nativeTest('start and position are refused for ends that are not regular files', async (t) => {
+nativeTest('start and position are rejected for ends that are not regular files', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const { path } = sample(t, 1000);
@@ -174,7 +174,7 @@ nativeTest('start and position are refused for ends that are not regular files',
   t.is(await peer.readText(origin, 5), 'hello');
 });
 
-test.serial('a refused copy is not counted and holds no descriptor', async (t) => {
+test.serial('a rejected copy is not counted and holds no descriptor', async (t) => {
   const { path } = sample(t, 1000);
   const [reads, wrong] = [opened(t, path), opened(t, path)];
   await sleep(100);

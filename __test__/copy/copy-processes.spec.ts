@@ -81,10 +81,10 @@ nativeTest('a child that stops reading fails the copy at the destination', async
   await exit;
 });
 
-test('the input of a child is refused as a source', async (t) => {
+test('the input of a child is rejected as a source', async (t) => {
   const child = started(t, 'cat', [], ['pipe', 'pipe', 'inherit']);
   const transfer = copy(socket(child.stdin), sink(t));
-  const error = await t.throwsAsync(within(5000, 'a refusal', transfer));
+  const error = await t.throwsAsync(within(5000, 'a rejection', transfer));
   t.is((error as NodeJS.ErrnoException).code, 'ERR_INVALID_ARG_VALUE', error?.message);
   child.stdin?.end();
 });

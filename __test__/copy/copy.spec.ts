@@ -112,7 +112,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is(await peer.readText(origin, 5), 'short');
   });
 
-  test(`${transport}: endDestination ends the destination behind the last byte`, async (t) => {
+  test(`${transport}: endDestination ends the destination after the last byte`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const transfer = copy(a, b, { length: MiB, endDestination: true });

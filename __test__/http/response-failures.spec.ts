@@ -1,4 +1,4 @@
-// Responses that fail: refused arguments, missing and truncated files, clients that disconnect, aborts. A response stays
+// Responses that fail: rejected arguments, missing and truncated files, clients that disconnect, aborts. A response stays
 // usable until headers were sent; after that its client must see the failure.
 import { once } from 'node:events';
 import { closeSync, ftruncateSync, openSync, truncateSync } from 'node:fs';
@@ -18,7 +18,7 @@ import { get, type Site, site } from './site.js';
 
 nothingIsLeft(test, 'behind all tests');
 
-test('a Content-Length that differs from the length of the range is refused, and the response stays usable', async (t) => {
+test('a Content-Length that differs from the length of the range is rejected, and the response stays usable', async (t) => {
   const { path } = sample(t, 1000);
   const place = await site(t, (_request, response) => {
     response.setHeader('Content-Length', 999);
@@ -177,18 +177,18 @@ test('an ended response accepts nothing, and its connection stays usable', async
 });
 
 for (const method of ['GET', 'HEAD']) {
-  test(`headers that Node refuses reject the transfer, and the response to ${method} stays usable`, async (t) => {
+  test(`headers that Node rejects fail the transfer, and the response to ${method} stays usable`, async (t) => {
     const { path } = sample(t, 10);
-    const refused = async (response: ServerResponse) => {
+    const sendRejected = async (response: ServerResponse) => {
       response.setHeader('Trailer', 'X-Checksum');
       const code = 'ERR_HTTP_TRAILER_INVALID';
-      await t.throwsAsync(within(5_000, 'a refusal', sendFile(path, response)), { code });
+      await t.throwsAsync(within(5_000, 'a rejection', sendFile(path, response)), { code });
       t.false(response.headersSent);
       response.removeHeader('Trailer');
       response.statusCode = 500;
       response.end('sorry');
     };
-    const place = await site(t, (_request, response) => void refused(response));
+    const place = await site(t, (_request, response) => void sendRejected(response));
     t.is((await get(place, { method })).status, 500);
   });
 }

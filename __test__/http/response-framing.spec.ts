@@ -105,22 +105,22 @@ test('a Content-Length removed while the headers are written leaves the body fra
 });
 
 for (const verb of ['sendFile', 'copy'] as const) {
-  test(`${verb} refuses a response that another transfer is writing to`, async (t) => {
+  test(`${verb} rejects a response that another transfer is writing to`, async (t) => {
     const { path, bytes } = sample(t, 3_000_000);
-    const refused = deferred<NodeJS.ErrnoException>();
+    const rejected = deferred<NodeJS.ErrnoException>();
     const port = await listening(t, (_request, response) => {
       response.setHeader('Content-Length', bytes.length);
       const first = sendFile(path, response);
       const second = verb === 'copy' ? copy(opened(t, path), response) : sendFile(path, response);
       second.then(
-        () => refused.resolve(new Error('not refused')),
-        (error: NodeJS.ErrnoException) => refused.resolve(error),
+        () => rejected.resolve(new Error('not rejected')),
+        (error: NodeJS.ErrnoException) => rejected.resolve(error),
       );
       void first.catch(() => {});
     });
     const received = await exchanged(port, 'GET /');
     t.is(received.length - received.indexOf('\r\n\r\n') - 4, bytes.length);
-    const error = await refused.promise;
+    const error = await rejected.promise;
     t.is(error.code, 'ERR_INVALID_ARG_VALUE', error.message);
     t.regex(error.message, /destination/);
   });

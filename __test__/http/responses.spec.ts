@@ -55,7 +55,7 @@ for (const [range, options, from, to] of [
   ['a range', { start: 10, end: 99 }, 10, 100],
   ['a range beyond the end', { start: 9_000, end: 20_000 }, 9_000, 10_000],
   ['one byte', { start: 0, end: 0 }, 0, 1],
-  ['an empty range behind the end', { start: 20_000 }, 10_000, 10_000],
+  ['an empty range after the end', { start: 20_000 }, 10_000, 10_000],
 ] as const) {
   test(`${range} is sent with its own length`, async (t) => {
     const { path, bytes } = sample(t, 10_000);

@@ -1,6 +1,6 @@
 // An HTTP upgrade whose request has a body. Up to Node 24 the server emits the socket, with the body as its first bytes. From
 // Node 26 the body belongs to the request, and while it is incomplete the server emits a stream that only imitates a socket
-// and starts behind the body.
+// and starts after the body.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
@@ -80,7 +80,7 @@ for (const [arrival, size, isWithRequest] of [
   ['sent with it but too long to arrive at once', 3 * MiB, true],
   ['that arrives in parts', 3 * MiB, false],
 ] as const) {
-  test(`an upgrade request with a body ${arrival} reaches the origin once and in order, and so do the bytes behind it`, async (t) => {
+  test(`an upgrade request with a body ${arrival} reaches the origin once and in order, and so do the bytes after it`, async (t) => {
     const { peer, client, origin, upgraded } = await gateway(t);
     const body = randomBytes(size);
     const behind = randomBytes(2 * MiB);
@@ -98,7 +98,7 @@ for (const [arrival, size, isWithRequest] of [
       return { tx, relayed: await relay(socket, upstream, { headFromA: head }) };
     })();
     if (!isWithRequest) {
-      // The last bytes of the body and the first behind it, in one write.
+      // The last bytes of the body and the first after it, in one write.
       client.write(Buffer.concat([body.subarray(100_000), behind.subarray(0, 100)]));
       client.write(behind.subarray(100));
     }
@@ -125,7 +125,7 @@ for (const [arrival, size, isWithRequest] of [
   });
 }
 
-test('bytes behind the unread body of an upgrade request are relayed completely', async (t) => {
+test('bytes after the unread body of an upgrade request are relayed completely', async (t) => {
   const { peer, client, origin, upgraded } = await gateway(t);
   client.write(`${upgrade(10)}01234`);
   const emitted = await within(30_000, 'the upgrade comes', upgraded);

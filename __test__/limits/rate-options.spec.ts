@@ -1,4 +1,4 @@
-// Arguments of rate limits that are refused: wrong values, wrong shapes and unknown names, each with its error code.
+// Arguments of rate limits that are rejected: wrong values, wrong shapes and unknown names, each with its error code.
 import test from 'ava';
 import { copy, RateLimiter, relay, sendFile } from 'fdsplice';
 
@@ -7,7 +7,7 @@ for (const rate of [0, -1, NaN, -Infinity, '1', 1n, null, undefined]) {
   const code = wrongType ? 'ERR_INVALID_ARG_TYPE' : 'ERR_OUT_OF_RANGE';
   const instanceOf = wrongType ? TypeError : RangeError;
 
-  test(`${typeof rate} ${String(rate)} is refused as a rate limit`, async (t) => {
+  test(`${typeof rate} ${String(rate)} is rejected as a rate limit`, async (t) => {
     const wrong = rate as number;
     const limiter = new RateLimiter(5);
     t.throws(() => new RateLimiter(wrong), { code, instanceOf, message: /bytesPerSecond/ });
@@ -36,7 +36,7 @@ test('limits per direction are accepted by relay alone, and only as tx and rx', 
   await t.throwsAsync(relay(0, 1, { rateLimit: misspelt }), { code: 'ERR_INVALID_ARG_VALUE', message: /up/ });
 });
 
-test('an unknown option of a limiter is refused with its name in the message', (t) => {
+test('an unknown option of a limiter is rejected with its name in the message', (t) => {
   const misspelt: object = { brust: 5 };
   t.throws(() => new RateLimiter(5, misspelt), { code: 'ERR_INVALID_ARG_VALUE', message: /brust/ });
   t.throws(() => new RateLimiter(5, [] as object), { code: 'ERR_INVALID_ARG_TYPE', message: /options/ });

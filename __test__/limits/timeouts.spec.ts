@@ -309,7 +309,7 @@ test('time limits that are not reached do not delay the end', async (t) => {
 for (const value of [0, -1, NaN, Infinity, 2 ** 31, '1', 1n, null]) {
   const code = typeof value === 'number' ? 'ERR_OUT_OF_RANGE' : 'ERR_INVALID_ARG_TYPE';
 
-  test(`${typeof value} ${String(value)} is refused as a time limit`, async (t) => {
+  test(`${typeof value} ${String(value)} is rejected as a time limit`, async (t) => {
     const wrong = value as number;
     const idle = { idleTimeout: wrong, reject: false };
     for (const transfer of [relay(0, 1, idle), copy(0, 1, idle), sendFile('.', 1, idle)]) {
@@ -319,7 +319,7 @@ for (const value of [0, -1, NaN, Infinity, 2 ** 31, '1', 1n, null]) {
   });
 }
 
-test('halfCloseTimeout is refused by copy, which has one direction', async (t) => {
+test('halfCloseTimeout is rejected by copy, which has one direction', async (t) => {
   const options: object = { halfCloseTimeout: 1 };
   await t.throwsAsync(copy(0, 1, options), { code: 'ERR_INVALID_ARG_VALUE', message: /halfCloseTimeout/ });
 });

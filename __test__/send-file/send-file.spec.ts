@@ -1,4 +1,4 @@
-// sendFile to sockets: ranges, ways to name a file, refused files, files that change meanwhile, and the position of the file
+// sendFile to sockets: ranges, ways to name a file, rejected files, files that change meanwhile, and the position of the file
 // afterwards.
 import { ftruncateSync, readFileSync, symlinkSync, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -111,7 +111,7 @@ nativeTest('a number is accepted as the destination', async (t) => {
   t.deepEqual(await reading, { bytes: 3 * MiB, sha256: sha256(bytes), end: 'eof' });
 });
 
-test('a range that ends before it starts is refused', async (t) => {
+test('a range that ends before it starts is rejected', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const { path } = sample(t, 1000);
@@ -159,13 +159,13 @@ const NO_FILES: Record<string, (t: Parameters<typeof directory>[0]) => Promise<s
 };
 
 for (const [name, make] of Object.entries(NO_FILES)) {
-  test(`the path of ${name} is refused at once`, async (t) => {
+  test(`the path of ${name} is rejected at once`, async (t) => {
     const peer = Peer.start(t);
     const { b, origin } = await pair(t, peer);
     const path = await make(t);
     for (const file of [path, pathToFileURL(path)]) {
       const transfer = sendFile(file, b, { reject: false });
-      const error = await t.throwsAsync(within(5000, 'a refusal', transfer), { instanceOf: TypeError });
+      const error = await t.throwsAsync(within(5000, 'a rejection', transfer), { instanceOf: TypeError });
       t.is((error as NodeJS.ErrnoException).code, 'ERR_INVALID_ARG_VALUE');
       t.regex(error?.message ?? '', /file/);
     }
@@ -191,13 +191,13 @@ const BAD_FILES: [name: string, file: unknown, code: string][] = [
 ];
 
 for (const [name, file, code] of BAD_FILES) {
-  test(`${name} as the file is refused by a rejection, and the destination stays the caller's`, async (t) => {
+  test(`${name} as the file is rejected without an exception, and the destination stays the caller's`, async (t) => {
     const peer = Peer.start(t);
     const { b, origin } = await pair(t, peer);
     let transfer;
     t.notThrows(() => (transfer = sendFile(file as string, b, { reject: false })), 'not thrown but rejected');
     if (transfer !== undefined) {
-      const error = await t.throwsAsync(within(5000, 'a refusal', transfer as Promise<unknown>));
+      const error = await t.throwsAsync(within(5000, 'a rejection', transfer as Promise<unknown>));
       t.is((error as NodeJS.ErrnoException).code, code);
       t.regex(error?.message ?? '', /"file"/);
     }
@@ -206,7 +206,7 @@ for (const [name, file, code] of BAD_FILES) {
   });
 }
 
-nativeTest('the number of a socket is refused as the file', async (t) => {
+nativeTest('the number of a socket is rejected as the file', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client } = await pair(t, peer, 'tcp', { untouched: true });
   await peer.writeText(client, 'bytes');
@@ -274,7 +274,7 @@ test('writes to the destination during sendFile follow the file', async (t) => {
   t.is((await transfer).tx, 10 * MiB - 1);
 });
 
-test('a second sendFile to a socket in use is refused', async (t) => {
+test('a second sendFile to a socket in use is rejected', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const { path, bytes } = sample(t, 64 * KiB);

@@ -224,7 +224,7 @@ test('two connecting sockets are relayed', async (t) => {
   t.like(await transfer, { tx: 5, rx: 0 });
 });
 
-test('a CONNECT request is tunnelled from the first byte behind its header', async (t) => {
+test('a CONNECT request is tunnelled from the first byte after its header', async (t) => {
   const peer = Peer.start(t);
   const upstream = await peer.listen({ port: 0 });
   const gateway = http.createServer();
@@ -250,7 +250,7 @@ test('a CONNECT request is tunnelled from the first byte behind its header', asy
   t.like(await done, { tx: 11, rx: 6 });
 });
 
-test('an upgraded connection is tunnelled from the first byte behind its header', async (t) => {
+test('an upgraded connection is tunnelled from the first byte after its header', async (t) => {
   const peer = Peer.start(t);
   const upstream = await peer.listen({ port: 0 });
   const gateway = http.createServer();

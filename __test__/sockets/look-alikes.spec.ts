@@ -292,7 +292,7 @@ test('a socket with a foreign handle that has a number fails the relay, not the 
   await isUntouched();
 });
 
-test('the socket of an HTTP/2 session is refused by a rejection, and the session stays usable', async (t) => {
+test('the socket of an HTTP/2 session is rejected, and the session stays usable', async (t) => {
   const server = http2.createServer();
   const sessions = deferred<http2.ServerHttp2Session>();
   server.once('session', sessions.resolve);
@@ -315,13 +315,13 @@ test('the socket of an HTTP/2 session is refused by a rejection, and the session
   };
   const first = answer();
   const { path } = sample(t, 10);
-  const refused = { instanceOf: TypeError, code: 'ERR_INVALID_ARG_VALUE', message: /HTTP\/2 session/ };
+  const rejected = { instanceOf: TypeError, code: 'ERR_INVALID_ARG_VALUE', message: /HTTP\/2 session/ };
   for (const socket of [(await sessions.promise).socket, client.socket, await compat.promise]) {
     const other = new Duplex(inner);
-    await t.throwsAsync(relay(socket, other, { reject: false }), refused);
-    await t.throwsAsync(copy(socket, other, { reject: false }), refused);
-    await t.throwsAsync(copy(other, socket, { reject: false }), refused);
-    await t.throwsAsync(sendFile(path, socket, { reject: false }), refused);
+    await t.throwsAsync(relay(socket, other, { reject: false }), rejected);
+    await t.throwsAsync(copy(socket, other, { reject: false }), rejected);
+    await t.throwsAsync(copy(other, socket, { reject: false }), rejected);
+    await t.throwsAsync(sendFile(path, socket, { reject: false }), rejected);
     t.false(other.destroyed);
   }
   t.is(await first, 'answer');

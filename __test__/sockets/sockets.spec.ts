@@ -75,7 +75,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.deepEqual([a.listenerCount('data'), b.listenerCount('data')], [1, 1]);
   });
 
-  test(`${transport}: a data listener receives no copied bytes, and receives the bytes behind the copy`, async (t) => {
+  test(`${transport}: a data listener receives no copied bytes, and receives the bytes after the copy`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     let received = '';
@@ -105,7 +105,7 @@ for (const transport of ['tcp', 'unix'] as const) {
   });
 }
 
-test('a relay started in a data listener that stays continues right behind the chunk of that listener', async (t) => {
+test('a relay started in a data listener that stays continues right after the chunk of that listener', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const server = net.createServer();

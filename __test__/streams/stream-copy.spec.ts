@@ -92,7 +92,7 @@ test('a copy of no bytes ends although the destination accepts nothing', async (
 });
 
 // Native only: without the core no position can be set back, and the bytes are in the error instead.
-coreTest('the position of a file is behind the bytes that a stream accepted', async (t) => {
+coreTest('the position of a file is after the bytes that a stream accepted', async (t) => {
   const { path, bytes } = sample(t, 3 * MiB);
   const fd = opened(t, path);
   let taken = 0;
@@ -192,7 +192,7 @@ test('an exception from a wrapped write fails the copy, and its bytes are not co
   t.regex(error.message, /not today/);
 });
 
-test('object streams, decoded streams and web streams are refused', async (t) => {
+test('object streams, decoded streams and web streams are rejected', async (t) => {
   const objects = Readable.from([{}]);
   await t.throwsAsync(copy(objects, sink().stream), {
     code: 'ERR_INVALID_ARG_VALUE',
