@@ -207,7 +207,7 @@ test('procfs and sysfs files are copied to their end', async (t) => {
 });
 
 for (const kind of ['number', 'FileHandle'] as const) {
-  test(`the position of a ${kind} is after the delivered bytes after an abort with a full destination`, async (t) => {
+  test(`an abort with a full destination leaves the position of a ${kind} after the delivered bytes`, async (t) => {
     const peer = Peer.start(t);
     const { b, origin } = await pair(t, peer);
     const { path, bytes } = sample(t, 24 * MiB);
