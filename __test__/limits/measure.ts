@@ -1,5 +1,5 @@
-// Measurements shared by the rate specs: endless senders, the rate at a receiver, and the shares of a limiter. They live
-// here because a busy machine distorts every one of them in the same way.
+// Measurements shared by the rate specs: endless senders, the rate at a receiver, and the allowance for a busy machine, on
+// which a transfer cannot send while other processes hold the processors.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import type { ExecutionContext } from 'ava';
