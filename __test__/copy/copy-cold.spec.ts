@@ -1,4 +1,5 @@
-// A file that has to come from the disk first, beside a transfer that does not.
+// A copy of a file that must be read from disk first, beside a ping-pong on another transfer: slow reads must not block
+// the threads that serve other transfers.
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, fsyncSync, openSync, writeSync } from 'node:fs';
@@ -12,10 +13,10 @@ import { directory, GiB, MiB, opened } from '../helpers/copy-files.js';
 import { pair } from '../helpers/pair.js';
 import { Peer } from '../helpers/peer.js';
 
-/** As long as the machine has time for it. */
+/** Larger in the long run. */
 const SIZE = process.env['FDSPLICE_FULL'] === '1' ? GiB : 256 * MiB;
 
-/** A big file, none of which is in memory; what could not be had is logged. */
+/** A big file that is not in the page cache; the test logs how much of it remained there. */
 function coldFile(t: ExecutionContext): { path: string; chill: () => void } {
   const path = join(directory(t), 'cold');
   const fd = openSync(path, 'w');
@@ -24,19 +25,19 @@ function coldFile(t: ExecutionContext): { path: string; chill: () => void } {
   fsyncSync(fd);
   closeSync(fd);
   const chill = () => {
-    // With a count of 0, dd only advises the kernel to drop what it has of the file (posix_fadvise).
+    // With a count of 0, dd only advises the kernel to drop its pages of the file (posix_fadvise).
     execFileSync('dd', [`if=${path}`, 'iflag=nocache', 'count=0', 'status=none']);
     try {
       const args = ['--bytes', '--noheadings', '--output', 'RES', path];
       t.log(`${execFileSync('fincore', args).toString().trim()} of ${SIZE} bytes are in memory`);
     } catch {
-      t.log('how much of the file is in memory cannot be told: no fincore here');
+      t.log('the part of the file in memory is unknown: fincore is missing');
     }
   };
   return { path, chill };
 }
 
-/** A connection through a relay to somebody who echoes. */
+/** A connection through a relay to an echo server. */
 async function echoed(t: ExecutionContext): Promise<Socket> {
   const echo = net.createServer((socket) => socket.setNoDelay(true).pipe(socket));
   const gateway = net.createServer((a) => {
@@ -60,9 +61,9 @@ interface Times {
   most: number;
 }
 
-async function pingPong(client: Socket, goOn: (rounds: number) => boolean): Promise<Times> {
+async function pingPong(client: Socket, goesOn: (rounds: number) => boolean): Promise<Times> {
   const times: number[] = [];
-  while (goOn(times.length)) {
+  while (goesOn(times.length)) {
     const since = performance.now();
     client.write('ping');
     await once(client, 'data');
@@ -76,16 +77,16 @@ async function pingPong(client: Socket, goOn: (rounds: number) => boolean): Prom
   };
 }
 
-test.serial('a cold file being moved does not delay a ping-pong on another transfer', async (t) => {
+test.serial('a transfer of a cold file does not delay a ping-pong on another transfer', async (t) => {
   t.timeout(240_000);
   const peer = Peer.start(t);
   const client = await echoed(t);
   const { path, chill } = coldFile(t);
   await pingPong(client, (rounds) => rounds < 200);
   const alone = await pingPong(client, (rounds) => rounds < 1000);
-  const report = (what: string, { rounds, median, most }: Times) =>
+  const report = (label: string, { rounds, median, most }: Times) =>
     t.log(
-      `${what}: median ${median.toFixed(3)} ms (× ${(median / alone.median).toFixed(1)}), ` +
+      `${label}: median ${median.toFixed(3)} ms (× ${(median / alone.median).toFixed(1)}), ` +
         `longest ${most.toFixed(1)} ms, ${rounds} rounds`,
     );
   report('alone', alone);
@@ -103,17 +104,17 @@ test.serial('a cold file being moved does not delay a ping-pong on another trans
     'beside a file copied to a file': () =>
       Promise.resolve({ transfer: copy(opened(t, path), opened(t, join(directory(t), 'copy'), 'w')) }),
   };
-  for (const [what, begin] of Object.entries(moves)) {
+  for (const [label, begin] of Object.entries(moves)) {
     chill();
-    // In an object: a promise that is given back by itself is awaited.
+    // Wrapped in an object, because await would unwrap a bare promise.
     const { transfer } = await begin();
     let over = false;
     const ended = transfer.finally(() => (over = true));
     const beside = await pingPong(client, (rounds) => !over || rounds === 0);
     t.is((await ended).tx, SIZE);
-    report(what, beside);
-    // Generous: both cores are shared with the peer, the disk and whoever else is on the machine.
-    t.true(beside.median < 50 * alone.median, what);
-    t.true(beside.median < 1000, what);
+    report(label, beside);
+    // Generous limits: the peer, the disk and other processes share the processors.
+    t.true(beside.median < 50 * alone.median, label);
+    t.true(beside.median < 1000, label);
   }
 });

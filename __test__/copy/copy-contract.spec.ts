@@ -1,4 +1,5 @@
-// What errors of copies carry and leave out, what an argument is called, and what stays open.
+// Details of the contract of copy and sendFile: the fields of errors, the names of arguments in messages, and the standard
+// streams, which stay open.
 import { constants, readFileSync, writeFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join } from 'node:path';
@@ -15,7 +16,7 @@ import { failure } from '../helpers/failure.js';
 import { pair } from '../helpers/pair.js';
 import { Peer } from '../helpers/peer.js';
 
-test('what an error has nothing to say about is absent from it', async (t) => {
+test('an error has no fields for values that do not exist', async (t) => {
   const { path } = sample(t, 5000);
   const aborted = await failure(
     t,
@@ -28,18 +29,18 @@ test('what an error has nothing to say about is absent from it', async (t) => {
   t.false('undelivered' in missing);
 });
 
-nativeTest('undelivered is there when there is something in it, and absent when not', async (t) => {
+nativeTest('undelivered is present when bytes were held, and absent otherwise', async (t) => {
   const full = opened(t, '/dev/full', 'w');
-  // The position of a file stands in front of what was not delivered; a device has none.
+  // The position of a file is set back to the first undelivered byte; a device has no position.
   t.false('undelivered' in (await failure(t, copy(opened(t, sample(t, 5000).path), full))));
   const { undelivered } = await failure(t, copy(opened(t, '/dev/zero'), full, { length: 100 }));
   t.deepEqual(undelivered, Buffer.alloc(100));
 });
 
-nativeTest('a source that is destroyed leaves what it had given in undelivered', async (t) => {
+nativeTest('bytes held from a destroyed source are in undelivered', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client } = await pair(t, peer);
-  // Through a buffer, so that what cannot be delivered is certain to be held; the other end does not read.
+  // A buffer is certain to hold undelivered bytes, because the other end does not read.
   const transfer = copy(a, b, { reject: false, zeroCopy: false });
   void peer.write(client, 64 * MiB, 1).catch(() => {});
   for (let last = -1; transfer.traffic.tx !== last || last === 0; await sleep(500))
@@ -50,7 +51,7 @@ nativeTest('a source that is destroyed leaves what it had given in undelivered',
   t.true((error?.undelivered?.length ?? 0) > 0);
 });
 
-test('mistakes of sendFile name the argument as the caller knows it', async (t) => {
+test('errors about the file of sendFile name the argument "file"', async (t) => {
   const { path } = sample(t, 10);
   const into = opened(t, join(directory(t), 'copy'), 'w');
   for (const [file, code] of [
@@ -66,14 +67,14 @@ test('mistakes of sendFile name the argument as the caller knows it', async (t) 
   }
 });
 
-test('an end of Infinity is the end of the file, as for fs.createReadStream', async (t) => {
+test('end: Infinity means the end of the file, as in fs.createReadStream', async (t) => {
   const { path, bytes } = sample(t, 1000);
   const copied = join(directory(t), 'copy');
   t.is((await sendFile(path, opened(t, copied, 'w'), { start: 10, end: Infinity })).tx, 990);
   t.deepEqual(readFileSync(copied), bytes.subarray(10));
 });
 
-test('a transfer that never started has the engine that it would have had', async (t) => {
+test('the result of a transfer that never started names the engine it would have used', async (t) => {
   const { path } = sample(t, 10);
   const { engine: native } = await sendFile(`${path}!`, opened(t, path, 'r+'), { reject: false });
   t.is(native, engine);
@@ -82,7 +83,7 @@ test('a transfer that never started has the engine that it would have had', asyn
   t.is((await sendFile(path, gone, { reject: false })).engine, 'stream');
 });
 
-test('a socket that was never connected is a mistake', async (t) => {
+test('a socket that was never connected is rejected', async (t) => {
   const file = opened(t, sample(t, 10).path, 'r+');
   for (const transfer of [copy(new Socket(), file), copy(file, new Socket())]) {
     const error = await t.throwsAsync<NodeJS.ErrnoException>(transfer);
@@ -90,7 +91,7 @@ test('a socket that was never connected is a mistake', async (t) => {
   }
 });
 
-test('a web stream, and a pair of them, is refused with what to do about it', async (t) => {
+test('web streams are rejected with the remedy in the message', async (t) => {
   const file = opened(t, sample(t, 10).path, 'r+');
   for (const web of [new ReadableStream(), new WritableStream(), new TransformStream()] as never[]) {
     for (const transfer of [copy(web, file), copy(file, web)]) {
@@ -101,19 +102,19 @@ test('a web stream, and a pair of them, is refused with what to do about it', as
   }
 });
 
-/** Runs a program in a process of its own, whose standard streams a shell connects. */
+/** Runs a program in a process of its own, with standard streams redirected by a shell. */
 async function inShell(t: Parameters<typeof directory>[0], redirected: string, program: string) {
-  const where = directory(t);
-  writeFileSync(join(where, 'five'), 'hello');
-  const script = `"$0" "$@" ${redirected.replaceAll('@', where)}`;
+  const folder = directory(t);
+  writeFileSync(join(folder, 'five'), 'hello');
+  const script = `"$0" "$@" ${redirected.replaceAll('@', folder)}`;
   const child = started(
     t,
     'sh',
-    ['-c', script, process.execPath, ...nodeArguments(program), join(where, 'five')],
+    ['-c', script, process.execPath, ...nodeArguments(program), join(folder, 'five')],
     ['ignore', 'pipe', 'pipe'],
   );
   const { code, stdout, stderr } = await ended(child);
-  return { code, stdout: stdout.toString(), stderr, where };
+  return { code, stdout: stdout.toString(), stderr, folder };
 }
 
 const IMPORTS = `
@@ -124,7 +125,7 @@ const IMPORTS = `
 
 for (const verb of ['copy', 'sendFile'] as const) {
   for (const redirected of ['| cat', '> "@/out"; cat "@/out"'] as const) {
-    test(`${verb} leaves process.stdout open whatever endDestination says: ${redirected}`, async (t) => {
+    test(`${verb} leaves process.stdout open although endDestination is true: ${redirected}`, async (t) => {
       const { code, stdout, stderr } = await inShell(
         t,
         redirected,
@@ -141,7 +142,7 @@ for (const verb of ['copy', 'sendFile'] as const) {
   }
 }
 
-test('process.stdin is no destination and process.stdout no source, whatever is behind them', async (t) => {
+test('process.stdin as a destination and process.stdout as a source are rejected for every kind of descriptor', async (t) => {
   const program = `${IMPORTS}
     const file = openSync(process.argv[1], 'r+');
     for (const transfer of [() => copy(file, process.stdin), () => copy(process.stdout, file)]) {
@@ -149,13 +150,13 @@ test('process.stdin is no destination and process.stdout no source, whatever is 
     }
   `;
   for (const redirected of ['0<>"@/five" 1<>"@/five"', '< "@/five" > "@/out"', '0<>/dev/null | cat']) {
-    const { stderr, where } = await inShell(t, redirected, program);
+    const { stderr, folder } = await inShell(t, redirected, program);
     t.is(stderr, 'ERR_INVALID_ARG_VALUE ERR_INVALID_ARG_VALUE ', redirected);
-    t.is(readFileSync(join(where, 'five'), 'utf8'), 'hello');
+    t.is(readFileSync(join(folder, 'five'), 'utf8'), 'hello');
   }
 });
 
-test('process.stdin with setEncoding is a mistake, also from a file', async (t) => {
+test('process.stdin with setEncoding is rejected, also when it is a file', async (t) => {
   const program = `${IMPORTS}
     process.stdin.setEncoding('utf8');
     say(await copy(process.stdin, openSync(process.argv[1], 'r+')).then(() => 'copied', (error) => error.code));

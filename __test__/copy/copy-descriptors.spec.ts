@@ -1,3 +1,5 @@
+// Descriptors after transfers with every kind of ending: none is leaked, and the file of a path is closed by the time its
+// transfer has settled.
 import { closeSync, ftruncateSync, openSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -12,7 +14,7 @@ import { pair } from '../helpers/pair.js';
 import { Peer } from '../helpers/peer.js';
 import { until, within } from '../helpers/wait.js';
 
-/** Open descriptors by kind; pipes that are kept for the next transfer are no leak. */
+/** Open descriptors by kind, without the idle pipes of the pool. */
 function held(): Record<string, number> {
   const kinds = descriptorKinds();
   const { leased, idle } = stats().pipes;
@@ -35,15 +37,15 @@ test.serial('10,000 copies with every kind of ending leave no descriptor', async
   const never = AbortSignal.abort();
   const endings: Record<string, [code: string | null, run: () => Promise<TrafficResult>]> = {
     'file to file': [null, () => copy(source, destination, { start: 0, position: 0, reject: false })],
-    'file to file, copied': [
+    'file to file through a buffer': [
       null,
       () => copy(source, destination, { start: 0, position: 0, zeroCopy: false, reject: false }),
     ],
-    'file to nothing': [null, () => copy(source, nothing, { start: 0, reject: false })],
-    'nothing to file': [null, () => copy(nothing, destination, { reject: false })],
-    'file to what is full': ['ENOSPC', () => copy(source, full, { start: 0, reject: false })],
-    'path to nothing': [null, () => sendFile(path, nothing, { reject: false })],
-    'a path that is missing': ['ENOENT', () => sendFile(`${path}!`, nothing, { reject: false })],
+    'file to /dev/null': [null, () => copy(source, nothing, { start: 0, reject: false })],
+    '/dev/null to file': [null, () => copy(nothing, destination, { reject: false })],
+    'file to a full device': ['ENOSPC', () => copy(source, full, { start: 0, reject: false })],
+    'path to /dev/null': [null, () => sendFile(path, nothing, { reject: false })],
+    'a missing path': ['ENOENT', () => sendFile(`${path}!`, nothing, { reject: false })],
     'aborted before': ['ABORT_ERR', () => sendFile(path, nothing, { signal: never, reject: false })],
     'aborted at once': [
       'ABORT_ERR',
@@ -62,7 +64,7 @@ test.serial('10,000 copies with every kind of ending leave no descriptor', async
         return result;
       },
     ],
-    'a mistake, then a copy': [
+    'rejected calls, then a copy': [
       null,
       async () => {
         await Promise.allSettled([
@@ -102,7 +104,7 @@ test.serial('10,000 copies with every kind of ending leave no descriptor', async
     );
   }
 
-  // The first start what stays: threads, and their descriptors.
+  // The first waves start the threads, whose descriptors stay.
   for (let round = 0; round < 5; round += 1) await wave();
   let before: Record<string, number>;
   do {
@@ -113,11 +115,11 @@ test.serial('10,000 copies with every kind of ending leave no descriptor', async
   ftruncateSync(destination, 0);
   const expected = JSON.stringify(before);
   const same = (now: Record<string, number>) => JSON.stringify(now) === expected;
-  t.deepEqual(await until(`as many as before are open, which were ${expected}`, held, same), before);
+  t.deepEqual(await until(`the same descriptors are open as before: ${expected}`, held, same), before);
   t.is(stats().pipes.leased, 0);
 });
 
-test.serial('the descriptor of a path is closed when the transfer has ended', async (t) => {
+test.serial('the descriptor of a path is closed when its transfer has settled', async (t) => {
   const { path } = sample(t, 100);
   const nothing = openSync('/dev/null', 'w');
   const held = () => descriptorKinds().get(path) ?? 0;
@@ -131,7 +133,7 @@ test.serial('the descriptor of a path is closed when the transfer has ended', as
     await transfer;
     late += held();
   }
-  t.is(late, 0, 'still open when the promise had settled');
+  t.is(late, 0, 'open after the promise had settled');
   t.is(await until('all are closed', held, (count) => count === 0), 0);
   closeSync(nothing);
 });

@@ -1,3 +1,4 @@
+// Copies from and to files and devices: ranges, positions, holes, sizes above 4 GiB, and files that change during the copy.
 import { createHash, randomBytes } from 'node:crypto';
 import {
   appendFileSync,
@@ -34,7 +35,7 @@ import { steady, until, within } from '../helpers/wait.js';
 
 nothingIsLeft(test, 'behind all tests');
 
-test('a file is copied between FileHandles, which stay open and stand behind the bytes', async (t) => {
+test('a copy between FileHandles advances both positions and leaves both open', async (t) => {
   const { path, bytes } = sample(t, 3 * MiB);
   const [source, destination] = [await open(path), await open(join(directory(t), 'copy'), 'w+')];
   t.like(await copy(source, destination, { length: MiB + 1 }), {
@@ -53,7 +54,7 @@ test('a file is copied between FileHandles, which stay open and stand behind the
   await destination.close();
 });
 
-test('a closed FileHandle is no descriptor', async (t) => {
+test('a closed FileHandle is rejected', async (t) => {
   const { path } = sample(t, 10);
   const [closed, other] = [await open(path), opened(t, join(directory(t), 'copy'), 'w')];
   await closed.close();
@@ -63,7 +64,7 @@ test('a closed FileHandle is no descriptor', async (t) => {
   }
 });
 
-// Node cannot duplicate a descriptor.
+// Native only: Node cannot duplicate a descriptor.
 nativeTest('a FileHandle that is closed while its file is copied does not stop the copy', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
@@ -76,7 +77,7 @@ nativeTest('a FileHandle that is closed while its file is copied does not stop t
   t.is((await transfer).tx, bytes.length);
 });
 
-test('start, length and position take a part out and put it elsewhere', async (t) => {
+test('start, length and position copy a part of one file into another', async (t) => {
   const { path, bytes } = sample(t, 100_000);
   const [source, destination] = [opened(t, path), opened(t, join(directory(t), 'copy'), 'w+')];
   writeSync(destination, '..........');
@@ -89,7 +90,7 @@ test('start, length and position take a part out and put it elsewhere', async (t
   );
 });
 
-test('a file opened to append is appended to, and a position in it is a mistake', async (t) => {
+test('a file opened with O_APPEND is appended to, and position is rejected for it', async (t) => {
   const path = join(directory(t), 'log');
   const destination = opened(t, path, 'a');
   writeSync(destination, 'before ');
@@ -103,7 +104,7 @@ test('a file opened to append is appended to, and a position in it is a mistake'
   t.is(sha256(readFileSync(path)), sha256('before ', bytes));
 });
 
-test('from a socket into a file to append', async (t) => {
+test('a copy from a socket appends to a file opened with O_APPEND', async (t) => {
   const peer = Peer.start(t);
   const { a, client } = await pair(t, peer);
   const path = join(directory(t), 'log');
@@ -132,7 +133,7 @@ nativeTest('a sparse file of more than 4 GiB is copied with its holes', async (t
   t.is(found.toString(), 'needle');
 });
 
-test('a part above 4 GiB is sent by its numbers', async (t) => {
+test('a range above 4 GiB is sent', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const path = join(directory(t), 'big');
@@ -146,7 +147,7 @@ test('a part above 4 GiB is sent by its numbers', async (t) => {
 });
 
 nativeTest(
-  'one file on both ends: overlapping ranges fail, disjoint ones are copied, appending ends',
+  'one file on both ends: overlapping ranges fail, disjoint ranges are copied, and appending to itself ends',
   async (t) => {
     const { path, bytes } = sample(t, 100_000);
     const [one, other, end] = [opened(t, path), opened(t, path, 'r+'), opened(t, path, 'a')];
@@ -161,20 +162,26 @@ nativeTest(
   },
 );
 
-nativeTest('/dev/zero gives what is asked for, /dev/null ends at once and takes everything', async (t) => {
-  const peer = Peer.start(t);
-  const { b, origin } = await pair(t, peer);
-  const [zero, nothing] = [opened(t, '/dev/zero'), opened(t, '/dev/null', 'r+')];
-  const [result, read] = await Promise.all([copy(zero, b, { length: MiB + 1 }), peer.read(origin, MiB + 1)]);
-  t.is(result.tx, MiB + 1);
-  t.is(read.sha256, sha256(Buffer.alloc(MiB + 1)));
-  t.is((await copy(nothing, b)).tx, 0);
-  const { path } = sample(t, 5 * MiB);
-  t.is((await copy(opened(t, path), nothing)).tx, 5 * MiB);
-  t.is((await copy(zero, nothing, { length: 50 * MiB })).tx, 50 * MiB);
-});
+nativeTest(
+  '/dev/zero is copied up to the length; /dev/null ends at once as a source and accepts everything',
+  async (t) => {
+    const peer = Peer.start(t);
+    const { b, origin } = await pair(t, peer);
+    const [zero, nothing] = [opened(t, '/dev/zero'), opened(t, '/dev/null', 'r+')];
+    const [result, read] = await Promise.all([
+      copy(zero, b, { length: MiB + 1 }),
+      peer.read(origin, MiB + 1),
+    ]);
+    t.is(result.tx, MiB + 1);
+    t.is(read.sha256, sha256(Buffer.alloc(MiB + 1)));
+    t.is((await copy(nothing, b)).tx, 0);
+    const { path } = sample(t, 5 * MiB);
+    t.is((await copy(opened(t, path), nothing)).tx, 5 * MiB);
+    t.is((await copy(zero, nothing, { length: 50 * MiB })).tx, 50 * MiB);
+  },
+);
 
-nativeTest('an endless device is stopped by an abort', async (t) => {
+nativeTest('an abort stops a copy from an endless device', async (t) => {
   const transfer = copy(opened(t, '/dev/zero'), opened(t, '/dev/null', 'w'));
   await until(
     'bytes move',
@@ -187,7 +194,7 @@ nativeTest('an endless device is stopped by an abort', async (t) => {
   t.true(error.traffic.tx > 100 * MiB);
 });
 
-test('files of the kernel are copied to their end', async (t) => {
+test('procfs and sysfs files are copied to their end', async (t) => {
   const to = join(directory(t), 'copy');
   for (const path of ['/proc/version', '/proc/self/maps', '/sys/devices/system/cpu/online']) {
     const source = opened(t, path);
@@ -200,7 +207,7 @@ test('files of the kernel are copied to their end', async (t) => {
 });
 
 for (const kind of ['number', 'FileHandle'] as const) {
-  test(`aborted with a full destination, a ${kind} stands behind what was delivered`, async (t) => {
+  test(`an abort with a full destination leaves the position of a ${kind} after the delivered bytes`, async (t) => {
     const peer = Peer.start(t);
     const { b, origin } = await pair(t, peer);
     const { path, bytes } = sample(t, 24 * MiB);
@@ -216,7 +223,7 @@ for (const kind of ['number', 'FileHandle'] as const) {
       t.is(positionOf(handle.fd), from + error.traffic.tx);
       const arrived = await peer.read(origin, error.traffic.tx);
       t.is(arrived.sha256, sha256(bytes.subarray(from, from + error.traffic.tx)));
-      // With a start of its own, the position is left alone.
+      // With start, the position does not change.
       const other = begin(source, b, { start: 1 });
       await steady('the reader is behind', () => Promise.resolve(other.traffic.tx));
       other.abort();
@@ -224,14 +231,14 @@ for (const kind of ['number', 'FileHandle'] as const) {
       t.is(positionOf(handle.fd), from + error.traffic.tx);
       t.is((await peer.read(origin, traffic.tx)).sha256, sha256(bytes.subarray(1, 1 + traffic.tx)));
     }
-    // The socket works as before.
+    // The socket still works.
     b.write('still mine');
     t.is(await peer.readText(origin, 10), 'still mine');
     await handle.close();
   });
 }
 
-test('aborting a copy of a big file stops it soon, with everything that was copied counted', async (t) => {
+test('an abort stops the copy of a big file soon, and every copied byte is counted', async (t) => {
   const size = GiB;
   const memory = memoryWithRoom(2.5 * size);
   const where = directory(t, memory);
@@ -249,7 +256,7 @@ test('aborting a copy of a big file stops it soon, with everything that was copi
     transfer.abort();
     const error = await failure(t, transfer);
     const { tx } = error.traffic;
-    t.log(`zeroCopy ${zeroCopy}: ${tx - seen} bytes moved between the last look and the stop`);
+    t.log(`zeroCopy ${zeroCopy}: ${tx - seen} bytes moved between the last sample and the stop`);
     t.is(error.code, 'ABORT_ERR');
     t.true(tx < size);
     t.is(fstatSync(destination).size, tx);
@@ -258,14 +265,14 @@ test('aborting a copy of a big file stops it soon, with everything that was copi
   }
 });
 
-test('a file overwritten behind the transfer cannot alter what was sent with zeroCopy: false', async (t) => {
+test('a file overwritten after a transfer with zeroCopy: false does not alter the sent bytes', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   for (const begin of [copy, sendFile]) {
     for (const zeroCopy of [false, true]) {
       const { path, bytes } = sample(t, 128 << 10);
       const fd = opened(t, path, 'r+');
-      // All of it waits in the socket: nobody reads yet.
+      // All bytes wait in the socket, because the peer does not read yet.
       t.is((await begin(fd, b, { zeroCopy })).tx, bytes.length);
       writeSync(fd, Buffer.alloc(bytes.length, '!'), 0, bytes.length, 0);
       const same = (await peer.read(origin, bytes.length)).sha256 === sha256(bytes);
@@ -276,7 +283,7 @@ test('a file overwritten behind the transfer cannot alter what was sent with zer
   }
 });
 
-test('a file that shrinks while it is copied ends the copy short, which is no failure', async (t) => {
+test('a file that shrinks during the copy ends the copy early, without an error', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const { path, bytes } = sample(t, 24 * MiB);
@@ -293,31 +300,28 @@ test('a file that shrinks while it is copied ends the copy short, which is no fa
   t.is((await peer.counts(origin)).received, tx);
 });
 
-nativeTest(
-  'numbers of files and sockets mix: a socket into a file, at a position, cut at length',
-  async (t) => {
-    const peer = Peer.start(t);
-    const { a, client } = await pair(t, peer, 'tcp', { untouched: true });
-    const path = join(directory(t), 'copy');
-    const destination = opened(t, path, 'w+');
-    const length = 5 * MiB + 3;
-    const writing = peer.write(client, 6 * MiB, 1);
-    t.is((await copy(descriptorOf(a), destination, { position: 100, length })).tx, length);
-    t.is(positionOf(destination), 0);
-    const all = readFileSync(path);
-    t.is(all.length, 100 + length);
-    t.is(sha256(all.subarray(100)), await peer.hash(1, length));
-    // What follows is still there.
-    const rest = createHash('sha256').update(all.subarray(100));
-    const more = opened(t, join(directory(t), 'rest'), 'w+');
-    t.is((await copy(a, more, { length: 6 * MiB - length })).tx, 6 * MiB - length);
-    rest.update(readFileSync(`/proc/self/fd/${more}`));
-    t.is(rest.digest('hex'), (await writing).sha256);
-  },
-);
+nativeTest('a socket given as a number is copied into a file at a position, cut at length', async (t) => {
+  const peer = Peer.start(t);
+  const { a, client } = await pair(t, peer, 'tcp', { untouched: true });
+  const path = join(directory(t), 'copy');
+  const destination = opened(t, path, 'w+');
+  const length = 5 * MiB + 3;
+  const writing = peer.write(client, 6 * MiB, 1);
+  t.is((await copy(descriptorOf(a), destination, { position: 100, length })).tx, length);
+  t.is(positionOf(destination), 0);
+  const all = readFileSync(path);
+  t.is(all.length, 100 + length);
+  t.is(sha256(all.subarray(100)), await peer.hash(1, length));
+  // The bytes after the cut are still readable.
+  const rest = createHash('sha256').update(all.subarray(100));
+  const more = opened(t, join(directory(t), 'rest'), 'w+');
+  t.is((await copy(a, more, { length: 6 * MiB - length })).tx, 6 * MiB - length);
+  rest.update(readFileSync(`/proc/self/fd/${more}`));
+  t.is(rest.digest('hex'), (await writing).sha256);
+});
 
 for (const zeroCopy of [true, false]) {
-  test(`a file that grows while it is copied is copied to the end it then has, zeroCopy: ${zeroCopy}`, async (t) => {
+  test(`a file that grows during the copy is copied to its new end, zeroCopy: ${zeroCopy}`, async (t) => {
     const peer = Peer.start(t);
     const { b, origin } = await pair(t, peer);
     const { path, bytes } = sample(t, 16 * MiB);

@@ -1,3 +1,5 @@
+// Ends and options of copy that are rejected before a byte moves: the error names the argument, and every end stays the
+// caller's and unchanged.
 import { constants, openSync, closeSync, readFileSync, readlinkSync, readdirSync, writeSync } from 'node:fs';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -27,10 +29,10 @@ async function mistake(
   if (code !== 'EBADF') t.true(error instanceof TypeError || error instanceof RangeError);
 }
 
-/** O_PATH of Linux, which Node does not name. */
+/** Linux's O_PATH, for which Node has no constant. */
 const O_PATH = 0o10000000;
 
-nativeTest('a directory and a descriptor without a stream of bytes are refused as either end', async (t) => {
+nativeTest('a directory and descriptors that carry no bytes are rejected as either end', async (t) => {
   const { path } = sample(t, 1000);
   const good = opened(t, path, 'r+');
   const epoll = readdirSync('/proc/self/fd').find((fd) => {
@@ -64,7 +66,7 @@ nativeTest('a directory and a descriptor without a stream of bytes are refused a
   }
 });
 
-nativeTest('datagram and listening sockets are refused as either end', async (t) => {
+nativeTest('datagram and listening sockets are rejected as either end', async (t) => {
   const { path } = sample(t, 1000);
   const good = opened(t, path, 'r+');
   const udp = createSocket('udp4');
@@ -85,20 +87,17 @@ nativeTest('datagram and listening sockets are refused as either end', async (t)
   }
 });
 
-nativeTest(
-  'a source that is only written and a destination that is only read are refused, and nothing moves',
-  async (t) => {
-    const { path, bytes } = sample(t, 1000);
-    const [reads, writes] = [opened(t, path, 'r'), opened(t, path, constants.O_WRONLY)];
-    const both = opened(t, join(directory(t), 'copy'), 'w+');
-    await mistake(t, copy(writes, both), 'ERR_INVALID_ARG_VALUE', /source.*writing/);
-    await mistake(t, copy(both, reads), 'ERR_INVALID_ARG_VALUE', /destination.*reading/);
-    t.deepEqual([reads, writes, both].map(positionOf), [0, 0, 0]);
-    t.deepEqual(readFileSync(path), bytes);
-  },
-);
+nativeTest('a write-only source and a read-only destination are rejected, and nothing moves', async (t) => {
+  const { path, bytes } = sample(t, 1000);
+  const [reads, writes] = [opened(t, path, 'r'), opened(t, path, constants.O_WRONLY)];
+  const both = opened(t, join(directory(t), 'copy'), 'w+');
+  await mistake(t, copy(writes, both), 'ERR_INVALID_ARG_VALUE', /source.*writing/);
+  await mistake(t, copy(both, reads), 'ERR_INVALID_ARG_VALUE', /destination.*reading/);
+  t.deepEqual([reads, writes, both].map(positionOf), [0, 0, 0]);
+  t.deepEqual(readFileSync(path), bytes);
+});
 
-nativeTest('the same pipe twice is refused, and what is in it stays there', async (t) => {
+nativeTest('the same pipe on both ends is rejected and keeps its bytes', async (t) => {
   const path = join(directory(t), 'fifo');
   t.is((await ended(started(t, 'mkfifo', [path], 'ignore'))).code, 0);
   const keeper = openSync(path, constants.O_RDWR);
@@ -111,7 +110,7 @@ nativeTest('the same pipe twice is refused, and what is in it stays there', asyn
   closeSync(keeper);
 });
 
-nativeTest('the same socket on both sides is refused', async (t) => {
+nativeTest('the same socket on both ends is rejected', async (t) => {
   const peer = Peer.start(t);
   const { a, client } = await pair(t, peer, 'tcp', { untouched: true });
   await peer.writeText(client, 'bytes');
@@ -147,7 +146,7 @@ const BAD_OPTIONS: [options: object, code: string, text: RegExp][] = [
 
 for (const [options, code, text] of BAD_OPTIONS) {
   const shown = Object.entries(options).map(([name, value]) => `${name}: ${typeof value} ${String(value)}`);
-  test(`copy refuses { ${shown.join()} }, and moves nothing`, async (t) => {
+  test(`copy with { ${shown.join()} } is rejected, and nothing moves`, async (t) => {
     const [source, destination] = [
       opened(t, sample(t, 1000).path),
       opened(t, join(directory(t), 'copy'), 'w'),
@@ -157,7 +156,7 @@ for (const [options, code, text] of BAD_OPTIONS) {
   });
 }
 
-nativeTest('start and position are for files alone', async (t) => {
+nativeTest('start and position are rejected for ends that are not regular files', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const { path } = sample(t, 1000);
@@ -169,26 +168,23 @@ nativeTest('start and position are for files alone', async (t) => {
   for (const destination of [b, nothing] as const) {
     await mistake(t, copy(file, destination, { position: 0 }), 'ERR_INVALID_ARG_VALUE', /position/);
   }
-  // Both sockets are still the caller's.
+  // Both sockets still belong to the caller.
   await peer.writeText(client, 'hello');
   t.is((await copy(a, b, { length: 5 })).tx, 5);
   t.is(await peer.readText(origin, 5), 'hello');
 });
 
-test.serial(
-  'a refused copy is no transfer: it is neither counted nor does it hold a descriptor',
-  async (t) => {
-    const { path } = sample(t, 1000);
-    const [reads, wrong] = [opened(t, path), opened(t, path)];
-    await sleep(100);
-    const before = readdirSync('/proc/self/fd').length;
-    const { completed, failed } = stats();
-    for (let round = 0; round < 100; round += 1) {
-      await t.throwsAsync(copy(reads, wrong));
-      await t.throwsAsync(copy(reads, reads, { start: -1 }));
-      await t.throwsAsync(sendFile(reads, wrong));
-    }
-    t.like(stats(), { completed, failed });
-    t.true(readdirSync('/proc/self/fd').length <= before + 2);
-  },
-);
+test.serial('a rejected copy is not counted and holds no descriptor', async (t) => {
+  const { path } = sample(t, 1000);
+  const [reads, wrong] = [opened(t, path), opened(t, path)];
+  await sleep(100);
+  const before = readdirSync('/proc/self/fd').length;
+  const { completed, failed } = stats();
+  for (let round = 0; round < 100; round += 1) {
+    await t.throwsAsync(copy(reads, wrong));
+    await t.throwsAsync(copy(reads, reads, { start: -1 }));
+    await t.throwsAsync(sendFile(reads, wrong));
+  }
+  t.like(stats(), { completed, failed });
+  t.true(readdirSync('/proc/self/fd').length <= before + 2);
+});

@@ -1,3 +1,5 @@
+// Copies from and to child processes and the standard streams of this one: pipes, files, sockets and terminals, which stay
+// blocking for the processes that share them.
 import { spawn } from 'node:child_process';
 import { createReadStream, openSync, closeSync, readFileSync, writeFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
@@ -19,10 +21,10 @@ import { until, within } from '../helpers/wait.js';
 
 nothingIsLeft(test, 'behind all tests');
 
-/** What Node has behind the pipes of a child is a socket, whatever its types say. */
+/** Node's streams of a child are sockets, although their types do not say so. */
 const socket = (stream: Readable | Writable | null): Socket => stream as Socket;
 
-test('what a child writes is copied to a socket, and the child closes as ever', async (t) => {
+test('the output of a child is copied to a socket, and the child closes normally', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const { path, bytes } = sample(t, 10 * MiB);
@@ -34,7 +36,7 @@ test('what a child writes is copied to a socket, and the child closes as ever', 
   t.deepEqual(await within(5000, 'the child closes', closed), [0, null]);
 });
 
-test('a socket is copied to what a child reads, which ends there when that is asked for', async (t) => {
+test('a socket is copied to the input of a child, which endDestination ends', async (t) => {
   const peer = Peer.start(t);
   const { a, client } = await pair(t, peer);
   const child = started(t, 'sha256sum', [], ['pipe', 'pipe', 'inherit']);
@@ -47,7 +49,7 @@ test('a socket is copied to what a child reads, which ends there when that is as
   t.is(stdout.toString().split(' ')[0], await peer.hash(1, 5 * MiB));
 });
 
-test('a file is copied to what a child reads, and left open unless that is asked for', async (t) => {
+test('a file is copied to the input of a child, which stays open without endDestination', async (t) => {
   const { path, bytes } = sample(t, 3 * MiB);
   const child = started(t, 'sha256sum', [], ['pipe', 'pipe', 'inherit']);
   const out = ended(child);
@@ -58,7 +60,7 @@ test('a file is copied to what a child reads, and left open unless that is asked
   t.is((await out).stdout.toString().split(' ')[0], sha256(bytes, ' and more'));
 });
 
-test('what one child writes is copied to what another reads', async (t) => {
+test('the output of one child is copied to the input of another', async (t) => {
   const { path, bytes } = sample(t, 3 * MiB);
   const one = started(t, 'cat', [path], ['ignore', 'pipe', 'inherit']);
   const other = started(t, 'sha256sum', [], ['pipe', 'pipe', 'inherit']);
@@ -68,7 +70,7 @@ test('what one child writes is copied to what another reads', async (t) => {
   t.is((await out).stdout.toString().split(' ')[0], sha256(bytes));
 });
 
-nativeTest('a child that reads no more is a failure of the destination', async (t) => {
+nativeTest('a child that stops reading fails the copy at the destination', async (t) => {
   const child = started(t, 'true', [], ['pipe', 'ignore', 'inherit']);
   child.stdin?.on('error', () => {});
   const exit = once(child, 'exit');
@@ -79,40 +81,40 @@ nativeTest('a child that reads no more is a failure of the destination', async (
   await exit;
 });
 
-test('what a child reads is no source', async (t) => {
+test('the input of a child is rejected as a source', async (t) => {
   const child = started(t, 'cat', [], ['pipe', 'pipe', 'inherit']);
   const transfer = copy(socket(child.stdin), sink(t));
-  const error = await t.throwsAsync(within(5000, 'a refusal', transfer));
+  const error = await t.throwsAsync(within(5000, 'a rejection', transfer));
   t.is((error as NodeJS.ErrnoException).code, 'ERR_INVALID_ARG_VALUE', error?.message);
   child.stdin?.end();
 });
 
-/** Copies its stdin to its stdout and tells how that went. */
+/** Copies stdin to stdout and reports the result. */
 const THROUGH = `
   import { copy } from 'fdsplice';
   const { tx, error } = await copy(process.stdin, process.stdout, { reject: false });
   console.error(JSON.stringify({ tx, error: error?.code ?? null, stdin: process.stdin.destroyed }));
 `;
-/** The same by numbers. */
+/** The same with descriptor numbers. */
 const BY_NUMBERS = `
   import { copy } from 'fdsplice';
   const { tx, error } = await copy(0, 1, { reject: false });
   console.error(JSON.stringify({ tx, error: error?.code ?? null, stdin: false }));
 `;
 
-for (const [how, program] of [
+for (const [ends, program] of [
   ['process.stdin and process.stdout', THROUGH],
   ['0 and 1', BY_NUMBERS],
 ] as const) {
   for (const from of ['file', 'pipe', 'socket'] as const) {
     for (const to of ['file', 'pipe', 'socket'] as const) {
-      // Of numbers, streams serve files alone.
-      const needsCore = how === '0 and 1' && (from !== 'file' || to !== 'file');
+      // Without the core, numbers are supported for files only.
+      const needsCore = ends === '0 and 1' && (from !== 'file' || to !== 'file');
       const define = needsCore ? nativeTest : test;
-      define(`${how} are copied, behind them a ${from} and a ${to}`, async (t: ExecutionContext) => {
+      define(`${ends} are copied from a ${from} to a ${to}`, async (t: ExecutionContext) => {
         const { path, bytes } = sample(t, 3 * MiB);
         const into = join(directory(t), 'out');
-        // A shell joins them as a user would; its pipes block.
+        // A shell connects the streams as a user would; its pipes are blocking.
         const script = [
           from === 'pipe' ? 'cat "$2" |' : '',
           '"$0" --input-type=module --eval "$1"',
@@ -130,7 +132,7 @@ for (const [how, program] of [
         const { code, stdout, stderr } = await ended(child);
         const { stdin, ...result } = JSON.parse(stderr) as Record<string, unknown>;
         t.deepEqual(result, { tx: bytes.length, error: null }, stderr);
-        // A stream that it has read to its end Node destroys by itself.
+        // Node itself destroys a stream that it has read to the end.
         if (isNative) t.false(stdin);
         t.is(code, 0);
         t.is(sha256(to === 'socket' ? stdout : readFileSync(into)), sha256(bytes));
@@ -139,7 +141,7 @@ for (const [how, program] of [
   }
 }
 
-test('process.stdout takes what is written to it after the copy', async (t) => {
+test('process.stdout accepts writes after a copy', async (t) => {
   const { path, bytes } = sample(t, 300_000);
   const program = `
     import { open } from 'node:fs/promises';
@@ -179,8 +181,8 @@ test('process.stdout takes what is written to it after the copy', async (t) => {
   }
 });
 
-nativeTest('a shell finds the pipes and terminals it shared as blocking as before', async (t) => {
-  const where = directory(t);
+nativeTest('FIFOs shared with a shell stay blocking during and after a copy', async (t) => {
+  const folder = directory(t);
   const program = `
     import { copy } from 'fdsplice';
     const transfer = copy(3, 4, { length: 70000 });
@@ -189,7 +191,7 @@ nativeTest('a shell finds the pipes and terminals it shared as blocking as befor
     if (process.argv[1] === 'die') setTimeout(() => process.kill(process.pid, 'SIGKILL'), 500);
     await transfer;
   `;
-  // The flags of /proc are octal; 04000 is O_NONBLOCK.
+  // The flags in /proc are octal; 04000 is O_NONBLOCK.
   const script = `
     cd "$3" && mkfifo in out && exec 3<>in 4<>out 5<>in 6<>out
     nonblocking() { for fd in 3 4 5 6; do grep -h flags /proc/$$/fdinfo/$fd; done | grep -c '4[0-9][0-9][0-9]$'; }
@@ -204,7 +206,7 @@ nativeTest('a shell finds the pipes and terminals it shared as blocking as befor
     const child = started(
       t,
       'bash',
-      ['-c', script, process.execPath, program, fate, directory(t, where)],
+      ['-c', script, process.execPath, program, fate, directory(t, folder)],
       ['ignore', 'pipe', 'pipe'],
     );
     const { stdout, stderr } = await ended(child);
@@ -213,13 +215,13 @@ nativeTest('a shell finds the pipes and terminals it shared as blocking as befor
   }
 });
 
-/** Runs a program of Node's on a pseudo-terminal of its own. */
+/** Runs a Node program on a pseudo-terminal of its own. */
 function onTerminal(program: string, ...args: string[]): ReturnType<typeof spawn> {
   const quoted = [process.execPath, ...nodeArguments(program), ...args]
     .map((word) => `'${word.replaceAll("'", `'\\''`)}'`)
     .join(' ');
   return spawn('script', ['--quiet', '--return', '--command', quoted, '/dev/null'], {
-    cwd: new URL('..', import.meta.url),
+    cwd: new URL('../..', import.meta.url),
     stdio: ['pipe', 'pipe', 'inherit'],
   });
 }
@@ -238,27 +240,27 @@ test('process.stdin and process.stdout are copied from and to a terminal', async
   `;
   const child = onTerminal(program, out);
   t.teardown(() => child.kill('SIGKILL'));
-  let said = '';
-  child.stdout?.on('data', (chunk: Buffer) => (said += chunk.toString()));
+  let output = '';
+  child.stdout?.on('data', (chunk: Buffer) => (output += chunk.toString()));
   await within(
     20_000,
-    'it is ready',
+    'the program is ready',
     new Promise<void>((resolve) => {
-      child.stdout?.on('data', () => said.includes('ready') && resolve());
+      child.stdout?.on('data', () => output.includes('ready') && resolve());
     }),
   );
-  // A line, and the key that ends the input.
+  // A line, then the key that ends the input.
   child.stdin?.write('hello terminal\n\u0004');
   await until(
-    'it has told both counts',
-    () => said,
+    'both counts are printed',
+    () => output,
     (text) => text.includes(']'),
   );
   t.is(readFileSync(out, 'latin1'), 'hello terminal\n');
-  t.regex(said, /hello terminal\r\n\[15,15\]/);
+  t.regex(output, /hello terminal\r\n\[15,15\]/);
 });
 
-test('a copy from process.stdin does not keep the process alive once it has ended', async (t) => {
+test('a copy from process.stdin that has ended does not keep the process alive', async (t) => {
   const program = `
     import { openSync } from 'node:fs';
     import { copy } from 'fdsplice';
@@ -267,19 +269,19 @@ test('a copy from process.stdin does not keep the process alive once it has ende
   `;
   const out = join(directory(t), 'out');
   const child = started(t, process.execPath, [...nodeArguments(program), out], ['pipe', 'pipe', 'inherit']);
-  // Its input goes on, for others to read.
+  // The input stays open.
   child.stdin?.write('hello');
   const { code, stdout } = await ended(child, 10_000);
   t.is(code, 0);
   t.is(stdout.toString(), '3\n');
 });
 
-for (const [how, program] of [
+for (const [reader, program] of [
   ['a listener', `process.stdin.on('data', (chunk) => (rest += chunk));`],
   ['a loop', `for await (const chunk of process.stdin) rest += chunk;`],
   ['another copy', `rest = (await copy(process.stdin, process.stdout)).tx;`],
 ] as const) {
-  test(`what a copy has left in process.stdin, and what comes later, is for ${how}`, async (t) => {
+  test(`bytes that a copy left in process.stdin, and later ones, go to ${reader}`, async (t) => {
     const whole = `
       import { openSync } from 'node:fs';
       import { copy } from 'fdsplice';
@@ -296,7 +298,7 @@ for (const [how, program] of [
     const { code, stdout, stderr } = await ended(child);
     t.is(code, 0);
     t.is(readFileSync(out, 'latin1'), 'hel');
-    t.is(stdout.toString(), how === 'another copy' ? 'lo world' : '');
-    t.is(stderr, `copied\n${how === 'another copy' ? '8' : 'lo world'}\n`);
+    t.is(stdout.toString(), reader === 'another copy' ? 'lo world' : '');
+    t.is(stderr, `copied\n${reader === 'another copy' ? '8' : 'lo world'}\n`);
   });
 }

@@ -1,3 +1,5 @@
+// Sockets after and around copies: both directions at once, reading state, held writes, aborts, and several transfers on one
+// socket.
 import { readFileSync } from 'node:fs';
 import type { Socket } from 'node:net';
 import { join } from 'node:path';
@@ -23,7 +25,7 @@ function collected(socket: Socket): { bytes: () => Buffer } {
 }
 
 for (const transport of ['tcp', 'unix'] as const) {
-  test(`${transport}: two copies at once serve both directions of two sockets`, async (t) => {
+  test(`${transport}: two concurrent copies serve both directions of two sockets`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport, { server: { allowHalfOpen: true } });
     b.allowHalfOpen = true;
@@ -37,7 +39,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     await peer.shutdown(client);
     t.like(await there, { tx: 12 * MiB, rx: 0 });
     t.deepEqual(await readings[0], { ...question, end: 'eof' });
-    // The other direction goes on.
+    // The other direction continues.
     const more = await peer.write(origin, 5, 2);
     t.is(more.bytes, 5);
     await peer.shutdown(origin);
@@ -46,14 +48,14 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is(answer.bytes, 9 * MiB);
   });
 
-  test(`${transport}: a socket whose write its owner has replaced keeps that after a copy`, async (t) => {
+  test(`${transport}: a replaced write of a socket stays replaced after a copy`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport, { server: { allowHalfOpen: true } });
     const written: unknown[] = [];
-    const ofClass: unknown = Reflect.get(b, 'write');
+    const original: unknown = Reflect.get(b, 'write');
     const replaced = (...args: unknown[]) => {
       written.push(String(args[0]));
-      return Boolean(Reflect.apply(ofClass as () => boolean, b, args));
+      return Boolean(Reflect.apply(original as () => boolean, b, args));
     };
     b.write = replaced;
     const copying = copy(a, b);
@@ -63,12 +65,12 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is(Reflect.get(b, 'write'), replaced);
     b.write(', and from JavaScript');
     t.is(await peer.readText(origin, 27), 'native, and from JavaScript');
-    // Streams are written to as anybody writes to them.
+    // The stream engine calls write like any other writer.
     const expected = isNative ? [', and from JavaScript'] : ['native', ', and from JavaScript'];
     t.deepEqual(written, expected);
   });
 
-  test(`${transport}: aborting one of two copies over the same sockets leaves the other alone`, async (t) => {
+  test(`${transport}: an abort of one of two copies over the same sockets leaves the other running`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const [there, back] = [copy(a, b), copy(b, a)];
@@ -78,7 +80,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is((await failure(t, there)).traffic.tx, 8);
     await peer.writeText(origin, 'the answer');
     t.is(await peer.readText(client, 10), 'the answer');
-    // Node reads the one direction again, and only that.
+    // Node reads the aborted direction again, and only that one.
     const seen = collected(a);
     await peer.writeText(client, 'for Node');
     await until(
@@ -97,13 +99,13 @@ for (const transport of ['tcp', 'unix'] as const) {
     );
   });
 
-  test(`${transport}: a socket that was flowing flows again behind a copy into a file`, async (t) => {
+  test(`${transport}: a flowing socket flows again after a copy into a file`, async (t) => {
     const peer = Peer.start(t);
     const { a, client } = await pair(t, peer, transport);
     const seen = collected(a);
     await peer.writeText(client, 'one ');
     await until(
-      'it flows',
+      'the socket flows',
       () => seen.bytes().length,
       (length) => length === 4,
     );
@@ -115,14 +117,14 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is(sha256(readFileSync(path)), sent.sha256);
     await peer.writeText(client, 'two');
     await until(
-      'it flows again',
+      'the socket flows again',
       () => seen.bytes().toString(),
       (text) => text === 'one two',
     );
     t.true(a.readableFlowing);
   });
 
-  test(`${transport}: a socket that was paused, or never read, stays so behind a copy`, async (t) => {
+  test(`${transport}: a paused or unread socket stays so after a copy`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     a.pause();
@@ -140,7 +142,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is((a.read() as Buffer | null)?.toString(), 'again');
   });
 
-  test(`${transport}: what its owner says right behind a copy holds for a socket that was paused`, async (t) => {
+  test(`${transport}: pause() and resume() right after a copy take effect on a paused socket`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     a.pause();
@@ -165,7 +167,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is(kept.bytes().length, 0);
   });
 
-  test(`${transport}: what an aborted copy could not deliver is read by Node first`, async (t) => {
+  test(`${transport}: undelivered bytes of an aborted copy are the first that Node reads`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const transfer = copy(a, b);
@@ -180,7 +182,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     await writing;
     a.resume();
     await until(
-      'all is in Node',
+      'all bytes are in Node',
       () => seen.bytes().length,
       (length) => length === bytes - traffic.tx,
     );
@@ -202,7 +204,7 @@ for (const transport of ['tcp', 'unix'] as const) {
   });
 }
 
-test('what is written while a file is copied follows it, also when the copy is aborted', async (t) => {
+test('writes during the copy of a file follow it, also when the copy is aborted', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const { path, bytes } = sample(t, 24 * MiB);
@@ -227,7 +229,7 @@ test('what is written while a file is copied follows it, also when the copy is a
   );
 });
 
-test('destroying the destination while a file is copied ends the copy', async (t) => {
+test('a destination that is destroyed during the copy of a file ends the copy', async (t) => {
   const peer = Peer.start(t);
   const { b } = await pair(t, peer);
   const { path } = sample(t, 24 * MiB);
@@ -243,7 +245,7 @@ test('destroying the destination while a file is copied ends the copy', async (t
   t.like(await failure(t, copy(opened(t, path), b)), { code: 'ERR_STREAM_DESTROYED', side: 'destination' });
 });
 
-test('a reset of the reader while a file is sent fails at the destination', async (t) => {
+test('a reset by the reader of a file fails the transfer at the destination', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const { path } = sample(t, 24 * MiB);

@@ -1,3 +1,5 @@
+// Copies between sockets: length, head, buffered bytes, held writes, aborts and resets. Both sockets stay the caller's and
+// keep working, and no byte is lost.
 import { createHash, randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -22,21 +24,21 @@ const sha256 = (...parts: (string | Buffer)[]): string =>
     .update(Buffer.concat(parts.map((part) => Buffer.from(part))))
     .digest('hex');
 
-/** Reads in Node until so many bytes have come. */
+/** Reads in Node until `bytes` bytes have arrived. */
 async function take(socket: Socket, bytes: number): Promise<Buffer> {
   const chunks: Buffer[] = [];
   const collect = (chunk: Buffer) => chunks.push(chunk);
   socket.on('data', collect);
   socket.resume();
   const length = () => chunks.reduce((sum, chunk) => sum + chunk.length, 0);
-  await until(`${bytes} bytes come to Node`, length, (sum) => sum >= bytes);
+  await until(`${bytes} bytes arrive in Node`, length, (sum) => sum >= bytes);
   socket.pause();
   socket.off('data', collect);
   return Buffer.concat(chunks);
 }
 
 for (const transport of ['tcp', 'unix'] as const) {
-  test(`${transport}: length takes that many bytes and leaves what follows in the source`, async (t) => {
+  test(`${transport}: length takes that many bytes and leaves the rest in the source`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const transfer = copy(a, b, { length: 5 });
@@ -44,7 +46,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.like(await transfer, { tx: 5, rx: 0, total: 5, engine, error: null });
     t.is(await peer.readText(origin, 5), 'hello');
     t.is((await take(a, 6)).toString(), ' world');
-    // Both work in Node as before.
+    // Both sockets work in Node as before.
     await peer.writeText(client, 'again');
     t.is((await take(a, 5)).toString(), 'again');
     a.write('to client');
@@ -56,7 +58,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.false(a.destroyed || b.destroyed);
   });
 
-  test(`${transport}: length cuts a large stream at the byte`, async (t) => {
+  test(`${transport}: length cuts a large stream at the exact byte`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport, { untouched: true });
     const total = 20 * MiB;
@@ -65,7 +67,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     const [result, read] = await Promise.all([copy(a, b, { length }), peer.read(origin, length)]);
     t.is(result.tx, length);
     t.is(read.sha256, await peer.hash(1, length));
-    // The rest is checked by relaying it through Node itself.
+    // Node itself pipes the rest, which checks it.
     const rest = peer.read(origin, total - length);
     a.pipe(b);
     await writing;
@@ -73,7 +75,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is((await peer.counts(origin)).received, total);
   });
 
-  test(`${transport}: several copies in a row each take their part`, async (t) => {
+  test(`${transport}: consecutive copies each take their part`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const writing = peer.write(client, 3 * MiB, 1);
@@ -84,7 +86,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.deepEqual(await reading, await writing);
   });
 
-  test(`${transport}: without a length it copies to the end and leaves the destination open`, async (t) => {
+  test(`${transport}: a copy without length goes to the end of input and leaves the destination open`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport, { server: { allowHalfOpen: true } });
     const transfer = copy(a, b, { head: Buffer.from('head, ') });
@@ -100,7 +102,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is(await peer.readText(client, 10), 'still open');
   });
 
-  test(`${transport}: an end before length is success with a smaller count`, async (t) => {
+  test(`${transport}: an end of input before length is success with a smaller count`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const transfer = copy(a, b, { length: 1000 });
@@ -110,7 +112,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is(await peer.readText(origin, 5), 'short');
   });
 
-  test(`${transport}: endDestination ends it behind the last byte`, async (t) => {
+  test(`${transport}: endDestination ends the destination after the last byte`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const transfer = copy(a, b, { length: MiB, endDestination: true });
@@ -118,12 +120,12 @@ for (const transport of ['tcp', 'unix'] as const) {
     await peer.write(client, MiB, 1);
     t.deepEqual(await reading, { bytes: MiB, sha256: await peer.hash(1, MiB), end: 'eof' });
     t.is((await transfer).tx, MiB);
-    // The other direction of the destination is still there.
+    // The other direction of the destination still works.
     await peer.writeText(origin, 'answer');
     t.is((await take(b, 6)).toString(), 'answer');
   });
 
-  test(`${transport}: head, then what Node has buffered, then what comes, cut at length`, async (t) => {
+  test(`${transport}: head, buffered bytes and later bytes are copied in order, cut at length`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     await peer.writeText(client, 'buffered');
@@ -141,7 +143,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is((await take(a, 6)).toString(), ', rest');
   });
 
-  test(`${transport}: writes to the destination are held, and follow the copy`, async (t) => {
+  test(`${transport}: writes to the destination during a copy follow the copied bytes`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const before = randomBytes(4 * MiB);
@@ -167,7 +169,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     );
   });
 
-  test(`${transport}: after an abort nothing is lost: what was not accepted is back in the source`, async (t) => {
+  test(`${transport}: undelivered bytes are back in the source after an abort`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const transfer = copy(a, b);
@@ -182,7 +184,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.false(a.destroyed || b.destroyed);
     const arrived = await peer.read(origin, traffic.tx);
     t.is(arrived.sha256, await peer.hash(1, traffic.tx));
-    // Node passes on the rest, and the whole is what was sent.
+    // Node forwards the rest, which completes the stream.
     const rest = await take(a, bytes - traffic.tx);
     t.is(rest.length, bytes - traffic.tx);
     await writing;
@@ -190,29 +192,32 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.like(await peer.readToEnd(origin), { bytes: rest.length, sha256: sha256(rest), end: 'eof' });
   });
 
-  nativeTest(`${transport}: numbers keep what a failed copy could not deliver in the error`, async (t) => {
-    const peer = Peer.start(t);
-    const { a, b, client, origin } = await pair(t, peer, transport, { untouched: true });
-    const transfer = copy(descriptorOf(a), descriptorOf(b));
-    const bytes = 16 * MiB;
-    const writing = peer.write(client, bytes, 1);
-    await steady('the writer blocks', () => peer.counts(client).then(({ sent }) => sent));
-    transfer.abort();
-    const { traffic, undelivered } = await failure(t, transfer);
-    // In order: what arrived, what was under way, and what nobody had read yet.
-    const arrived = await peer.read(origin, traffic.tx);
-    t.is(arrived.sha256, await peer.hash(1, traffic.tx));
-    const underWay = undelivered ?? Buffer.alloc(0);
-    const left = await take(a, bytes - traffic.tx - underWay.length);
-    await writing;
-    b.end(Buffer.concat([underWay, left]));
-    const ending = await peer.readToEnd(origin);
-    t.is(traffic.tx + ending.bytes, bytes);
-    t.is(ending.sha256, sha256(underWay, left));
-  });
+  nativeTest(
+    `${transport}: undelivered bytes of a failed copy between numbers are in the error`,
+    async (t) => {
+      const peer = Peer.start(t);
+      const { a, b, client, origin } = await pair(t, peer, transport, { untouched: true });
+      const transfer = copy(descriptorOf(a), descriptorOf(b));
+      const bytes = 16 * MiB;
+      const writing = peer.write(client, bytes, 1);
+      await steady('the writer blocks', () => peer.counts(client).then(({ sent }) => sent));
+      transfer.abort();
+      const { traffic, undelivered } = await failure(t, transfer);
+      // In order: bytes that arrived, bytes that were held, and bytes not read yet.
+      const arrived = await peer.read(origin, traffic.tx);
+      t.is(arrived.sha256, await peer.hash(1, traffic.tx));
+      const underWay = undelivered ?? Buffer.alloc(0);
+      const left = await take(a, bytes - traffic.tx - underWay.length);
+      await writing;
+      b.end(Buffer.concat([underWay, left]));
+      const ending = await peer.readToEnd(origin);
+      t.is(traffic.tx + ending.bytes, bytes);
+      t.is(ending.sha256, sha256(underWay, left));
+    },
+  );
 }
 
-nativeTest('a copy between numbers works and closes nothing', async (t) => {
+nativeTest('a copy between numbers moves every byte and closes neither number', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer, 'tcp', { untouched: true });
   const transfer = copy(descriptorOf(a), descriptorOf(b));
@@ -224,7 +229,7 @@ nativeTest('a copy between numbers works and closes nothing', async (t) => {
   t.is(await peer.readText(origin, 4), 'more');
 });
 
-nativeTest('bulk over TCP stays in the kernel', async (t) => {
+nativeTest('a bulk copy over TCP stays in the kernel', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = copy(a, b, { endDestination: true });
@@ -237,7 +242,7 @@ nativeTest('bulk over TCP stays in the kernel', async (t) => {
   t.true(zeroCopy >= 0.9 * tx, `${zeroCopy} of ${tx}`);
 });
 
-test('a reset of the destination fails the copy there, and the source is left alone', async (t) => {
+test('a reset of the destination fails the copy on that side, and the source stays usable', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = copy(a, b);
@@ -254,7 +259,7 @@ test('a reset of the destination fails the copy there, and the source is left al
   t.is(await peer.readText(client, 10), 'still here');
 });
 
-test('a reset of the source fails the copy there, and the destination is left alone', async (t) => {
+test('a reset of the source fails the copy on that side, and the destination stays usable', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = copy(a, b);

@@ -1,4 +1,5 @@
-// What an access log reads of a response in 'finish' and 'close', after its body went round Node.
+// The values an access log reads in 'finish' and 'close' of a response whose body bypassed Node: they must be those of an
+// ordinary response.
 import { once } from 'node:events';
 import http, { type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
 import net, { type AddressInfo } from 'node:net';
@@ -20,11 +21,11 @@ interface Entry {
   length: unknown;
   writableEnded: boolean;
   writableFinished: boolean;
-  /** What the socket wrote since the request came: headers and body. */
+  /** Bytes the socket wrote since the request arrived, headers included. */
   sent: number;
 }
 
-/** As loggers do it: the socket's counts when the request comes, and again when the response is over. */
+/** Logs as loggers do: reads the socket's counts when the request arrives and when the response is over. */
 function logged(response: ServerResponse, write: (entry: Entry) => void): void {
   const { socket } = response.req;
   const before = socket.bytesWritten;
@@ -45,14 +46,14 @@ function logged(response: ServerResponse, write: (entry: Entry) => void): void {
 
 interface Site {
   port: number;
-  /** What the log got of each request, up to its 'close'. */
+  /** The log entries of the next request, up to its 'close'. */
   next: () => Promise<Entry[]>;
 }
 
-/** A server whose responses are logged before anybody else sees them. */
+/** A server whose responses are logged before the handler gets them. */
 async function site(t: ExecutionContext, handler: RequestListener): Promise<Site> {
   const closed: ReturnType<typeof deferred<Entry[]>>[] = [];
-  let asked = 0;
+  let read = 0;
   const at = (index: number) => (closed[index] ??= deferred<Entry[]>());
   let requests = 0;
   const server = http.createServer((request, response) => {
@@ -69,11 +70,11 @@ async function site(t: ExecutionContext, handler: RequestListener): Promise<Site
   await once(server, 'listening');
   return {
     port: (server.address() as AddressInfo).port,
-    next: () => within(30_000, 'the response is closed', at(asked++).promise),
+    next: () => within(30_000, 'the response is closed', at(read++).promise),
   };
 }
 
-/** Size of all that comes in answer, headers included; the connection stays open. */
+/** Size of the whole answer, headers included; the connection stays open. */
 async function exchanged(socket: net.Socket, request: string, isWhole: (text: string) => boolean) {
   let text = '';
   const whole = deferred<number>();
@@ -88,7 +89,7 @@ async function exchanged(socket: net.Socket, request: string, isWhole: (text: st
   return { bytes, headers: text.slice(0, text.indexOf('\r\n\r\n')) };
 }
 
-/** Whether the headers came, and so many bytes behind them. */
+/** Whether the headers and `bytes` bytes of body have arrived. */
 const withBody = (bytes: number) => (text: string) => {
   const end = text.indexOf('\r\n\r\n');
   return end >= 0 && text.length >= end + 4 + bytes;
@@ -101,13 +102,13 @@ async function connected(t: ExecutionContext, port: number): Promise<net.Socket>
   return socket;
 }
 
-for (const [what, method, status, options, length, body] of [
+for (const [content, method, status, options, length, body] of [
   ['a whole file', 'GET', 200, {}, 200_000, 200_000],
   ['a range', 'GET', 206, { start: 1_000, end: 50_999 }, 50_000, 50_000],
   ['HEAD', 'HEAD', 200, {}, 200_000, 0],
   ['304', 'GET', 304, {}, undefined, 0],
 ] as const) {
-  test(`an access log reads of ${what} its status, its length and what the connection sent, each time anew`, async (t) => {
+  test(`an access log reads the status, the length and the bytes sent of each response: ${content}`, async (t) => {
     const { path } = sample(t, 200_000);
     const results: TrafficResult[] = [];
     const { port, next } = await site(t, (_request, response) => {
@@ -115,7 +116,7 @@ for (const [what, method, status, options, length, body] of [
       void sendFile(path, response, options).then((result) => results.push(result));
     });
     const socket = await connected(t, port);
-    // On one connection: what earlier responses sent is none of the next one's.
+    // All on one connection, so that counts of earlier responses would show.
     for (let round = 0; round < 3; round += 1) {
       const request = `${method} / HTTP/1.1\r\nHost: x\r\n\r\n`;
       const { bytes, headers } = await exchanged(socket, request, withBody(body));
@@ -134,7 +135,7 @@ for (const [what, method, status, options, length, body] of [
       ]);
     }
     await until(
-      'all are told',
+      'all results are in',
       () => results.length,
       (count) => count === 3,
     );
@@ -142,7 +143,7 @@ for (const [what, method, status, options, length, body] of [
   });
 }
 
-test('an access log reads of a client that went away that the response did not finish, and how much was sent', async (t) => {
+test('an access log reads an unfinished response and the bytes sent when its client disconnects', async (t) => {
   const size = 30_000_000;
   const { path } = sample(t, size);
   const outcome = deferred<TrafficResult>();
@@ -160,15 +161,15 @@ test('an access log reads of a client that went away that the response did not f
   t.like(entries, { length: 1 });
   const [entry] = entries;
   t.like(entry, { event: 'close', status: 200, headersSent: true, length: size, writableFinished: false });
-  // Not ended: that is what tells it from one that was.
+  // writableEnded distinguishes an unfinished response from a finished one.
   t.false(entry?.writableEnded);
   const sent = entry?.sent ?? 0;
   t.true(sent > tx && sent < size, `${sent} of which ${tx} of the body`);
-  // Node also counts what it has not got rid of; the core what the connection has taken.
+  // Node also counts bytes in its queue; the core counts bytes that the connection accepted.
   if (isNative) t.true(sent - tx < 1_000, `${sent} of which ${tx} of the body`);
 });
 
-test('an access log of a response that ends its connection has the whole of it', async (t) => {
+test('an access log reads every byte of a response that ends its connection', async (t) => {
   const { path } = sample(t, 100_000);
   const { port, next } = await site(t, (_request, response) => void sendFile(path, response));
   const request = http.get({ port, host: '127.0.0.1', agent: false });

@@ -1,4 +1,5 @@
-// What must never happen to a connection that goes on: bytes in a place where the client expects none.
+// Framing of responses on a connection that stays open: a transfer must never put a byte where the client does not expect
+// one, whatever the response is in the middle of.
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import http, { type RequestListener } from 'node:http';
@@ -21,7 +22,7 @@ async function listening(t: ExecutionContext, handler: RequestListener, options 
   return (server.address() as AddressInfo).port;
 }
 
-/** Everything that comes back on one connection for requests that are written as they stand. */
+/** Everything received on one connection in answer to raw request lines. */
 async function exchanged(port: number, ...requests: string[]): Promise<string> {
   const socket = net.connect(port, '127.0.0.1');
   const last = requests.length - 1;
@@ -35,12 +36,12 @@ async function exchanged(port: number, ...requests: string[]): Promise<string> {
   return Buffer.concat(chunks).toString('latin1');
 }
 
-for (const [what, method, status] of [
+for (const [kind, method, status] of [
   ['HEAD', 'HEAD', 200],
   ['204', 'GET', 204],
   ['304', 'GET', 304],
 ] as const) {
-  test(`what is copied into a response to ${what} stays out of its connection`, async (t) => {
+  test(`a copy into a response without a body (${kind}) sends no body`, async (t) => {
     const { path } = sample(t, 5000);
     const results: TrafficResult[] = [];
     const port = await listening(t, (_request, response) => {
@@ -48,17 +49,17 @@ for (const [what, method, status] of [
       response.setHeader('Content-Length', 5000);
       void copy(opened(t, path), response, { endDestination: true }).then((result) => results.push(result));
     });
-    const said = await exchanged(port, `${method} /`, `${method} /`);
-    t.is(said.match(/^HTTP\/1\.1 /gm)?.length, 2);
-    t.is(said.split('\r\n\r\n').join('').length, said.length - 8, 'two heads and no body');
-    t.true(said.endsWith('\r\n\r\n'));
+    const received = await exchanged(port, `${method} /`, `${method} /`);
+    t.is(received.match(/^HTTP\/1\.1 /gm)?.length, 2);
+    t.is(received.split('\r\n\r\n').join('').length, received.length - 8, 'two heads and no body');
+    t.true(received.endsWith('\r\n\r\n'));
     t.is(results.length, 2);
   });
 }
 
 for (const verb of ['sendFile', 'copy'] as const) {
   for (const moment of ['ended', 'finished'] as const) {
-    test(`${verb} into a response that has ${moment} adds nothing to it`, async (t) => {
+    test(`${verb} into a response that has ${moment} adds no byte to it`, async (t) => {
       const { path } = sample(t, 5);
       const outcome = deferred<TrafficResult>();
       const port = await listening(t, (_request, response) => {
@@ -81,11 +82,11 @@ for (const verb of ['sendFile', 'copy'] as const) {
   }
 }
 
-test('a length that is taken back while the headers are written leaves the body framed', async (t) => {
+test('a Content-Length removed while the headers are written leaves the body framed', async (t) => {
   const { path, bytes } = sample(t, 5000);
   const outcome = deferred<TrafficResult>();
   const port = await listening(t, (_request, response) => {
-    // As what listens for the headers (on-headers) does.
+    // As the package on-headers does.
     const writeHead = response.writeHead.bind(response);
     Object.assign(response, {
       writeHead: (status: number) => {
@@ -104,34 +105,34 @@ test('a length that is taken back while the headers are written leaves the body 
 });
 
 for (const verb of ['sendFile', 'copy'] as const) {
-  test(`a response that a transfer is writing to is refused to ${verb}`, async (t) => {
+  test(`${verb} rejects a response that another transfer is writing to`, async (t) => {
     const { path, bytes } = sample(t, 3_000_000);
-    const refused = deferred<NodeJS.ErrnoException>();
+    const rejected = deferred<NodeJS.ErrnoException>();
     const port = await listening(t, (_request, response) => {
       response.setHeader('Content-Length', bytes.length);
       const first = sendFile(path, response);
       const second = verb === 'copy' ? copy(opened(t, path), response) : sendFile(path, response);
       second.then(
-        () => refused.resolve(new Error('not refused')),
-        (error: NodeJS.ErrnoException) => refused.resolve(error),
+        () => rejected.resolve(new Error('not rejected')),
+        (error: NodeJS.ErrnoException) => rejected.resolve(error),
       );
       void first.catch(() => {});
     });
-    const said = await exchanged(port, 'GET /');
-    t.is(said.length - said.indexOf('\r\n\r\n') - 4, bytes.length);
-    const error = await refused.promise;
+    const received = await exchanged(port, 'GET /');
+    t.is(received.length - received.indexOf('\r\n\r\n') - 4, bytes.length);
+    const error = await rejected.promise;
     t.is(error.code, 'ERR_INVALID_ARG_VALUE', error.message);
     t.regex(error.message, /destination/);
   });
 }
 
-for (const told of [4000, 6000]) {
-  test(`a strict response of ${told} bytes does not take 5,000 for them`, async (t) => {
+for (const declared of [4000, 6000]) {
+  test(`a response with strictContentLength and ${declared} bytes rejects a body of 5,000`, async (t) => {
     const { path } = sample(t, 5000);
     const outcome = deferred<TransferError | null>();
     const port = await listening(t, (_request, response) => {
       response.strictContentLength = true;
-      response.setHeader('Content-Length', told);
+      response.setHeader('Content-Length', declared);
       void copy(opened(t, path), response, { endDestination: true, reject: false }).then(({ error }) => {
         outcome.resolve(error);
         response.destroy();
@@ -144,7 +145,7 @@ for (const told of [4000, 6000]) {
   });
 }
 
-test('a strict response takes several copies that have its length together', async (t) => {
+test('a response with strictContentLength accepts several copies that add up to its length', async (t) => {
   const { path, bytes } = sample(t, 5000);
   const engines: string[] = [];
   const port = await listening(t, (_request, response) => {
@@ -161,14 +162,14 @@ test('a strict response takes several copies that have its length together', asy
       response.end();
     })();
   });
-  const said = await exchanged(port, 'GET /');
-  const body = Buffer.from(said.slice(said.indexOf('\r\n\r\n') + 4), 'latin1');
+  const received = await exchanged(port, 'GET /');
+  const body = Buffer.from(received.slice(received.indexOf('\r\n\r\n') + 4), 'latin1');
   const expected = [Buffer.from('ab'), bytes.subarray(0, 2000), Buffer.from('cd'), bytes.subarray(2000)];
   t.true(body.equals(Buffer.concat(expected)));
   t.deepEqual(engines, [engine, engine]);
 });
 
-test('a stream that throws when it is written to fails the copy and not the process', async (t) => {
+test('a response whose write throws fails the copy, not the process', async (t) => {
   const { path } = sample(t, 5000);
   const outcome = deferred<TransferError | null>();
   const handler: RequestListener = (_request, response) => {
@@ -184,7 +185,7 @@ test('a stream that throws when it is written to fails the copy and not the proc
   t.is(error?.traffic.tx, 0);
 });
 
-test('a write that was held and turns out to be none breaks the stream and not the process', async (t) => {
+test('an invalid write during a transfer fails the response, not the process', async (t) => {
   const { path } = sample(t, 5000);
   const closed = deferred<Error | null>();
   const outcome = deferred<TrafficResult>();
@@ -196,15 +197,15 @@ test('a write that was held and turns out to be none breaks the stream and not t
   });
   await exchanged(port, 'GET /');
   t.is((await within(20_000, 'the transfer settles', outcome.promise)).tx, 5000);
-  const error: NodeJS.ErrnoException | null = await within(20_000, 'it is closed', closed.promise);
+  const error: NodeJS.ErrnoException | null = await within(20_000, 'the response is closed', closed.promise);
   t.is(error?.code, 'ERR_INVALID_ARG_TYPE');
 });
 
-for (const [what, headers] of [
-  ['of the length of both', { 'Content-Length': 5 + 6 }],
+for (const [framing, headers] of [
+  ['with a Content-Length', { 'Content-Length': 5 + 6 }],
   ['in chunks', { 'Transfer-Encoding': 'chunked' }],
 ] as const) {
-  test(`what is written behind a copy into a response ${what} follows it`, async (t) => {
+  test(`writes during a copy into a response ${framing} follow the copy`, async (t) => {
     const { path, bytes } = sample(t, 5);
     const port = await listening(t, (_request, response) => {
       response.writeHead(200, headers);
@@ -219,7 +220,7 @@ for (const [what, headers] of [
   });
 }
 
-test('what is written behind sendFile of a path follows the file, though it has to be opened first', async (t) => {
+test('writes during sendFile of a path follow the file, although it is still being opened', async (t) => {
   const { path, bytes } = sample(t, 5000);
   const port = await listening(t, (_request, response) => {
     response.setHeader('Transfer-Encoding', 'chunked');

@@ -1,4 +1,5 @@
-// Servers that are closed while connections of theirs are relayed, or have a file as their answer.
+// Servers that are closed while their connections are relayed or their responses are sent: close() waits for them, and
+// closeAllConnections() ends what Node still owns.
 import { once } from 'node:events';
 import http, { type IncomingMessage, type ServerResponse } from 'node:http';
 import net, { type AddressInfo } from 'node:net';
@@ -23,7 +24,7 @@ async function listening(server: net.Server): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-/** Whether a server that is being closed has said so. */
+/** Closes a server, and reports when its callback was called. */
 function closing(server: net.Server) {
   const closed = deferred<Error | undefined>();
   let isClosed = false;
@@ -32,7 +33,7 @@ function closing(server: net.Server) {
     closed.resolve(error);
   });
   return {
-    /** After a moment in which it could have. */
+    /** Whether the callback was called, after some time to do so. */
     isClosed: async () => {
       await sleep(100);
       return isClosed;
@@ -52,7 +53,7 @@ interface Tunnel {
   transfer: Transfer;
 }
 
-/** A tunnel through an HTTP server, relayed from what it gave out for this request. */
+/** A relay of the socket that an HTTP server emits for this request. */
 async function tunnel(t: ExecutionContext, event: 'connect' | 'upgrade', request: string): Promise<Tunnel> {
   const peer = Peer.start(t);
   const { listener, port } = await peer.listen({ port: 0 });
@@ -65,7 +66,7 @@ async function tunnel(t: ExecutionContext, event: 'connect' | 'upgrade', request
   });
   const { conn: client } = await peer.connect({ port: await listening(server) });
   await peer.writeText(client, `${request}head`);
-  const { conn: origin } = await within(30_000, 'the tunnel stands', peer.accept(listener));
+  const { conn: origin } = await within(30_000, 'the tunnel is connected', peer.accept(listener));
   t.is(await peer.readText(origin, 4), 'head');
   return { server, peer, client, origin, ...(await begun.promise) };
 }
@@ -74,7 +75,7 @@ for (const [event, request] of [
   ['connect', CONNECT],
   ['upgrade', UPGRADE],
 ] as const) {
-  test(`${event}: close() of an HTTP server leaves a relayed tunnel alone, and calls back once that has ended`, async (t) => {
+  test(`${event}: close() of an HTTP server leaves a relayed tunnel running, and calls back once the tunnel has ended`, async (t) => {
     const { server, peer, client, origin, transfer } = await tunnel(t, event, request);
     const { isClosed, closed } = closing(server);
     t.false(await isClosed());
@@ -82,7 +83,7 @@ for (const [event, request] of [
     await peer.writeText(origin, 'back');
     t.is(await peer.readText(origin, 5), 'there');
     t.is(await peer.readText(client, 4), 'back');
-    // One side alone ends nothing.
+    // One ended side does not end the tunnel.
     await peer.shutdown(client);
     t.is((await peer.readToEnd(origin)).end, 'eof');
     t.false(await isClosed());
@@ -94,10 +95,10 @@ for (const [event, request] of [
     t.is(await closed(), undefined);
   });
 
-  test(`${event}: closeAllConnections() leaves a relayed tunnel alone, which is the relay's`, async (t) => {
+  test(`${event}: closeAllConnections() leaves a relayed tunnel running`, async (t) => {
     const { server, peer, client, origin, transfer } = await tunnel(t, event, request);
     const { isClosed, closed } = closing(server);
-    // Node has no more to do with a connection that it gave out.
+    // Node no longer tracks a connection that it emitted for CONNECT or upgrade.
     server.closeAllConnections();
     server.closeIdleConnections();
     t.false(await isClosed());
@@ -108,7 +109,7 @@ for (const [event, request] of [
     t.is(await closed(), undefined);
   });
 
-  test(`${event}: an HTTP server that is closing calls back once a tunnel was aborted`, async (t) => {
+  test(`${event}: a closing HTTP server calls back once its tunnel was aborted`, async (t) => {
     const { server, peer, client, origin, transfer } = await tunnel(t, event, request);
     const { isClosed, closed } = closing(server);
     t.false(await isClosed());
@@ -122,7 +123,7 @@ for (const [event, request] of [
 
 const SIZE = 30_000_000;
 
-/** A response that is under way, to a client that has read no more than its headers. */
+/** A response in progress, to a client that has read only its headers. */
 async function answering(t: ExecutionContext) {
   const { path } = sample(t, SIZE);
   const begun = deferred<{ response: ServerResponse; transfer: Transfer }>();
@@ -137,7 +138,7 @@ async function answering(t: ExecutionContext) {
   return { server, message, ...(await begun.promise) };
 }
 
-test('close() of an HTTP server lets a file that is being sent be sent to its end, and then calls back', async (t) => {
+test('close() of an HTTP server waits until a file in progress is sent, and then calls back', async (t) => {
   const { server, message, transfer } = await answering(t);
   const { isClosed, closed } = closing(server);
   server.closeIdleConnections();
@@ -146,12 +147,12 @@ test('close() of an HTTP server lets a file that is being sent be sent to its en
   for await (const chunk of message) bytes += (chunk as Buffer).length;
   t.is(bytes, SIZE);
   t.like(await transfer, { tx: SIZE, engine, error: null });
-  // The connection is idle now; which Node may have seen before this.
+  // The connection is idle now, and Node may have closed it already.
   server.closeIdleConnections();
   t.is(await closed(), undefined);
 });
 
-test('closeAllConnections() ends a file that is being sent: the transfer fails, and its client sees it', async (t) => {
+test('closeAllConnections() cuts off a file in progress: the transfer fails, and the client sees the failure', async (t) => {
   const { server, message, response, transfer } = await answering(t);
   const seen: string[] = [];
   response.on('finish', () => seen.push('finish')).on('close', () => seen.push('close'));
@@ -175,7 +176,7 @@ for (const [ending, act] of [
   ['a reset', (peer: Peer, { origin }: Tunnel) => [peer.reset(origin)]],
   ['an abort', (_peer: Peer, { transfer }: Tunnel) => [Promise.resolve(transfer.abort())]],
 ] as const) {
-  test(`a net.Server that is closing waits for its relayed sockets, each of which says 'close' once, after ${ending}`, async (t) => {
+  test(`a closing net.Server waits for its relayed sockets, each of which emits 'close' once, after ${ending}`, async (t) => {
     const peer = Peer.start(t);
     const { listener, port } = await peer.listen({ port: 0 });
     const transfers: Transfer[] = [];
@@ -201,7 +202,7 @@ for (const [ending, act] of [
       t.false(await isClosed());
       t.is(await new Promise((resolve) => server.getConnections((_, count) => resolve(count))), 3 - index);
       await Promise.all(act(peer, { ...(ends[index] as Tunnel), transfer }));
-      t.is((await within(30_000, 'it ends', transfer)).tx, 5);
+      t.is((await within(30_000, 'the relay ends', transfer)).tx, 5);
     }
     t.is(await closed(), undefined);
     await sleep(50);

@@ -1,6 +1,6 @@
-// An HTTP upgrade whose request has a body. Up to Node 24 what is handed over is the socket, with the body as its first
-// bytes. From Node 26 on the body is the request's; and where it has not all come yet, what is handed over is no socket
-// but a stream that looks like one and begins behind it.
+// An HTTP upgrade whose request has a body. Up to Node 24 the server emits the socket, with the body as its first bytes. From
+// Node 26 the body belongs to the request, and while it is incomplete the server emits a stream that only imitates a socket
+// and starts after the body.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import http, { type IncomingMessage } from 'node:http';
@@ -23,7 +23,7 @@ const upgrade = (length: number) =>
 
 interface Upgraded {
   request: IncomingMessage;
-  /** A `net.Socket`, or what looks like one. */
+  /** A `net.Socket`, or a stream that imitates one. */
   socket: Duplex;
   head: Buffer;
   upstream: net.Socket;
@@ -31,13 +31,13 @@ interface Upgraded {
 
 interface Gateway {
   peer: Peer;
-  /** A connection that nothing was sent on yet. */
+  /** A connection on which nothing was sent yet. */
   client: net.Socket;
   origin: () => Promise<Conn>;
   upgraded: Promise<Upgraded>;
 }
 
-/** Calls a gateway that connects to the peer for an upgrade. */
+/** A gateway that connects to the peer for an upgrade, and a client of it. */
 async function gateway(t: ExecutionContext): Promise<Gateway> {
   const peer = Peer.start(t);
   const { listener, port } = await peer.listen({ port: 0 });
@@ -64,10 +64,10 @@ async function gateway(t: ExecutionContext): Promise<Gateway> {
 
 const isSocket = ({ socket }: Upgraded) => socket instanceof net.Socket;
 
-/** What serves the socket of an upgrade. */
+/** The engine that serves the socket of an upgrade. */
 const engineOf = (upgraded: Upgraded) => (isSocket(upgraded) ? engine : 'stream');
 
-/** How the client's connection ends: of an `'error'` its code. */
+/** How the client's connection ends: `end`, or the code of an error. */
 function ending(socket: net.Socket): Promise<string> {
   return new Promise((resolve) => {
     socket.once('end', () => resolve('end')).resume();
@@ -75,12 +75,12 @@ function ending(socket: net.Socket): Promise<string> {
   });
 }
 
-for (const [how, size, isWithRequest] of [
-  ['that came with it', 20, true],
-  ['sent with it, too long to have come', 3 * MiB, true],
-  ['that comes piece by piece behind it', 3 * MiB, false],
+for (const [arrival, size, isWithRequest] of [
+  ['that arrives with it', 20, true],
+  ['sent with it but too long to arrive at once', 3 * MiB, true],
+  ['that arrives in parts', 3 * MiB, false],
 ] as const) {
-  test(`an upgrade request with a body ${how}: body, then what follows it, reach the origin once and in order`, async (t) => {
+  test(`an upgrade request with a body ${arrival} reaches the origin once and in order, and so do the bytes after it`, async (t) => {
     const { peer, client, origin, upgraded } = await gateway(t);
     const body = randomBytes(size);
     const behind = randomBytes(2 * MiB);
@@ -90,21 +90,21 @@ for (const [how, size, isWithRequest] of [
       client.write(upgrade(body.length));
       client.write(body.subarray(0, 100_000));
     }
-    const handed = await within(30_000, 'the upgrade comes', upgraded);
-    const { request, socket, head, upstream } = handed;
+    const emitted = await within(30_000, 'the upgrade comes', upgraded);
+    const { request, socket, head, upstream } = emitted;
     const served = (async () => {
-      // Nothing where the body is part of what was handed over.
+      // Copies nothing if the body is part of the emitted socket.
       const { tx } = await copy(request, upstream);
       return { tx, relayed: await relay(socket, upstream, { headFromA: head }) };
     })();
     if (!isWithRequest) {
-      // The last bytes of the body and the first behind it in one piece.
+      // The last bytes of the body and the first after it, in one write.
       client.write(Buffer.concat([body.subarray(100_000), behind.subarray(0, 100)]));
       client.write(behind.subarray(100));
     }
     const conn = await origin();
     client.end();
-    t.deepEqual(await within(30_000, 'all arrives', peer.readToEnd(conn)), {
+    t.deepEqual(await within(30_000, 'every byte arrives', peer.readToEnd(conn)), {
       bytes: body.length + behind.length,
       sha256: sha256(body, behind),
       end: 'eof',
@@ -115,37 +115,37 @@ for (const [how, size, isWithRequest] of [
     ]);
     t.is(answer, 'answer');
     const { tx, relayed } = await within(30_000, 'the relay ends', served);
-    t.true(isSocket(handed) ? [0, body.length].includes(tx) : tx === body.length, `${tx}`);
+    t.true(isSocket(emitted) ? [0, body.length].includes(tx) : tx === body.length, `${tx}`);
     t.like(relayed, {
       tx: body.length + behind.length - tx,
       rx: 6,
-      engine: engineOf(handed),
+      engine: engineOf(emitted),
       error: null,
     });
   });
 }
 
-test('of an upgrade request whose body nobody reads, what follows the body is relayed whole', async (t) => {
+test('bytes after the unread body of an upgrade request are relayed completely', async (t) => {
   const { peer, client, origin, upgraded } = await gateway(t);
   client.write(`${upgrade(10)}01234`);
-  const handed = await within(30_000, 'the upgrade comes', upgraded);
-  const { socket, head, upstream } = handed;
+  const emitted = await within(30_000, 'the upgrade comes', upgraded);
+  const { socket, head, upstream } = emitted;
   const relayed = relay(socket, upstream, { headFromA: head });
   client.end('56789behind it');
   const conn = await origin();
-  // Node drops what is the request's.
-  const expected = isSocket(handed) ? '0123456789behind it' : 'behind it';
-  t.is(await within(30_000, 'it arrives', peer.readText(conn, expected.length)), expected);
-  t.is((await within(30_000, 'the end', peer.readToEnd(conn))).end, 'eof');
+  // Node discards the unread body of the request.
+  const expected = isSocket(emitted) ? '0123456789behind it' : 'behind it';
+  t.is(await within(30_000, 'the bytes arrive', peer.readText(conn, expected.length)), expected);
+  t.is((await within(30_000, 'the end of input', peer.readToEnd(conn))).end, 'eof');
   await peer.shutdown(conn);
-  t.like(await relayed, { tx: expected.length, rx: 0, engine: engineOf(handed) });
+  t.like(await relayed, { tx: expected.length, rx: 0, engine: engineOf(emitted) });
 });
 
-for (const [what, fail] of [
+for (const [failure, fail] of [
   ['an abort', (_peer: Peer, _origin: Conn, transfer: ReturnType<typeof relay>) => transfer.abort()],
   ['a reset of the origin', (peer: Peer, origin: Conn) => void peer.reset(origin)],
 ] as const) {
-  test(`the client of an upgrade with a body sees a reset after ${what}, never a clean end`, async (t) => {
+  test(`the client of an upgrade with a body sees a reset after ${failure}, never a clean end`, async (t) => {
     const { peer, client, origin, upgraded } = await gateway(t);
     client.write(`${upgrade(4)}bo`);
     const { request, socket, head, upstream } = await within(30_000, 'the upgrade comes', upgraded);
@@ -153,7 +153,7 @@ for (const [what, fail] of [
     await copy(request, upstream);
     const transfer = relay(socket, upstream, { headFromA: head, reject: false });
     const conn = await origin();
-    t.is(await within(30_000, 'it arrives', peer.readText(conn, 10)), 'bodybehind');
+    t.is(await within(30_000, 'the bytes arrive', peer.readText(conn, 10)), 'bodybehind');
     const end = ending(client);
     fail(peer, conn, transfer);
     t.is(await within(30_000, 'the client sees the end', end), 'ECONNRESET');

@@ -1,3 +1,5 @@
+// idleTimeout and halfCloseTimeout: each measures what it is documented to measure, fires in time and not before, and ends
+// the transfer on both sides.
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -15,13 +17,13 @@ import { steady, until, within } from '../helpers/wait.js';
 
 nothingIsLeft(test, 'behind all tests');
 
-/** What timers of two threads may differ by. */
+/** Allowed difference between the timers of two threads. */
 const EARLY_MS = 15;
 
 const state = (transfer: Transfer) =>
   Promise.race([transfer.then(() => 'ended', String), Promise.resolve().then(() => 'running')]);
 
-/** The failure, and that it came when the limit was over, not before. */
+/** Waits for the failure and checks that it did not come before the limit. */
 async function timeout(t: ExecutionContext, transfer: Transfer, since: number, limit: number) {
   const error = await failure(t, transfer);
   const ms = performance.now() - since;
@@ -33,7 +35,7 @@ async function timeout(t: ExecutionContext, transfer: Transfer, since: number, l
   return error;
 }
 
-/** One byte a time until told to stop. */
+/** Sends single bytes until stopped. */
 function trickle(peer: Peer, conn: Conn, ms: number): () => Promise<number> {
   const stop = new AbortController();
   const sent = (async () => {
@@ -58,13 +60,13 @@ for (const transport of ['tcp', 'unix'] as const) {
     const other = first === 'client' ? 'origin' : 'client';
     const open = first === 'client' ? 'b' : 'a';
 
-    test(`${transport}: a relay half-open since the ${first} ended is ended, whatever still flows`, async (t) => {
+    test(`${transport}: halfCloseTimeout ends a relay after the end of the ${first}, although bytes still flow`, async (t) => {
       const peer = Peer.start(t);
       const made = await pair(t, peer, transport);
       const limit = 800;
       const transfer = relay(made.a, made.b, { halfCloseTimeout: limit });
       const stop = trickle(peer, made[other], 50);
-      // Both directions open is not half-open, however long it lasts.
+      // Two open directions are not half-open, however long they last.
       await sleep(1_000);
       t.is(await state(transfer), 'running');
 
@@ -80,7 +82,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     });
   }
 
-  test(`${transport}: a half-close that ends in time is a clean end`, async (t) => {
+  test(`${transport}: a second end within halfCloseTimeout ends the relay cleanly`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const transfer = relay(a, b, { halfCloseTimeout: 10_000 });
@@ -94,7 +96,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.like(await within(5_000, 'the relay ends', transfer), { tx: 8, rx: 6, error: null });
   });
 
-  test(`${transport}: silence ends a relay, and both peers know`, async (t) => {
+  test(`${transport}: idleTimeout ends a silent relay, and both peers see the end`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const transfer = relay(a, b, { idleTimeout: 1_500 });
@@ -112,8 +114,8 @@ for (const transport of ['tcp', 'unix'] as const) {
 }
 
 /**
- * That a peer which had seen the end was then reset: its next bytes find no connection. After a mere close the first
- * ones would still be accepted.
+ * Checks that a peer which had seen the end of input was then reset: its next bytes are refused. After a plain close the
+ * first ones would still be accepted.
  */
 async function wasReset(t: ExecutionContext, peer: Peer, conn: Conn): Promise<void> {
   await sleep(100);
@@ -124,13 +126,13 @@ async function wasReset(t: ExecutionContext, peer: Peer, conn: Conn): Promise<vo
   t.true(['ECONNRESET', 'EPIPE'].includes(code), code);
 }
 
-test('a half-open relay waits for what the ended direction still has to deliver', async (t) => {
+test('halfCloseTimeout does not run while the ended direction still delivers bytes', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer, 'unix', { origin: { rcvbuf: 4096 } });
   const transfer = relay(a, b, { halfCloseTimeout: 400 });
   const written = peer.write(client, 2 * MiB, 1).then(() => peer.shutdown(client));
   await steady('the destination is full', () => Promise.resolve(transfer.traffic.tx));
-  // The end waits behind bytes: the direction has not ended yet.
+  // The end is queued behind bytes, so the direction has not ended yet.
   await sleep(800);
   t.is(await state(transfer), 'running');
   const since = performance.now();
@@ -140,12 +142,12 @@ test('a half-open relay waits for what the ended direction still has to deliver'
   t.like(error, { code: 'ERR_HALF_CLOSE_TIMEOUT', side: 'b', traffic: { tx: 2 * MiB, rx: 0 } });
 });
 
-for (const who of ['client', 'origin'] as const) {
-  test(`a byte now and then from the ${who} is no silence`, async (t) => {
+for (const role of ['client', 'origin'] as const) {
+  test(`a byte now and then from the ${role} resets the idle timeout`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const transfer = relay(made.a, made.b, { idleTimeout: 1_000 });
-    const stop = trickle(peer, made[who], 100);
+    const stop = trickle(peer, made[role], 100);
     await sleep(4_000);
     t.is(await state(transfer), 'running');
     const sent = await stop();
@@ -156,7 +158,7 @@ for (const who of ['client', 'origin'] as const) {
 }
 
 for (const side of ['a', 'b'] as const) {
-  test(`silence while ${side} waits for an answer to its connect is silence`, async (t) => {
+  test(`idleTimeout fires while ${side} waits for its connect`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     made[side].destroy();
@@ -170,7 +172,7 @@ for (const side of ['a', 'b'] as const) {
   });
 }
 
-test('a destination that takes nothing of what Node had to write before is silence', async (t) => {
+test('idleTimeout fires while the destination takes nothing of what Node still has to write', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer, 'tcp', { origin: { rcvbuf: 4096 } });
   b.write(Buffer.alloc(32 * MiB));
@@ -178,13 +180,13 @@ test('a destination that takes nothing of what Node had to write before is silen
   const since = performance.now();
   const error = await timeout(t, copy(a, b, { idleTimeout: 400 }), since, 400);
   t.like(error, { code: 'ERR_IDLE_TIMEOUT' });
-  // Both are the caller's as before.
+  // Both sockets still belong to the caller.
   peer.shutdown(client).catch(() => {});
   b.end();
   t.is((await peer.readToEnd(origin)).end, 'eof');
 });
 
-test('a byte now and then is no silence for a copy', async (t) => {
+test('a byte now and then resets the idle timeout of a copy', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = copy(a, b, { idleTimeout: 1_000 });
@@ -195,7 +197,7 @@ test('a byte now and then is no silence for a copy', async (t) => {
   const error = await timeout(t, transfer, performance.now() - 100, 900);
   t.like(error, { code: 'ERR_IDLE_TIMEOUT', traffic: { tx: sent } });
   t.is(error.side, undefined);
-  // Both are still the caller's, and work.
+  // Both sockets still belong to the caller, and work.
   a.resume();
   b.write('after');
   await peer.read(origin, sent);
@@ -227,24 +229,24 @@ for (const [name, start] of VERBS) {
   for (const transport of ['tcp', 'unix'] as Transport[]) {
     const define = isDevice ? nativeTest : test;
     define(
-      `${transport}, ${name}: a destination that takes nothing is silence`,
+      `${transport}, ${name}: idleTimeout fires when the destination takes nothing`,
       async (t: ExecutionContext) => {
         const peer = Peer.start(t);
         const made = await pair(t, peer, transport, { origin: { rcvbuf: 16 * KiB } });
         peer.write(made.client, GiB, 1).catch(() => {});
         const transfer = start(t, made, { idleTimeout: 1_000 });
-        // A copy on streams counts in its end what it cannot take out of the destination's queue: that is no movement.
+        // At its end a copy on streams also counts bytes that it cannot take back from the destination's queue: no movement.
         const showsMovement = isNative || name === 'relay';
-        // The last byte moved behind the look before the one that saw it.
-        let [last, since, look] = [0, performance.now(), performance.now()];
+        // The last byte moved after the sample before the one that saw it.
+        let [last, since, sampled] = [0, performance.now(), performance.now()];
         const sampling = setInterval(() => {
           const { total } = transfer.traffic;
-          if (total !== last) [last, since] = [total, showsMovement ? look : since];
-          look = performance.now();
+          if (total !== last) [last, since] = [total, showsMovement ? sampled : since];
+          sampled = performance.now();
         }, 5);
         t.teardown(() => clearInterval(sampling));
-        const error = await within(30_000, 'it ends', transfer).then(
-          () => t.fail('it ended cleanly'),
+        const error = await within(30_000, 'the transfer ends', transfer).then(
+          () => t.fail('the transfer ended cleanly'),
           () => timeout(t, transfer, since, 1_000),
         );
         t.like(error, { code: 'ERR_IDLE_TIMEOUT', side: undefined });
@@ -254,7 +256,7 @@ for (const [name, start] of VERBS) {
   }
 
   const define = isDevice ? nativeTest : test;
-  define(`${name}: waiting for a limiter is no silence`, async (t: ExecutionContext) => {
+  define(`${name}: waiting for a limiter does not count as idle`, async (t: ExecutionContext) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     peer.write(made.client, GiB, 1).catch(() => {});
@@ -263,12 +265,12 @@ for (const [name, start] of VERBS) {
     t.teardown(() => transfer[Symbol.asyncDispose]());
     await sleep(3_500);
     t.is(await state(transfer), 'running');
-    // What Node had read before is given at once.
+    // Bytes that Node had read before are passed on at once.
     t.true(transfer.traffic.tx > 0);
   });
 }
 
-test('silence behind a limiter is silence', async (t) => {
+test('idleTimeout fires on a silent relay with a rate limit', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = relay(a, b, { idleTimeout: 1_500, rateLimit: MiB });
@@ -278,7 +280,7 @@ test('silence behind a limiter is silence', async (t) => {
   t.like(await timeout(t, transfer, since, 1_500), { code: 'ERR_IDLE_TIMEOUT', traffic: { tx: 5 } });
 });
 
-test('of two limits the one that is over first ends the relay', async (t) => {
+test('the earlier of two time limits ends the relay', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client } = await pair(t, peer);
   const transfer = relay(a, b, { idleTimeout: 20_000, halfCloseTimeout: 300 });
@@ -287,7 +289,7 @@ test('of two limits the one that is over first ends the relay', async (t) => {
   t.like(await timeout(t, transfer, since, 300), { code: 'ERR_HALF_CLOSE_TIMEOUT', side: 'b' });
 });
 
-test('with reject: false a timeout is a result', async (t) => {
+test('a timeout with reject: false resolves with a result', async (t) => {
   const peer = Peer.start(t);
   const { a, b } = await pair(t, peer);
   const { error, ...counts } = await relay(a, b, { idleTimeout: 50, reject: false });
@@ -295,7 +297,7 @@ test('with reject: false a timeout is a result', async (t) => {
   t.like(counts, { tx: 0, rx: 0, total: 0 });
 });
 
-test('a limit that was not reached does not keep anything waiting', async (t) => {
+test('time limits that are not reached do not delay the end', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = relay(a, b, { idleTimeout: 2 ** 31 - 1, halfCloseTimeout: 2 ** 31 - 1 });
@@ -307,7 +309,7 @@ test('a limit that was not reached does not keep anything waiting', async (t) =>
 for (const value of [0, -1, NaN, Infinity, 2 ** 31, '1', 1n, null]) {
   const code = typeof value === 'number' ? 'ERR_OUT_OF_RANGE' : 'ERR_INVALID_ARG_TYPE';
 
-  test(`${typeof value} ${String(value)} is no time limit`, async (t) => {
+  test(`${typeof value} ${String(value)} is rejected as a time limit`, async (t) => {
     const wrong = value as number;
     const idle = { idleTimeout: wrong, reject: false };
     for (const transfer of [relay(0, 1, idle), copy(0, 1, idle), sendFile('.', 1, idle)]) {
@@ -317,7 +319,7 @@ for (const value of [0, -1, NaN, Infinity, 2 ** 31, '1', 1n, null]) {
   });
 }
 
-test('a copy has one direction and no halfCloseTimeout', async (t) => {
+test('halfCloseTimeout is rejected by copy, which has one direction', async (t) => {
   const options: object = { halfCloseTimeout: 1 };
   await t.throwsAsync(copy(0, 1, options), { code: 'ERR_INVALID_ARG_VALUE', message: /halfCloseTimeout/ });
 });

@@ -1,4 +1,5 @@
-// Queues of connections that are full, on both sides of a gateway.
+// Full connection backlogs on both sides of a gateway: at its target and at the gateway itself. On a Unix socket the
+// kernel refuses such a connect with EAGAIN, which must cost that connection only.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import net from 'node:net';
@@ -17,18 +18,18 @@ const MiB = 1 << 20;
 const SENT = randomBytes(100_000);
 
 test.serial(
-  'a Unix target whose backlog is full is EAGAIN at connect and a reset for the client; once there is room it works',
+  'a full backlog at a Unix target fails the relay with EAGAIN and resets the client; a relay works again once there is room',
   async (t) => {
     const peer = Peer.start(t);
-    const meet = await crossing(t, peer, 'tcp');
+    const nextPair = await crossing(t, peer, 'tcp');
     const path = join(directory(t), 'target');
     const { listener } = await peer.listen({ path, backlog: 0 });
     await leavesNothing(t, async () => {
-      // With a backlog of 0 there is room for one.
+      // A backlog of 0 has room for one connection.
       const waiting = net.connect(path);
       await once(waiting, 'connect');
       for (let round = 0; round < 10; round += 1) {
-        const { a, b, client, origin } = await meet();
+        const { a, b, client, origin } = await nextPair();
         b.destroy();
         await peer.writeText(client, 'early');
         const { error, total } = await relay(a, net.connect(path), { reject: false });
@@ -38,7 +39,7 @@ test.serial(
         await Promise.all([peer.close(client), peer.close(origin)]);
       }
       const { conn: first } = await peer.accept(listener);
-      const { a, b, client, origin } = await meet();
+      const { a, b, client, origin } = await nextPair();
       b.destroy();
       const transfer = relay(a, net.connect(path));
       const { conn: target } = await peer.accept(listener);
@@ -55,21 +56,21 @@ test.serial(
 );
 
 test.serial(
-  'a gateway whose own Unix backlog is full turns away who does not fit, and serves all the others',
+  'a gateway with a full Unix backlog turns away the clients that do not fit and serves all the others',
   async (t) => {
     const peer = Peer.start(t);
-    const where = directory(t);
-    const target = join(where, 'target');
+    const folder = directory(t);
+    const target = join(folder, 'target');
     const { listener } = await peer.listen({ path: target, backlog: 64 });
     await leavesNothing(t, async () => {
       const results: Promise<{ tx: number; error: unknown }>[] = [];
       const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, (client) => {
         results.push(relay(client, net.connect({ path: target, allowHalfOpen: true }), { reject: false }));
       });
-      server.listen({ path: join(where, 'gateway'), backlog: 4 });
+      server.listen({ path: join(folder, 'gateway'), backlog: 4 });
       await once(server, 'listening');
-      // Within one turn of the event loop nothing is accepted.
-      const clients = Array.from({ length: 40 }, () => net.connect(join(where, 'gateway')));
+      // The server accepts nothing within this turn of the event loop.
+      const clients = Array.from({ length: 40 }, () => net.connect(join(folder, 'gateway')));
       const outcomes = await Promise.all(
         clients.map(
           (client) =>
@@ -97,7 +98,7 @@ test.serial(
         (await Promise.all(results)).map(({ tx, error }) => [tx, error]),
         Array(5).fill([SENT.length, null]),
       );
-      await until('all are closed', () => inside.every(({ closed }) => closed), Boolean);
+      await until('all clients are closed', () => inside.every(({ closed }) => closed), Boolean);
       server.close();
     });
   },

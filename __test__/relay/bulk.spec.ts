@@ -1,3 +1,5 @@
+// Bulk, single bytes and small messages through a relay: the bytes arrive intact, the counts match, and bulk over TCP
+// stays in the kernel.
 import test from 'ava';
 import { relay } from 'fdsplice';
 
@@ -46,7 +48,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.like(await transfer, { tx: 100_000, rx: 0 });
   });
 
-  test.serial(`${transport}: small messages go back and forth`, async (t) => {
+  test.serial(`${transport}: small messages go back and forth intact`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const transfer = relay(a, b);
@@ -97,7 +99,7 @@ test.serial('zeroCopy: false takes every byte through user space', async (t) => 
 });
 
 for (const pipeSize of [4096, 64 << 10, MiB, 1 << 30]) {
-  test.serial(`a wanted pipe size of ${pipeSize} bytes moves the same bytes`, async (t) => {
+  test.serial(`a requested pipe size of ${pipeSize} bytes changes no byte`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer);
     const transfer = relay(a, b, { pipeSize });
@@ -110,7 +112,7 @@ for (const pipeSize of [4096, 64 << 10, MiB, 1 << 30]) {
   });
 }
 
-test.serial('live counts only grow, lag little, and end where the result does', async (t) => {
+test.serial('live counts grow during the transfer and end equal to the result', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = relay(a, b);
@@ -142,7 +144,7 @@ test.serial('live counts only grow, lag little, and end where the result does', 
   t.deepEqual([tx, rx], [bytes, bytes]);
 });
 
-test.serial('many relays at once each deliver their own bytes', async (t) => {
+test.serial('concurrent relays each deliver their own bytes', async (t) => {
   const peer = Peer.start(t);
   const made = await Promise.all(Array.from({ length: 30 }, () => pair(t, peer)));
   await Promise.all(

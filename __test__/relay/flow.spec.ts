@@ -1,4 +1,5 @@
-// Shapes of traffic that have tripped other relays.
+// Traffic patterns that have broken other relays: Nagle's algorithm, the tail of bulk, segment-sized writes, pauses, empty
+// streams and early closes.
 import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -14,7 +15,7 @@ import { steady } from '../helpers/wait.js';
 nothingIsLeft(test, 'behind each test');
 
 const MiB = 1 << 20;
-/** What one segment carries over Ethernet. */
+/** Payload of one TCP segment over Ethernet. */
 const MSS = 1448;
 
 test.serial(
@@ -30,8 +31,8 @@ test.serial(
     const times: number[] = [];
     for (let round = 0; round < 200; round += 1) {
       const started = performance.now();
-      // One segment each way and back: what is held back anywhere is held for 40 ms (delayed
-      // acknowledgement) or 200 ms (SPLICE_F_MORE).
+      // One segment each way. A segment that is held back waits 40 ms (delayed acknowledgement) or
+      // 200 ms (SPLICE_F_MORE).
       await Promise.all([peer.write(client, 600, 1), peer.read(origin, 600)]);
       await Promise.all([peer.write(origin, 600, 2), peer.read(client, 600)]);
       times.push(performance.now() - started);
@@ -45,7 +46,7 @@ test.serial(
   },
 );
 
-test.serial('the tail of bulk is not held back: request and bulk answer, in turns', async (t) => {
+test.serial('the tail of a bulk answer is not held back when requests and answers alternate', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer, 'tcp', { client: { nodelay: false } });
   const transfer = relay(a, b);
@@ -68,15 +69,15 @@ test.serial('the tail of bulk is not held back: request and bulk answer, in turn
 
 for (const transport of ['tcp', 'unix'] as const) {
   test.serial(
-    `${transport}: MSS-size segments to a slow reader arrive intact, and nothing is left`,
+    `${transport}: MSS-sized segments to a slow reader arrive intact, and no resource is left`,
     async (t) => {
       const peer = Peer.start(t);
-      const meet = await crossing(t, peer, transport, {
+      const nextPair = await crossing(t, peer, transport, {
         client: transport === 'tcp' ? { nodelay: true } : {},
         origin: { rcvbuf: 8192 },
       });
       await leavesNothing(t, async () => {
-        const { a, b, client, origin } = await meet();
+        const { a, b, client, origin } = await nextPair();
         const transfer = relay(a, b);
         const reading = peer.readToEnd(origin, { chunk: { min: 1, max: 32 * 1024 }, pauseMs: 1 });
         const sent = await peer.write(client, 6 * MiB + 1, 1, { chunk: MSS });
@@ -90,12 +91,12 @@ for (const transport of ['tcp', 'unix'] as const) {
   );
 
   test.serial(
-    `${transport}: a reader that pauses for 5 s gets everything, and the pipe is free meanwhile`,
+    `${transport}: a reader that pauses for 5 s receives every byte, and no resource is left`,
     async (t) => {
       const peer = Peer.start(t);
-      const meet = await crossing(t, peer, transport);
+      const nextPair = await crossing(t, peer, transport);
       await leavesNothing(t, async () => {
-        const { a, b, client, origin } = await meet();
+        const { a, b, client, origin } = await nextPair();
         const transfer = relay(a, b);
         const bytes = 64 * MiB;
         const reading = (async () => {
@@ -119,11 +120,11 @@ for (const transport of ['tcp', 'unix'] as const) {
     },
   );
 
-  test.serial(`${transport}: zero bytes are a clean end, the origin first`, async (t) => {
+  test.serial(`${transport}: a relay of zero bytes ends cleanly when the origin ends first`, async (t) => {
     const peer = Peer.start(t);
-    const meet = await crossing(t, peer, transport);
+    const nextPair = await crossing(t, peer, transport);
     await leavesNothing(t, async () => {
-      const { a, b, client, origin } = await meet();
+      const { a, b, client, origin } = await nextPair();
       const transfer = relay(a, b);
       await peer.shutdown(origin);
       t.like(await peer.readToEnd(client), { bytes: 0, end: 'eof' });
@@ -135,18 +136,18 @@ for (const transport of ['tcp', 'unix'] as const) {
   });
 }
 
-// Node does not look at a socket whose end it has read, until it writes to it again.
+// Native only: Node does not poll a socket whose end of input it has read until it writes to that socket again.
 nativeTest(
-  'a sink that closed, its reset still to come: the source’s next bytes fail the relay on the sink’s side',
+  'bytes for a destination that has closed fail the relay on the side of the destination',
   async (t) => {
     const peer = Peer.start(t);
-    const meet = await crossing(t, peer, 'tcp');
+    const nextPair = await crossing(t, peer, 'tcp');
     await leavesNothing(t, async () => {
       for (let round = 0; round < 20; round += 1) {
-        const { a, b, client, origin } = await meet();
+        const { a, b, client, origin } = await nextPair();
         const transfer = relay(a, b, { reject: false });
         await Promise.all([peer.writeText(client, 'read'), peer.readText(origin, 4)]);
-        // A close with nothing unread is a FIN: only what is written afterwards is answered by a reset.
+        // A close with nothing unread sends a FIN. Only bytes written afterwards are answered with a reset.
         await peer.close(origin);
         t.is((await peer.readToEnd(client)).end, 'eof');
         await peer.writeText(client, 'accepted, and lost');
@@ -160,13 +161,13 @@ nativeTest(
   },
 );
 
-test.serial('a client that connects and goes before the relay begins leaves nothing', async (t) => {
+test.serial('a client that connects and resets before the relay begins leaves no resource', async (t) => {
   const peer = Peer.start(t);
   const { port } = await peer.listen({ port: 0, backlog: 64 });
-  const meet = await crossing(t, peer, 'tcp');
+  const nextPair = await crossing(t, peer, 'tcp');
   await leavesNothing(t, async () => {
     for (let round = 0; round < 20; round += 1) {
-      const { a, b, client, origin } = await meet();
+      const { a, b, client, origin } = await nextPair();
       b.destroy();
       a.on('error', () => undefined);
       await peer.reset(client);

@@ -1,4 +1,5 @@
-// A gateway under a thousand short connections at once, whose clients and origin end them in every way there is, for 20 s.
+// A gateway process under 1,000 concurrent short connections for 20 s, which clients and origin end in every way there is.
+// Anything that a connection leaves behind shows in the descriptors, the heap and the counts of that process.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import net, { type AddressInfo, type Socket } from 'node:net';
@@ -30,7 +31,7 @@ interface Held {
   problems: string[];
 }
 
-/** Mulberry32: a seed gives the same numbers each time. */
+/** Mulberry32: the same seed gives the same numbers. */
 function generator(seed: number): () => number {
   let state = seed;
   return () => {
@@ -47,12 +48,12 @@ async function gateway(t: ExecutionContext, origin: number, engine: string) {
   const child = spawn(process.execPath, args, { stdio: ['pipe', 'pipe', 'inherit'], env });
   t.teardown(() => child.kill('SIGKILL'));
   const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const line = async (what: string) => String((await within(90_000, what, lines.next())).value);
+  const line = async (expected: string) => String((await within(90_000, expected, lines.next())).value);
   return {
     port: Number(await line('the gateway listens')),
     held: async () => {
       child.stdin.write('\n');
-      return JSON.parse(await line('the gateway tells what it holds')) as Held;
+      return JSON.parse(await line('the gateway reports what it holds')) as Held;
     },
     end: async () => {
       const exit = once(child, 'exit');
@@ -62,16 +63,16 @@ async function gateway(t: ExecutionContext, origin: number, engine: string) {
   };
 }
 
-/** An origin that sends everything back, and now and then resets, ends early or says nothing. */
+/** An origin that echoes; a few of its connections reset, or end early. */
 async function origin(t: ExecutionContext, random: () => number): Promise<number> {
   const server = net.createServer({ allowHalfOpen: true }, (socket) => {
     socket.on('error', () => undefined);
-    const mood = random();
-    if (mood < 0.05) socket.resetAndDestroy();
-    else if (mood < 0.1) {
-      // At the first byte, or at the end of a client that has left without one.
+    const chance = random();
+    if (chance < 0.05) socket.resetAndDestroy();
+    else if (chance < 0.1) {
+      // Resets at the first byte, or ends with a client that sent none.
       socket.once('data', () => socket.resetAndDestroy()).once('end', () => socket.end());
-    } else if (mood < 0.15) socket.end('enough').resume();
+    } else if (chance < 0.15) socket.end('enough').resume();
     else socket.pipe(socket);
   });
   server.listen({ port: 0, host: '127.0.0.1', backlog: 2048 });
@@ -81,15 +82,15 @@ async function origin(t: ExecutionContext, random: () => number): Promise<number
 }
 
 interface Tally {
-  /** Echoes that came back whole. */
+  /** Echoes that arrived complete. */
   whole: number;
   aborted: number;
-  /** Ended by the other side before the client had what it wanted. */
+  /** Ended by the other side before the echo was complete. */
   cut: number;
   wrong: string[];
 }
 
-/** One connection of a client that has so many bytes to send, and may lose patience at any point. */
+/** One connection: the client sends a random number of bytes and may give up at a random time. */
 async function visit(port: number, random: () => number, tally: Tally): Promise<void> {
   const size = random() < 0.05 ? Math.floor(random() * 300_000) : Math.floor(random() * 4_000);
   const patience = random() < 0.4 ? Math.floor(random() * 60) : undefined;
@@ -123,19 +124,19 @@ async function visit(port: number, random: () => number, tally: Tally): Promise<
   else tally.cut += 1;
 }
 
-/** Keeps so many clients busy for so long. */
+/** Keeps `atOnce` clients busy for `ms` milliseconds. */
 async function load(port: number, random: () => number, atOnce: number, ms: number): Promise<Tally> {
   const tally: Tally = { whole: 0, aborted: 0, cut: 0, wrong: [] };
-  const until = performance.now() + ms;
+  const deadline = performance.now() + ms;
   const client = async () => {
-    while (performance.now() < until) await visit(port, random, tally);
+    while (performance.now() < deadline) await visit(port, random, tally);
   };
   await within(
     ms + 120_000,
     'every client has ended',
     Promise.all(
       Array.from({ length: atOnce }, async (_, index) => {
-        // Not all in the same instant, each time again.
+        // Spreads the first connects over 100 ms.
         await sleep(index % 100);
         await client();
       }),
@@ -148,14 +149,14 @@ const engines = [...(isNative ? [['native', 20_000] as const] : []), ['stream', 
 
 for (const [engine, ms] of engines) {
   test.serial(
-    `${engine}: a gateway with 1,000 short connections at once, aborted at random, holds nothing afterwards`,
+    `${engine}: a gateway holds no resource after 1,000 concurrent short connections with random aborts`,
     async (t) => {
       const seed = Number(process.env['FDSPLICE_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
       t.log(`FDSPLICE_SEED=${seed}`);
       const random = generator(seed);
       const { port, held, end } = await gateway(t, await origin(t, random), engine);
 
-      // Code is compiled and caches are filled before the first look.
+      // A first load compiles the code and fills the caches.
       await load(port, random, AT_ONCE, 4_000);
       const before = await held();
       const tally = await load(port, random, AT_ONCE, ms);
@@ -176,8 +177,8 @@ for (const [engine, ms] of engines) {
         [after.sockets, after.others, after.resources],
         [before.sockets, before.others, before.resources],
       );
-      // Whatever stays behind for a connection, a promise alone, is more than 100 bytes; two looks at the heap of one
-      // process differ by some 200 KiB.
+      // Anything kept per connection, even a single promise, takes more than 100 bytes. Two readings of one heap differ by
+      // about 200 KiB.
       t.true(grown < Math.max(MiB, 30 * connections), `${each} bytes of heap a connection`);
       t.is(await end(), 0);
     },

@@ -1,3 +1,5 @@
+// Half-closes through a relay, in both orders and around its start: an end of input is passed on behind all data, and the
+// other direction goes on.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
@@ -15,11 +17,11 @@ nothingIsLeft(test, 'behind each test');
 const MiB = 1 << 20;
 
 for (const transport of ['tcp', 'unix'] as const) {
-  for (const who of ['client', 'origin'] as const) {
-    test.serial(`${transport}: after the ${who} half-closes, 10 MiB still flow back to it`, async (t) => {
+  for (const role of ['client', 'origin'] as const) {
+    test.serial(`${transport}: 10 MiB still flow back to the ${role} after its half-close`, async (t) => {
       const peer = Peer.start(t);
       const { a, b, client, origin } = await pair(t, peer, transport);
-      const [first, second] = who === 'client' ? [client, origin] : [origin, client];
+      const [first, second] = role === 'client' ? [client, origin] : [origin, client];
       const transfer = relay(a, b);
 
       const sent = await peer.write(first, 1000, 1);
@@ -31,48 +33,48 @@ for (const transport of ['tcp', 'unix'] as const) {
       await peer.shutdown(second);
       t.deepEqual(await back, { ...answer, end: 'eof' });
 
-      const [tx, rx] = who === 'client' ? [1000, 10 * MiB] : [10 * MiB, 1000];
+      const [tx, rx] = role === 'client' ? [1000, 10 * MiB] : [10 * MiB, 1000];
       t.like(await transfer, { tx, rx, total: tx + rx, engine, error: null });
     });
   }
 
-  for (const who of ['client', 'origin'] as const) {
+  for (const role of ['client', 'origin'] as const) {
     test.serial(
-      `${transport}: the ${who} ends, then silence: the relay waits, and the other direction still works`,
+      `${transport}: the relay waits in silence after the end of the ${role}, and the other direction still works`,
       async (t) => {
         const peer = Peer.start(t);
         const { a, b, client, origin } = await pair(t, peer, transport);
-        const [first, second] = who === 'client' ? [client, origin] : [origin, client];
+        const [first, second] = role === 'client' ? [client, origin] : [origin, client];
         const transfer = relay(a, b);
         const sent = await peer.write(first, 100_000, 1);
         await peer.shutdown(first);
         t.deepEqual(await peer.readToEnd(second), { ...sent, end: 'eof' });
         const ended = await Promise.race([transfer, sleep(2000)]);
-        t.is(ended, undefined, 'one end is not the end');
+        t.is(ended, undefined, 'one ended direction does not end the relay');
         t.like(stats(), { active: 1, pipes: { leased: 0 } });
         const back = peer.readToEnd(first);
         const answer = await peer.write(second, MiB, 2);
         await peer.shutdown(second);
         t.deepEqual(await back, { ...answer, end: 'eof' });
-        const [tx, rx] = who === 'client' ? [100_000, MiB] : [MiB, 100_000];
+        const [tx, rx] = role === 'client' ? [100_000, MiB] : [MiB, 100_000];
         t.like(await transfer, { tx, rx, error: null });
       },
     );
   }
 
   test.serial(
-    `${transport}: the end of input waits behind data that a stalled reader has not taken`,
+    `${transport}: the end of input waits behind data that a stalled reader has not read`,
     async (t) => {
       const peer = Peer.start(t);
       const { a, b, client, origin } = await pair(t, peer, transport, { origin: { rcvbuf: 4096 } });
       const transfer = relay(a, b);
-      // In small steps until the destination takes no more: the last step then waits inside the relay, with the end behind it.
+      // Writes small steps until the destination takes no more. The last step then stays inside the relay, with the end behind it.
       const step = 64 << 10;
       let sent = 0;
       do {
         await peer.write(client, step, 3);
         sent += step;
-      } while (await reaches(() => transfer.traffic.tx === sent));
+      } while (await becomesTrue(() => transfer.traffic.tx === sent));
       await peer.shutdown(client);
       await sleep(300);
       t.true(transfer.traffic.tx < sent);
@@ -84,11 +86,11 @@ for (const transport of ['tcp', 'unix'] as const) {
     },
   );
 
-  test.serial(`${transport}: both ends may close together`, async (t) => {
+  test.serial(`${transport}: both sides can end at the same time`, async (t) => {
     const peer = Peer.start(t);
-    const meet = await crossing(t, peer, transport);
+    const nextPair = await crossing(t, peer, transport);
     for (let round = 0; round < 100; round += 1) {
-      const { a, b, client, origin } = await meet();
+      const { a, b, client, origin } = await nextPair();
       const transfer = relay(a, b);
       const seen = [watch(a), watch(b)];
       const bytes = round % 2 === 0 ? 0 : 100_000;
@@ -113,7 +115,7 @@ for (const transport of ['tcp', 'unix'] as const) {
   });
 
   test.serial(
-    `${transport}: an end that came before the relay is passed on, and the other direction works`,
+    `${transport}: an end of input received before the relay is passed on, and the other direction works`,
     async (t) => {
       const peer = Peer.start(t);
       const { a, b, client, origin } = await pair(t, peer, transport, { server: { allowHalfOpen: true } });
@@ -130,7 +132,7 @@ for (const transport of ['tcp', 'unix'] as const) {
   );
 
   test.serial(
-    `${transport}: an end that this side had sent before the relay leaves one direction`,
+    `${transport}: a socket that was ended before the relay still relays in the other direction`,
     async (t) => {
       const peer = Peer.start(t);
       const { a, b, client, origin } = await pair(t, peer, transport, { server: { allowHalfOpen: true } });
@@ -147,9 +149,9 @@ for (const transport of ['tcp', 'unix'] as const) {
   );
 }
 
-/** Whether something comes true within a second. */
-async function reaches(look: () => boolean): Promise<boolean> {
-  return until('', look, Boolean, 1000).then(
+/** Whether a condition becomes true within a second. */
+async function becomesTrue(condition: () => boolean): Promise<boolean> {
+  return until('', condition, Boolean, 1000).then(
     () => true,
     () => false,
   );

@@ -1,3 +1,5 @@
+// Resets on either side of a relay, in every state of both directions: the relay fails at once on the side of the reset,
+// the other side is reset too, and bytes sent before the reset are not lost.
 import { constants } from 'node:os';
 
 import test, { type ExecutionContext } from 'ava';
@@ -16,7 +18,7 @@ nothingIsLeft(test, 'behind each test');
 const MiB = 1 << 20;
 const GiB = 1 << 30;
 
-/** What a command of the peer fails with. */
+/** The error code of a command of the peer. */
 function codeOf(command: Promise<unknown>): Promise<string | undefined> {
   return command.then(
     () => undefined,
@@ -24,23 +26,23 @@ function codeOf(command: Promise<unknown>): Promise<string | undefined> {
   );
 }
 
-for (const who of ['client', 'origin'] as const) {
-  const side = who === 'client' ? 'a' : 'b';
-  const other = who === 'client' ? 'origin' : 'client';
+for (const role of ['client', 'origin'] as const) {
+  const side = role === 'client' ? 'a' : 'b';
+  const other = role === 'client' ? 'origin' : 'client';
 
   test.serial(
-    `a reset by the ${who} ends the relay although the ${other} is idle, and resets the ${other}`,
+    `a reset by the ${role} ends the relay while the ${other} is idle, and resets the ${other}`,
     async (t) => {
       const peer = Peer.start(t);
       const made = await pair(t, peer);
       const seen = [watch(made.a), watch(made.b)];
       const transfer = relay(made.a, made.b);
-      await peer.writeText(made[who], 'hello');
+      await peer.writeText(made[role], 'hello');
       t.is(await peer.readText(made[other], 5), 'hello');
       const ending = peer.readToEnd(made[other]);
 
       const start = performance.now();
-      await peer.reset(made[who]);
+      await peer.reset(made[role]);
       const error = await failure(t, transfer);
       t.log(`ended ${Math.round(performance.now() - start)} ms after the reset`);
 
@@ -56,93 +58,93 @@ for (const who of ['client', 'origin'] as const) {
     },
   );
 
-  // Node does not watch a socket that it does not read from: it hears of a reset when it writes to it.
+  // Native only: Node does not poll a socket it does not read from, and sees a reset at its next write.
   nativeTest(
-    `a reset by the ${who} ends the relay while its own bytes are blocked at the ${other}`,
+    `a reset by the ${role} ends the relay while its own bytes are blocked at the ${other}`,
     async (t) => {
       const peer = Peer.start(t);
       const made = await pair(t, peer);
       const transfer = relay(made.a, made.b);
-      const writing = peer.write(made[who], GiB, 1);
+      const writing = peer.write(made[role], GiB, 1);
       writing.catch(() => {});
-      await steady('the writer blocks', async () => (await peer.counts(made[who])).sent);
+      await steady('the writer blocks', async () => (await peer.counts(made[role])).sent);
 
-      await peer.reset(made[who]);
+      await peer.reset(made[role]);
       t.like(await failure(t, transfer), { code: 'ECONNRESET', side });
       t.is((await peer.readToEnd(made[other])).end, 'reset');
       await t.throwsAsync(writing, { code: 'ECANCELED' });
     },
   );
 
-  test.serial(`a reset by the ${who} ends the relay while bytes for it are blocked`, async (t) => {
+  test.serial(`a reset by the ${role} ends the relay while bytes for it are blocked`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const transfer = relay(made.a, made.b);
     const writing = codeOf(peer.write(made[other], GiB, 1));
     await steady('the writer blocks', async () => (await peer.counts(made[other])).sent);
 
-    await peer.reset(made[who]);
+    await peer.reset(made[role]);
     t.like(await failure(t, transfer), { code: 'ECONNRESET', side });
-    // The kernel tells a reset once: to the blocked writer, who was there first.
+    // The kernel reports a reset once: to the blocked writer, which waited first.
     t.is(await writing, 'ECONNRESET');
   });
 
-  test.serial(`a reset by the ${who} ends the relay while both directions are blocked`, async (t) => {
+  test.serial(`a reset by the ${role} ends the relay while both directions are blocked`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const transfer = relay(made.a, made.b);
-    const [, writing] = [made[who], made[other]].map((conn) => codeOf(peer.write(conn, GiB, 1)));
-    for (const conn of [made[who], made[other]]) {
+    const [, writing] = [made[role], made[other]].map((conn) => codeOf(peer.write(conn, GiB, 1)));
+    for (const conn of [made[role], made[other]]) {
       await steady('the writer blocks', async () => (await peer.counts(conn)).sent);
     }
 
-    await peer.reset(made[who]);
+    await peer.reset(made[role]);
     t.like(await failure(t, transfer), { code: 'ECONNRESET', side });
     t.is(await writing, 'ECONNRESET');
   });
 
-  // The same once it has read the end.
-  nativeTest(`a reset by the ${who} ends the relay after the ${who} had half-closed`, async (t) => {
+  // Native only: the same holds once Node has read the end of input.
+  nativeTest(`a reset by the ${role} ends the relay after the ${role} had half-closed`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const transfer = relay(made.a, made.b);
-    await peer.shutdown(made[who]);
+    await peer.shutdown(made[role]);
     t.like(await peer.readToEnd(made[other]), { end: 'eof' });
-    await peer.reset(made[who]);
+    await peer.reset(made[role]);
     t.like(await failure(t, transfer), { code: 'ECONNRESET', side });
-    // To a peer that was told the end before, the kernel calls a reset a broken pipe.
+    // After an end of input, the kernel reports a reset to the peer as EPIPE.
     t.is(await codeOf(peer.write(made[other], 1, 1)), 'EPIPE');
   });
 
-  test.serial(`a reset by the ${who} ends the relay after the ${other} had half-closed`, async (t) => {
+  test.serial(`a reset by the ${role} ends the relay after the ${other} had half-closed`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const transfer = relay(made.a, made.b);
     await peer.shutdown(made[other]);
-    t.like(await peer.readToEnd(made[who]), { end: 'eof' });
-    await peer.reset(made[who]);
+    t.like(await peer.readToEnd(made[role]), { end: 'eof' });
+    await peer.reset(made[role]);
     t.like(await failure(t, transfer), { code: 'ECONNRESET', side });
     t.like(await peer.readToEnd(made[other]), { end: 'reset' });
   });
 
-  for (const before of ['open', 'half-closed']) {
-    // Where the end was read before, the kernel calls a reset a broken pipe, and Node says what the kernel says.
-    const testIt = before === 'open' ? test.serial : nativeTest;
+  for (const state of ['open', 'half-closed']) {
+    // After an end of input, the kernel reports a reset as EPIPE, and Node passes that on: native only.
+    const testIt = state === 'open' ? test.serial : nativeTest;
     testIt(
-      `a reset by the ${who}, ${before} before, is told as a reset while bytes flow to it`,
+      `a reset by the ${role}, ${state} before, is reported as a reset while bytes flow to it`,
       async (t: ExecutionContext) => {
         const peer = Peer.start(t);
-        const meet = await crossing(t, peer, 'tcp');
-        // Often: which call meets the reset, and in the middle of what, is a matter of chance.
+        const nextPair = await crossing(t, peer, 'tcp');
+        // Many rounds, because chance decides which call sees the reset.
         for (let round = 0; round < 100; round += 1) {
-          const made = await meet();
+          const made = await nextPair();
           const transfer = relay(made.a, made.b);
-          if (before === 'half-closed') {
-            await peer.shutdown(made[who]);
+          if (state === 'half-closed') {
+            await peer.shutdown(made[role]);
           }
           const writing = codeOf(peer.write(made[other], GiB, round));
-          await peer.read(made[who], 300_000 + 10_000 * round);
-          await peer.reset(made[who]);
+          await peer.read(made[role], 300_000 + 10_000 * round);
+          await peer.reset(made[role]);
           t.like(await failure(t, transfer), { code: 'ECONNRESET', side });
           t.regex((await writing) ?? '', /^(ECONNRESET|EPIPE)$/);
           await peer.close(made[other]);
@@ -151,37 +153,37 @@ for (const who of ['client', 'origin'] as const) {
     );
   }
 
-  test.serial(`bytes that the ${who} sent before its reset arrive`, async (t) => {
+  test.serial(`bytes sent by the ${role} before its reset arrive`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const transfer = relay(made.a, made.b);
     for (let round = 0; round < 5; round += 1) {
-      await peer.write(made[who], 100_000, 5);
+      await peer.write(made[role], 100_000, 5);
     }
     const moved = () => transfer.traffic.total;
     await until('the bytes are accepted', moved, (total) => total === 500_000);
-    await peer.reset(made[who]);
+    await peer.reset(made[role]);
     const ending = await peer.readToEnd(made[other]);
     t.deepEqual(ending, { bytes: 500_000, sha256: await peer.hash(5, 500_000), end: 'reset' });
     t.is((await failure(t, transfer)).traffic.total, 500_000);
   });
 
   test.serial(
-    `4 MiB before a reset by the ${who} arrive at a slow reader within the second granted`,
+    `4 MiB sent before a reset by the ${role} reach a slow reader within the drain time of 1 s`,
     async (t) => {
       const peer = Peer.start(t);
       const made = await pair(t, peer);
       const transfer = relay(made.a, made.b);
       const bytes = 4 * MiB;
       const ending = peer.readToEnd(made[other], { chunk: 64 << 10, pauseMs: 10 });
-      await peer.write(made[who], bytes, 6);
+      await peer.write(made[role], bytes, 6);
       await until(
         'the bytes are accepted',
         () => transfer.traffic.total,
         (total) => total === bytes,
       );
       const { received } = await peer.counts(made[other]);
-      await peer.reset(made[who]);
+      await peer.reset(made[role]);
       t.log(`${bytes - received} of ${bytes} bytes were on their way when the reset came`);
       t.deepEqual(await ending, { bytes, sha256: await peer.hash(6, bytes), end: 'reset' });
       t.like(await failure(t, transfer), { code: 'ECONNRESET', side });
@@ -189,7 +191,7 @@ for (const who of ['client', 'origin'] as const) {
   );
 }
 
-test.serial('a reader that never reads delays the end after a reset by a second only', async (t) => {
+test.serial('a reader that never reads delays the end after a reset by 1 s at most', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = relay(a, b);
@@ -201,7 +203,7 @@ test.serial('a reader that never reads delays the end after a reset by a second 
   );
   await peer.reset(client);
   const error = await failure(t, transfer);
-  // Accepted by the kernel, and so counted, although the reset has taken the rest from the reader.
+  // The kernel had accepted these bytes, so they are counted, although the reset discards what the reader has not read.
   t.like(error, { code: 'ECONNRESET', side: 'a' });
   t.is(error.traffic.tx, MiB);
   const ending = await peer.readToEnd(origin);
@@ -209,7 +211,7 @@ test.serial('a reader that never reads delays the end after a reset by a second 
   t.true(ending.bytes <= MiB);
 });
 
-test.serial('with reject: false a reset is a result with an error in it', async (t) => {
+test.serial('a reset with reject: false resolves with a result that holds the error', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = relay(a, b, { reject: false });
@@ -226,7 +228,7 @@ test.serial('with reject: false a reset is a result with an error in it', async 
   });
 });
 
-test.serial('the failure reads as one line: what, on which side, after how many bytes', async (t) => {
+test.serial('the error as a string is one line: failure, side and byte count', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = relay(a, b);

@@ -1,3 +1,4 @@
+// Stalled readers and idle relays: backpressure reaches the sender, and a relay that waits costs no CPU and no memory.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
@@ -12,10 +13,10 @@ nothingIsLeft(test, 'behind each test');
 
 const MiB = 1 << 20;
 
-/** A busy loop would take all of one processor, which leaves much room below for a busy machine. */
+/** A busy loop would use a whole processor, so the limit has a wide margin for a loaded machine. */
 const IDLE_CPU_MS = 400;
 
-/** CPU time of this process, all threads, while a promise is pending. */
+/** CPU time of all threads of this process while a promise is pending. */
 async function cpuDuring(promise: Promise<unknown>): Promise<number> {
   const start = process.cpuUsage();
   await promise;
@@ -51,7 +52,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.like(await transfer, { tx: bytes, rx: 0 });
   });
 
-  test.serial(`${transport}: a stalled direction does not hold up the other`, async (t) => {
+  test.serial(`${transport}: a stalled direction does not block the other`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const transfer = relay(a, b);
@@ -68,7 +69,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.like(await transfer, { tx: 64 * MiB, rx: 64 * MiB });
   });
 
-  test.serial(`${transport}: an idle relay, and one half-closed, cost no CPU`, async (t) => {
+  test.serial(`${transport}: idle and half-closed relays cost no CPU`, async (t) => {
     const peer = Peer.start(t);
     const [idle, half] = await Promise.all([pair(t, peer, transport), pair(t, peer, transport)]);
     const transfers = [relay(idle.a, idle.b), relay(half.a, half.b)];

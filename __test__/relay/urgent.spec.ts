@@ -1,3 +1,5 @@
+// Out-of-band (urgent) bytes amid other traffic. They cut a read short although more data is waiting, and the kernel
+// reports them as an event of their own, so they could stall a relay or make it spin.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
@@ -16,7 +18,7 @@ for (const [from, to] of [
   ['client', 'origin'],
   ['origin', 'client'],
 ] as const) {
-  test.serial(`an out-of-band byte between messages from the ${from} holds nothing up`, async (t) => {
+  test.serial(`an out-of-band byte between messages from the ${from} delays no message`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const transfer = relay(made.a, made.b);
@@ -57,7 +59,7 @@ for (const [from, to] of [
     const transfer = relay(made.a, made.b);
     const bytes = 64 * MiB;
     const reading = peer.readToEnd(made[to]);
-    // Not awaited in between: the byte has to come while the relay is busy.
+    // Not awaited in between: the byte must arrive while the relay is busy.
     void peer.write(made[from], bytes / 2, 9);
     void peer.oob(made[from], URGENT);
     void peer.write(made[from], bytes / 2, 9);

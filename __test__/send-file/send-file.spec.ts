@@ -1,3 +1,5 @@
+// sendFile to sockets: ranges, ways to name a file, rejected files, files that change meanwhile, and the position of the file
+// afterwards.
 import { ftruncateSync, readFileSync, symlinkSync, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -20,7 +22,7 @@ import { steady, until, within } from '../helpers/wait.js';
 nothingIsLeft(test, 'behind all tests');
 
 for (const transport of ['tcp', 'unix'] as const) {
-  test(`${transport}: 10 MiB sent by sendFile arrive as 10 MiB`, async (t) => {
+  test(`${transport}: 10 MiB sent by sendFile arrive intact`, async (t) => {
     const peer = Peer.start(t);
     const { b, origin } = await pair(t, peer, transport);
     const { path, bytes } = sample(t, 10 * MiB);
@@ -31,7 +33,7 @@ for (const transport of ['tcp', 'unix'] as const) {
   });
 }
 
-test('a path, a URL, a FileHandle and a number all name the file, and what was open stays open', async (t) => {
+test('a path, a URL, a FileHandle and a number all name a file, and open files stay open', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const { path, bytes } = sample(t, 100_000);
@@ -42,7 +44,7 @@ test('a path, a URL, a FileHandle and a number all name the file, and what was o
     t.is(result.tx, bytes.length);
     t.is(read.sha256, sha256(bytes));
   }
-  // They stand at the end now, and are still the caller's.
+  // Both positions are at the end now, and both still belong to the caller.
   t.is(positionOf(fd), bytes.length);
   t.is((await handle.stat()).size, bytes.length);
   t.is((await sendFile(fd, b)).tx, 0);
@@ -68,7 +70,7 @@ const RANGES: [options: SendFileOptions, from: number, to: number][] = [
 ];
 
 for (const [options, from, to] of RANGES) {
-  test(`of 1,000 bytes ${JSON.stringify(options)} sends those from ${from} to ${to}`, async (t) => {
+  test(`a range of ${JSON.stringify(options)} in 1,000 bytes sends bytes ${from} to ${to}`, async (t) => {
     const peer = Peer.start(t);
     const { b, origin } = await pair(t, peer);
     const { path, bytes } = sample(t, 1000);
@@ -81,7 +83,7 @@ for (const [options, from, to] of RANGES) {
   });
 }
 
-test('without start a number goes on where it stands, with start its position is left alone', async (t) => {
+test('a number is sent from its position without start, and keeps its position with start', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const { path, bytes } = sample(t, 1000);
@@ -100,7 +102,7 @@ test('without start a number goes on where it stands, with start its position is
   );
 });
 
-nativeTest('a number works as the destination too', async (t) => {
+nativeTest('a number is accepted as the destination', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer, 'tcp', { untouched: true });
   const { path, bytes } = sample(t, 3 * MiB);
@@ -109,7 +111,7 @@ nativeTest('a number works as the destination too', async (t) => {
   t.deepEqual(await reading, { bytes: 3 * MiB, sha256: sha256(bytes), end: 'eof' });
 });
 
-test('a range that ends before it starts is a mistake', async (t) => {
+test('a range that ends before it starts is rejected', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const { path } = sample(t, 1000);
@@ -120,7 +122,7 @@ test('a range that ends before it starts is a mistake', async (t) => {
   t.like(await peer.readToEnd(origin), { bytes: 10, sha256: sha256('still mine') });
 });
 
-test('a file that is missing is a failure of the source', async (t) => {
+test('a missing file fails the transfer at the source', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const path = join(directory(t), 'missing');
@@ -136,7 +138,7 @@ test('a file that is missing is a failure of the source', async (t) => {
   t.like(await peer.readToEnd(origin), { bytes: 10 });
 });
 
-test('a path that leads nowhere is a failure of the source', async (t) => {
+test('a path that cannot be resolved fails the transfer at the source', async (t) => {
   const peer = Peer.start(t);
   const { b } = await pair(t, peer);
   const { path } = sample(t, 10);
@@ -148,7 +150,7 @@ test('a path that leads nowhere is a failure of the source', async (t) => {
 
 const NO_FILES: Record<string, (t: Parameters<typeof directory>[0]) => Promise<string>> = {
   'a directory': (t) => Promise.resolve(directory(t)),
-  'a FIFO that nobody writes to': async (t) => {
+  'a FIFO without a writer': async (t) => {
     const path = join(directory(t), 'fifo');
     t.is((await ended(started(t, 'mkfifo', [path], 'ignore'))).code, 0);
     return path;
@@ -157,18 +159,18 @@ const NO_FILES: Record<string, (t: Parameters<typeof directory>[0]) => Promise<s
 };
 
 for (const [name, make] of Object.entries(NO_FILES)) {
-  test(`the path of ${name} is refused at once`, async (t) => {
+  test(`the path of ${name} is rejected at once`, async (t) => {
     const peer = Peer.start(t);
     const { b, origin } = await pair(t, peer);
     const path = await make(t);
     for (const file of [path, pathToFileURL(path)]) {
       const transfer = sendFile(file, b, { reject: false });
-      const error = await t.throwsAsync(within(5000, 'a refusal', transfer), { instanceOf: TypeError });
+      const error = await t.throwsAsync(within(5000, 'a rejection', transfer), { instanceOf: TypeError });
       t.is((error as NodeJS.ErrnoException).code, 'ERR_INVALID_ARG_VALUE');
       t.regex(error?.message ?? '', /file/);
     }
     await until(
-      'it is closed',
+      'the file is closed',
       () => [...openDescriptors().values()].filter((target) => target === path).length,
       (count) => count === 0,
     );
@@ -189,13 +191,13 @@ const BAD_FILES: [name: string, file: unknown, code: string][] = [
 ];
 
 for (const [name, file, code] of BAD_FILES) {
-  test(`${name} is refused by a rejection, and the destination stays the caller's`, async (t) => {
+  test(`${name} as the file is rejected without an exception, and the destination stays the caller's`, async (t) => {
     const peer = Peer.start(t);
     const { b, origin } = await pair(t, peer);
     let transfer;
     t.notThrows(() => (transfer = sendFile(file as string, b, { reject: false })), 'not thrown but rejected');
     if (transfer !== undefined) {
-      const error = await t.throwsAsync(within(5000, 'a refusal', transfer as Promise<unknown>));
+      const error = await t.throwsAsync(within(5000, 'a rejection', transfer as Promise<unknown>));
       t.is((error as NodeJS.ErrnoException).code, code);
       t.regex(error?.message ?? '', /"file"/);
     }
@@ -204,7 +206,7 @@ for (const [name, file, code] of BAD_FILES) {
   });
 }
 
-nativeTest('the number of a pipe or socket is no file', async (t) => {
+nativeTest('the number of a socket is rejected as the file', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client } = await pair(t, peer, 'tcp', { untouched: true });
   await peer.writeText(client, 'bytes');
@@ -212,7 +214,7 @@ nativeTest('the number of a pipe or socket is no file', async (t) => {
   t.is((error as NodeJS.ErrnoException).code, 'ERR_INVALID_ARG_VALUE');
 });
 
-test('a file that grows while it is sent is sent as far as it went at the start', async (t) => {
+test('a file that grows while it is sent is sent up to its size at the start', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const { path, bytes } = sample(t, 24 * MiB);
@@ -225,7 +227,7 @@ test('a file that grows while it is sent is sent as far as it went at the start'
 });
 
 for (const zeroCopy of [true, false]) {
-  test(`a file that gets shorter while it is sent is a failure, zeroCopy: ${zeroCopy}`, async (t) => {
+  test(`a file that is truncated while it is sent fails the transfer, zeroCopy: ${zeroCopy}`, async (t) => {
     const peer = Peer.start(t);
     const { b, origin } = await pair(t, peer);
     const { path, bytes } = sample(t, 24 * MiB);
@@ -244,7 +246,7 @@ for (const zeroCopy of [true, false]) {
   });
 }
 
-test('files of the kernel are sent to their end, whatever size they say they have', async (t) => {
+test('procfs and sysfs files are sent to their end, whatever size fstat reports', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   for (const path of ['/proc/version', '/proc/cpuinfo', '/sys/devices/system/cpu/online']) {
@@ -256,7 +258,7 @@ test('files of the kernel are sent to their end, whatever size they say they hav
   t.is((await sendFile('/proc/version', b, { start: 3, end: 7 })).tx, 5);
 });
 
-test('writes to the destination are held while the file is sent, and follow it', async (t) => {
+test('writes to the destination during sendFile follow the file', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const { path, bytes } = sample(t, 10 * MiB);
@@ -272,7 +274,7 @@ test('writes to the destination are held while the file is sent, and follow it',
   t.is((await transfer).tx, 10 * MiB - 1);
 });
 
-test('several files in a row, started at once, are refused but for the first', async (t) => {
+test('a second sendFile to a socket in use is rejected', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const { path, bytes } = sample(t, 64 * KiB);
@@ -284,8 +286,8 @@ test('several files in a row, started at once, are refused but for the first', a
   t.like(await peer.readToEnd(origin), { bytes: bytes.length, sha256: sha256(bytes) });
 });
 
-coreTestWithTool('strace', 'the wanted pipe size is that of the pipe a file goes through', async (t) => {
-  // From a file to a device there is nothing but a pipe.
+coreTestWithTool('strace', 'pipeSize sets the capacity of the pipe that a file goes through', async (t) => {
+  // A file reaches a device only through a pipe.
   const { path } = sample(t, MiB);
   for (const [options, capacities] of [
     [{ pipeSize: 128 * KiB }, [128 * KiB]],

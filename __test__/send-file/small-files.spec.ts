@@ -1,4 +1,5 @@
-// Files of up to 64 KiB, which are read when they are opened, and sent in one call where the system takes them.
+// Files of up to 64 KiB, which are read when they are opened and sent in one call if the socket accepts them whole. This
+// path is separate from the one for larger files and needs the same guarantees.
 import { execFile } from 'node:child_process';
 import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
@@ -23,11 +24,11 @@ nothingIsLeft(test, 'behind all tests');
 
 const SIZE = 64 * KiB;
 const transports: Transport[] = ['tcp', 'unix'];
-/** More than any socket here holds. */
+/** More files than any socket buffer here holds. */
 const FILES = 400;
 
 for (const transport of transports) {
-  test(`${transport}: small files wait for a peer that does not read, and none is cut or doubled`, async (t) => {
+  test(`${transport}: small files wait for a peer that does not read, and none is cut or sent twice`, async (t) => {
     const peer = Peer.start(t);
     const { b, origin } = await pair(t, peer, transport);
     const { path, bytes } = sample(t, SIZE);
@@ -48,11 +49,11 @@ for (const transport of transports) {
     for (const result of results) t.like(result, { tx: SIZE, total: SIZE, engine, error: null });
   });
 
-  for (const [what, options, code] of [
+  for (const [ending, options, code] of [
     ['aborted', { signal: AbortSignal.timeout(1000) }, 'ABORT_ERR'],
-    ['idle', { idleTimeout: 500 }, 'ERR_IDLE_TIMEOUT'],
+    ['timed out', { idleTimeout: 500 }, 'ERR_IDLE_TIMEOUT'],
   ] as const) {
-    test(`${transport}: a small file that is ${what} in the middle counts what the system took`, async (t) => {
+    test(`${transport}: a small file that is ${ending} in the middle counts the bytes that the kernel accepted`, async (t) => {
       const peer = Peer.start(t);
       const { b, origin } = await pair(t, peer, transport);
       const { path } = sample(t, SIZE);
@@ -64,7 +65,7 @@ for (const transport of transports) {
         error = result.error ?? undefined;
       }
       t.is(error.code, code);
-      // What is in the queue of a stream that goes on will be sent.
+      // On streams, bytes in the queue of a socket that stays open are still sent.
       if (isNative) t.true(error.traffic.tx < SIZE);
       b.end();
       t.like(await peer.readToEnd(origin), { bytes: accepted, end: 'eof' });
@@ -72,35 +73,32 @@ for (const transport of transports) {
   }
 }
 
-test.serial(
-  'a small file is one transfer in the counts of the process, and no descriptor is left',
-  async (t) => {
-    const peer = Peer.start(t);
-    const { b, origin } = await pair(t, peer);
-    const { path } = sample(t, 1000);
-    await sendFile(path, b);
-    const [before, descriptors] = [stats(), openDescriptors()];
-    const written = b.bytesWritten;
-    for (let sent = 0; sent < 10; sent++) await sendFile(path, b, { start: 100, end: 599 });
-    const after = stats();
-    t.is(after.completed - before.completed, 10);
-    t.is(after.tx - before.tx, 5000);
-    t.is(after.active, before.active);
-    t.is(b.bytesWritten - written, 5000);
-    t.deepEqual(openDescriptors(), descriptors);
-    b.end();
-    t.like(await peer.readToEnd(origin), { bytes: 6000, end: 'eof' });
-  },
-);
+test.serial('a small file counts as one transfer of the process and leaves no descriptor', async (t) => {
+  const peer = Peer.start(t);
+  const { b, origin } = await pair(t, peer);
+  const { path } = sample(t, 1000);
+  await sendFile(path, b);
+  const [before, descriptors] = [stats(), openDescriptors()];
+  const written = b.bytesWritten;
+  for (let sent = 0; sent < 10; sent++) await sendFile(path, b, { start: 100, end: 599 });
+  const after = stats();
+  t.is(after.completed - before.completed, 10);
+  t.is(after.tx - before.tx, 5000);
+  t.is(after.active, before.active);
+  t.is(b.bytesWritten - written, 5000);
+  t.deepEqual(openDescriptors(), descriptors);
+  b.end();
+  t.like(await peer.readToEnd(origin), { bytes: 6000, end: 'eof' });
+});
 
-test('a transfer of a small file shows its count from the start, and an abort behind its end changes nothing', async (t) => {
+test('the count of a small file is visible before its transfer settles, and an abort then changes nothing', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const { path } = sample(t, 1000);
   const reports: number[] = [];
   const transfer = sendFile(path, b, { onProgress: ({ tx }) => reports.push(tx) });
   await until(
-    'everything is accepted',
+    'every byte is accepted',
     () => transfer.traffic.tx,
     (tx) => tx === 1000,
   );
@@ -113,7 +111,7 @@ test('a transfer of a small file shows its count from the start, and an abort be
 });
 
 for (const size of [1000, 100_000]) {
-  test(`a file of ${size} bytes that grows before its body is sent stays as long as its headers say`, async (t) => {
+  test(`a file of ${size} bytes that grows before its body is sent is sent with the length in its headers`, async (t) => {
     const { path, bytes } = sample(t, size);
     const server = http.createServer((request, response) => {
       const flush = response.flushHeaders.bind(response);
@@ -129,7 +127,7 @@ for (const size of [1000, 100_000]) {
     const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
     t.teardown(() => agent.destroy());
     const { port } = server.address() as AddressInfo;
-    // At first it is asked for more than it has.
+    // The first range is longer than the file.
     for (const more of [1_000_000, 0]) {
       const request = http.get({ host: '127.0.0.1', port, agent, headers: { more } });
       const [message] = (await once(request, 'response')) as [http.IncomingMessage];
@@ -143,7 +141,7 @@ for (const size of [1000, 100_000]) {
 
 const run = promisify(execFile);
 
-nativeTest('a file that the permission model keeps from this process is not sent', async (t) => {
+nativeTest('a file that the permission model denies to this process is not sent', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'fdsplice-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
   const secret = join(directory, 'secret');
@@ -151,7 +149,7 @@ nativeTest('a file that the permission model keeps from this process is not sent
   const server = createServer((socket) => socket.resume()).listen(0, '127.0.0.1');
   t.teardown(() => void server.close());
   await once(server, 'listening');
-  const root = join(import.meta.dirname, '..');
+  const root = join(import.meta.dirname, '../..');
   const program = `
     import { connect } from 'node:net';
     import { once } from 'node:events';

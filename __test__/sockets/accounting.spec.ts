@@ -1,3 +1,5 @@
+// Counts: of a result, of the sockets, of the process. They must agree with the bytes that the peers saw, while a transfer
+// runs and afterwards.
 import { readFileSync } from 'node:fs';
 import { release } from 'node:os';
 
@@ -18,7 +20,7 @@ const MiB = 1 << 20;
 
 for (const transport of ['tcp', 'unix'] as const) {
   test.serial(
-    `${transport}: bytesRead and bytesWritten include native bytes, while they flow and afterwards`,
+    `${transport}: bytesRead and bytesWritten include native bytes, during the relay and afterwards`,
     async (t) => {
       const peer = Peer.start(t);
       const { a, b, client, origin } = await pair(t, peer, transport);
@@ -34,7 +36,7 @@ for (const transport of ['tcp', 'unix'] as const) {
       await Promise.all([peer.write(client, 3 * MiB, 1), peer.read(origin, 7 + tx)]);
       await Promise.all([peer.write(origin, 5 * MiB, 2), peer.read(client, rx)]);
 
-      // The head was counted by Node when it was read, had it been.
+      // Node does not count the head again: it counted those bytes when it read them.
       const expected = [tx - 4, rx, rx, tx + 7];
       const look = () => [a.bytesRead, a.bytesWritten, b.bytesRead, b.bytesWritten];
       const same = (seen: number[]) => seen.every((value, index) => value === expected[index]);
@@ -48,7 +50,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     },
   );
 
-  test.serial(`${transport}: the counts are what the peers saw`, async (t) => {
+  test.serial(`${transport}: the counts equal the bytes that the peers saw`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const transfer = relay(a, b);
@@ -63,33 +65,37 @@ for (const transport of ['tcp', 'unix'] as const) {
   });
 }
 
-test.serial('counts are of what the destination took, not of what was read', async (t) => {
-  const peer = Peer.start(t);
-  const { a, b, client, origin } = await pair(t, peer, 'unix', { origin: { rcvbuf: 4096 } });
-  const transfer = relay(a, b);
-  peer.write(client, 64 * MiB, 1).catch(() => {});
-  let last = -1;
-  await until(
-    'the relay is blocked',
-    async () => {
-      await new Promise((resolve) => setTimeout(resolve, 300));
-      const { tx } = transfer.traffic;
-      const still = tx === last && tx > 0;
-      last = tx;
-      return still;
-    },
-    Boolean,
-  );
-  transfer.abort();
-  const { traffic } = await failure(t, transfer);
-  const { bytes } = await peer.readToEnd(origin);
-  // A Unix socket keeps for its reader what it has accepted, so this is exact. A stream tells of a chunk when all of it
-  // was accepted.
-  if (isNative) t.is(bytes, traffic.tx);
-  else t.true(bytes >= traffic.tx && bytes - traffic.tx <= 64 * 1024, `${traffic.tx}, and ${bytes} arrived`);
-});
+test.serial(
+  'counts include bytes that the destination accepted, not bytes that were only read',
+  async (t) => {
+    const peer = Peer.start(t);
+    const { a, b, client, origin } = await pair(t, peer, 'unix', { origin: { rcvbuf: 4096 } });
+    const transfer = relay(a, b);
+    peer.write(client, 64 * MiB, 1).catch(() => {});
+    let last = -1;
+    await until(
+      'the relay is blocked',
+      async () => {
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        const { tx } = transfer.traffic;
+        const still = tx === last && tx > 0;
+        last = tx;
+        return still;
+      },
+      Boolean,
+    );
+    transfer.abort();
+    const { traffic } = await failure(t, transfer);
+    const { bytes } = await peer.readToEnd(origin);
+    // A Unix socket keeps accepted bytes for its reader, so the native count is exact. A stream counts a chunk once all of
+    // it was accepted.
+    if (isNative) t.is(bytes, traffic.tx);
+    else
+      t.true(bytes >= traffic.tx && bytes - traffic.tx <= 64 * 1024, `${traffic.tx}, and ${bytes} arrived`);
+  },
+);
 
-test.serial('stats() follow transfers of the whole process', async (t) => {
+test.serial('stats() counts the transfers of the whole process', async (t) => {
   const before = stats();
   t.is(before.active, 0);
   const peer = Peer.start(t);
@@ -130,7 +136,7 @@ test.serial('stats() follow transfers of the whole process', async (t) => {
   t.is(after.pipes.created > 0, isNative);
 });
 
-nativeTest('capabilities() say what this machine can do', (t) => {
+nativeTest('capabilities() reports what this machine supports', (t) => {
   const found = capabilities();
   t.like(found, { native: true, splice: true, sendfile: true, copyFileRange: true, kernel: release() });
   t.is(found.reason, undefined);
@@ -138,28 +144,25 @@ nativeTest('capabilities() say what this machine can do', (t) => {
   t.is(found.pipeMaxSize, Number(readFileSync('/proc/sys/fs/pipe-max-size', 'utf8')));
 });
 
-nativeTest(
-  'many transfers that end while the event loop is busy are settled in one turn of it',
-  async (t) => {
-    const { path } = sample(t, 10);
-    const [from, to] = [opened(t, path), sink(t)];
-    const count = 2_000;
-    let settled = 0;
-    let inFirstTurn = 0;
-    const note = () => {
-      // Whatever wakes the event loop once more comes behind this.
-      if (settled === 0) setImmediate(() => (inFirstTurn = settled));
-      settled += 1;
-    };
-    const transfers = Array.from({ length: count }, () => copy(from, to, { start: 0 }).then(note));
-    const still = new Int32Array(new SharedArrayBuffer(4));
-    const deadline = performance.now() + 60_000;
-    while (stats().active > 0 && performance.now() < deadline) Atomics.wait(still, 0, 0, 10);
-    // The last one is counted as ended shortly before it is on its way.
-    Atomics.wait(still, 0, 0, 200);
-    t.is(settled, 0);
-    await Promise.all(transfers);
-    await new Promise((resolve) => setImmediate(resolve));
-    t.is(inFirstTurn, count);
-  },
-);
+nativeTest('transfers that end while the event loop is busy settle in one turn of it', async (t) => {
+  const { path } = sample(t, 10);
+  const [from, to] = [opened(t, path), sink(t)];
+  const count = 2_000;
+  let settled = 0;
+  let inFirstTurn = 0;
+  const note = () => {
+    // Another wake-up of the event loop would come after this callback.
+    if (settled === 0) setImmediate(() => (inFirstTurn = settled));
+    settled += 1;
+  };
+  const transfers = Array.from({ length: count }, () => copy(from, to, { start: 0 }).then(note));
+  const still = new Int32Array(new SharedArrayBuffer(4));
+  const deadline = performance.now() + 60_000;
+  while (stats().active > 0 && performance.now() < deadline) Atomics.wait(still, 0, 0, 10);
+  // A transfer is counted as ended shortly before its completion is queued.
+  Atomics.wait(still, 0, 0, 200);
+  t.is(settled, 0);
+  await Promise.all(transfers);
+  await new Promise((resolve) => setImmediate(resolve));
+  t.is(inFirstTurn, count);
+});

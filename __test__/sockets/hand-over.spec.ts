@@ -1,4 +1,5 @@
-// A socket that is destroyed from JavaScript at every point of its hand-over to a relay, and behind it.
+// Sockets destroyed from JavaScript at every moment of their hand-over to a relay, and after it: the relay ends, names the
+// side, and leaves no resource.
 import { once } from 'node:events';
 import net from 'node:net';
 
@@ -10,7 +11,7 @@ import { crossing, type Pair } from '../helpers/pair.js';
 import { Peer } from '../helpers/peer.js';
 import { within } from '../helpers/wait.js';
 
-/** What can be true of the two sockets when they are handed over. */
+/** States of the two sockets when they are handed over. */
 const STATES: Record<string, (pair: Pair, peer: Peer, port: number) => Promise<[net.Socket, net.Socket]>> = {
   'both idle': ({ a, b }) => Promise.resolve([a, b]),
   'bytes unread in Node': async ({ a, b, client }, peer) => {
@@ -38,14 +39,14 @@ const STATES: Record<string, (pair: Pair, peer: Peer, port: number) => Promise<[
   },
 };
 
-/** Ways to end a socket. */
-const BLOWS: Record<string, (socket: net.Socket) => void> = {
+/** Ways to destroy a socket. */
+const DESTRUCTIONS: Record<string, (socket: net.Socket) => void> = {
   'destroy()': (socket) => socket.destroy(),
   'destroy(error)': (socket) => socket.destroy(new Error('by the test')),
   'resetAndDestroy()': (socket) => socket.resetAndDestroy(),
 };
 
-/** Moments behind the call of `relay`, from the same tick to when bytes flow. */
+/** Moments after the call of `relay`, from the same tick to flowing bytes. */
 const MOMENTS: (() => Promise<unknown>)[] = [
   () => Promise.resolve(),
   ...[1, 2, 3].map((ticks) => async () => {
@@ -59,30 +60,31 @@ const MOMENTS: (() => Promise<unknown>)[] = [
 
 for (const [state, prepare] of Object.entries(STATES)) {
   test.serial(
-    `${state}: a socket destroyed at any moment of the hand-over ends the relay, and nothing is left`,
+    `${state}: a socket destroyed at any moment of the hand-over ends the relay, and no resource is left`,
     async (t) => {
       const peer = Peer.start(t);
-      const meet = await crossing(t, peer, 'tcp');
+      const nextPair = await crossing(t, peer, 'tcp');
       const { port } = await peer.listen({ port: 0, backlog: 256 });
       const outcomes = new Map<string, number>();
       await leavesNothing(t, async () => {
-        for (const [how, blow] of Object.entries(BLOWS)) {
+        for (const [way, destroy] of Object.entries(DESTRUCTIONS)) {
           for (const [when, moment] of MOMENTS.entries()) {
             const side = when % 2 === 0 ? 'a' : 'b';
-            const what = `${how} of ${side} at moment ${when}`;
-            const made = await meet();
+            const attempt = `${way} of ${side} at moment ${when}`;
+            const made = await nextPair();
             const [a, b] = await prepare(made, peer, port);
             const transfer = relay(a, b, { reject: false });
             if (when > 0) await moment();
-            blow(side === 'a' ? a : b);
-            const { error, tx, rx } = await within(20_000, what, transfer);
-            t.true(error instanceof TransferError, what);
-            // A reset of a socket that is still connecting is a reset once it is connected.
-            t.true(['ABORT_ERR', 'ERR_STREAM_DESTROYED'].includes(error?.code ?? ''), `${what}: ${error}`);
-            t.is(error?.side, side, what);
+            destroy(side === 'a' ? a : b);
+            const { error, tx, rx } = await within(20_000, attempt, transfer);
+            t.true(error instanceof TransferError, attempt);
+            // resetAndDestroy() of a connecting socket takes effect once it is connected.
+            t.true(['ABORT_ERR', 'ERR_STREAM_DESTROYED'].includes(error?.code ?? ''), `${attempt}: ${error}`);
+            t.is(error?.side, side, attempt);
             t.deepEqual(error?.traffic, { tx, rx, total: tx + rx });
-            if (how === 'destroy(error)') t.is((error?.cause as Error | null)?.message, 'by the test', what);
-            t.true(a.destroyed && b.destroyed, what);
+            if (way === 'destroy(error)')
+              t.is((error?.cause as Error | null)?.message, 'by the test', attempt);
+            t.true(a.destroyed && b.destroyed, attempt);
             outcomes.set(String(error?.code), (outcomes.get(String(error?.code)) ?? 0) + 1);
             await Promise.allSettled([peer.close(made.client), peer.close(made.origin)]);
           }
@@ -93,23 +95,20 @@ for (const [state, prepare] of Object.entries(STATES)) {
   );
 }
 
-test.serial(
-  'a socket whose end is under way when the other one turns out to be gone is closed all the same',
-  async (t) => {
-    const peer = Peer.start(t);
-    const meet = await crossing(t, peer, 'tcp');
-    await leavesNothing(t, async () => {
-      for (const when of ['before', 'behind'] as const) {
-        const { a, b, client, origin } = await meet();
-        if (when === 'before') b.destroy();
-        a.end();
-        const transfer = relay(a, b, { reject: false });
-        if (when === 'behind') b.destroy();
-        const { error } = await within(20_000, `it ends, destroyed ${when} the call`, transfer);
-        t.like(error, { code: when === 'before' ? 'ERR_STREAM_DESTROYED' : 'ABORT_ERR', side: 'b' });
-        t.true(a.closed);
-        await Promise.allSettled([peer.close(client), peer.close(origin)]);
-      }
-    });
-  },
-);
+test.serial('a socket that is ending is closed although the other socket was destroyed', async (t) => {
+  const peer = Peer.start(t);
+  const nextPair = await crossing(t, peer, 'tcp');
+  await leavesNothing(t, async () => {
+    for (const when of ['before', 'after'] as const) {
+      const { a, b, client, origin } = await nextPair();
+      if (when === 'before') b.destroy();
+      a.end();
+      const transfer = relay(a, b, { reject: false });
+      if (when === 'after') b.destroy();
+      const { error } = await within(20_000, `the relay ends, destroyed ${when} the call`, transfer);
+      t.like(error, { code: when === 'before' ? 'ERR_STREAM_DESTROYED' : 'ABORT_ERR', side: 'b' });
+      t.true(a.closed);
+      await Promise.allSettled([peer.close(client), peer.close(origin)]);
+    }
+  });
+});

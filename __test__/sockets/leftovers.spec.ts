@@ -1,3 +1,5 @@
+// Bytes around the start of a relay: heads, bytes that Node has read or still has to write, corked writes, connecting sockets.
+// All must arrive once, in order and before relayed bytes.
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import http from 'node:http';
@@ -21,7 +23,7 @@ const sha256 = (...parts: (string | Buffer)[]): string =>
     .digest('hex');
 
 for (const transport of ['tcp', 'unix'] as const) {
-  test(`${transport}: heads go out first, on both sides, and are counted`, async (t) => {
+  test(`${transport}: heads are sent first on both sides and counted`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const transfer = relay(a, b, {
@@ -37,13 +39,13 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.like(await transfer, { tx: 12, rx: 12, total: 24 });
   });
 
-  test(`${transport}: head, then what Node has buffered, then what comes`, async (t) => {
+  test(`${transport}: head, buffered bytes and later bytes are sent in order`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     await peer.writeText(client, 'buffered, ');
     await peer.writeText(origin, 'BUFFERED, ');
     await until(
-      'Node has both',
+      'Node has both messages',
       () => [a.readableLength, b.readableLength],
       ([x, y]) => x === 10 && y === 10,
     );
@@ -57,7 +59,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.like(await transfer, { tx: 20, rx: 20 });
   });
 
-  test(`${transport}: what was put back with unshift goes out in its place`, async (t) => {
+  test(`${transport}: bytes put back with unshift are sent in their place`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     await peer.writeText(client, 'bbcc');
@@ -75,7 +77,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.like(await transfer, { tx: 8, rx: 0 });
   });
 
-  test(`${transport}: a socket that has been read from is taken over in mid-stream`, async (t) => {
+  test(`${transport}: a socket that was read from is relayed from mid-stream`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const bytes = 32 * MiB;
@@ -121,15 +123,15 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is(await peer.readText(client, 12), 'to client, y');
     await peer.shutdown(client);
     await peer.shutdown(origin);
-    // The bytes written in JavaScript came from neither end.
+    // Bytes written in JavaScript came from neither side, so they are not counted.
     t.like(await transfer, { tx: 7, rx: 1 });
   });
 
-  test(`${transport}: a cork while Node still has to write, or later, holds nothing up`, async (t) => {
+  test(`${transport}: a cork during or after the flush of earlier writes delays nothing`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     b.write(Buffer.alloc(4 * MiB));
-    // In the queue behind the first: a cork keeps it there.
+    // Queued behind the first write, where a cork would keep it.
     b.write('behind it');
     const transfer = relay(a, b);
     b.cork();
@@ -144,7 +146,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.like(await transfer, { tx: 9, rx: 8 });
   });
 
-  test(`${transport}: megabytes that Node still has to write go before the first relayed byte`, async (t) => {
+  test(`${transport}: megabytes queued in Node are sent before the first relayed byte`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const big = randomBytes(16 * MiB);
@@ -161,7 +163,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.like(await transfer, { tx: 6, rx: 0 });
   });
 
-  test(`${transport}: more than one pipe of buffered bytes arrives at a slow reader`, async (t) => {
+  test(`${transport}: buffered bytes that exceed a pipe reach a slow reader`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
     const head = randomBytes(12 * MiB);
@@ -175,7 +177,7 @@ for (const transport of ['tcp', 'unix'] as const) {
   });
 }
 
-test('a socket that is still connecting is awaited, and what was written to it goes first', async (t) => {
+test('a connecting socket is awaited, and earlier writes to it are sent first', async (t) => {
   const peer = Peer.start(t);
   const { a, client } = await pair(t, peer);
   const { listener, port } = await peer.listen({ port: 0 });
@@ -191,7 +193,7 @@ test('a socket that is still connecting is awaited, and what was written to it g
   t.like(await transfer, { tx: 5, rx: 0 });
 });
 
-test('bytes and the end of a client that came while the other side connects are passed on', async (t) => {
+test('bytes and an end that arrive while the other side connects are passed on', async (t) => {
   const peer = Peer.start(t);
   const { a, client } = await pair(t, peer);
   const { listener, port } = await peer.listen({ port: 0 });
@@ -206,7 +208,7 @@ test('bytes and the end of a client that came while the other side connects are 
   t.like(await transfer, { tx: 5, rx: 6 });
 });
 
-test('both sockets may still be connecting', async (t) => {
+test('two connecting sockets are relayed', async (t) => {
   const peer = Peer.start(t);
   const listeners = await Promise.all([peer.listen({ port: 0 }), peer.listen({ port: 0 })]);
   const [a, b] = listeners.map(({ port }) => net.connect(port, '127.0.0.1')) as [net.Socket, net.Socket];
@@ -222,7 +224,7 @@ test('both sockets may still be connecting', async (t) => {
   t.like(await transfer, { tx: 5, rx: 0 });
 });
 
-test('a CONNECT request is tunnelled from its first byte behind the header', async (t) => {
+test('a CONNECT request is tunnelled from the first byte after its header', async (t) => {
   const peer = Peer.start(t);
   const upstream = await peer.listen({ port: 0 });
   const gateway = http.createServer();
@@ -248,7 +250,7 @@ test('a CONNECT request is tunnelled from its first byte behind the header', asy
   t.like(await done, { tx: 11, rx: 6 });
 });
 
-test('an upgraded connection is tunnelled from its first byte behind the header', async (t) => {
+test('an upgraded connection is tunnelled from the first byte after its header', async (t) => {
   const peer = Peer.start(t);
   const upstream = await peer.listen({ port: 0 });
   const gateway = http.createServer();

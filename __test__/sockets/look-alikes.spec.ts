@@ -1,5 +1,5 @@
-// What looks like a socket and is none, or has ways of its own: its bytes go through its methods, on streams, and the
-// descriptor that can be found in it is left alone.
+// Objects that only imitate net.Socket, and sockets that override its methods: their bytes go through those methods, on
+// streams, and a descriptor found in them is never touched.
 import { once } from 'node:events';
 import http from 'node:http';
 import http2 from 'node:http2';
@@ -22,18 +22,18 @@ const upper = (chunk: unknown) => Buffer.from(String(chunk).toUpperCase());
 
 type Write = (chunk: unknown, ...rest: unknown[]) => boolean;
 
-/** The other end of a socket that this makes. */
+/** Connects a socket to the peer, and returns the peer's end. */
 async function connected(t: ExecutionContext, peer: Peer, socket: net.Socket): Promise<Conn> {
   const { listener, port } = await peer.listen({ port: 0 });
   socket.connect({ port, host: '127.0.0.1' });
   t.teardown(() => socket.destroy());
   const [{ conn }] = await Promise.all([peer.accept(listener), once(socket, 'connect')]);
-  // Node lays its own over that of the class of a socket that connects; not of one that was accepted.
+  // Node shadows the write of the class on a connecting socket, but not on an accepted one.
   Reflect.deleteProperty(socket, 'write');
   return conn;
 }
 
-/** Text each way through a relay, up to both ends. */
+/** Sends a text each way through a relay, and ends both sides. */
 async function exchange(
   t: ExecutionContext,
   peer: Peer,
@@ -42,12 +42,12 @@ async function exchange(
 ): Promise<void> {
   await peer.writeText(client, 'to origin');
   await peer.writeText(origin, 'to client');
-  t.is(await within(30_000, 'it comes to the origin', peer.readText(origin, 9)), toOrigin);
-  t.is(await within(30_000, 'it comes to the client', peer.readText(client, 9)), toClient);
+  t.is(await within(30_000, 'the text reaches the origin', peer.readText(origin, 9)), toOrigin);
+  t.is(await within(30_000, 'the text reaches the client', peer.readText(client, 9)), toClient);
   await Promise.all([peer.shutdown(client), peer.shutdown(origin)]);
 }
 
-/** Stands for a socket: what is written to it goes out in capitals, as what is read from it comes. */
+/** A Proxy around a socket that turns written and read bytes into capitals. */
 const proxied = (socket: net.Socket) =>
   new Proxy(socket, {
     get(target, key, receiver) {
@@ -62,7 +62,7 @@ const proxied = (socket: net.Socket) =>
     },
   });
 
-/** The same by an object that inherits from a socket. */
+/** An object that inherits from a socket and writes in capitals. */
 const derived = (socket: net.Socket) =>
   Object.create(socket, {
     write: {
@@ -81,37 +81,37 @@ test('a Proxy around a socket is relayed through its own traps, on streams', asy
   t.true(b.destroyed);
 });
 
-test('a Proxy that changes nothing is relayed and copied as what it stands for, on streams', async (t) => {
+test('a Proxy that changes nothing is relayed and copied like its socket, on streams', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const copying = copy(new Proxy(a, {}), new Proxy(b, {}), { length: 5 });
   await peer.writeText(client, 'first');
-  t.like(await within(30_000, 'it is copied', copying), { tx: 5, engine: 'stream' });
+  t.like(await within(30_000, 'the copy ends', copying), { tx: 5, engine: 'stream' });
   t.is(await peer.readText(origin, 5), 'first');
   const transfer = relay(new Proxy(a, {}), new Proxy(b, {}));
   await exchange(t, peer, { client, origin });
   t.like(await within(30_000, 'the relay ends', transfer), { tx: 9, rx: 9, engine: 'stream' });
 });
 
-test('a relay of a Proxy that is aborted resets both connections', async (t) => {
+test('an abort of a relay with a Proxy resets both connections', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = relay(proxied(a), b, { reject: false });
   await peer.writeText(client, 'hello');
   t.is(await peer.readText(origin, 5), 'HELLO');
   transfer.abort();
-  t.is((await within(30_000, 'the client sees it', peer.readToEnd(client))).end, 'reset');
-  t.is((await within(30_000, 'the origin sees it', peer.readToEnd(origin))).end, 'reset');
+  t.is((await within(30_000, 'the client sees the end', peer.readToEnd(client))).end, 'reset');
+  t.is((await within(30_000, 'the origin sees the end', peer.readToEnd(origin))).end, 'reset');
   t.is((await transfer).error?.code, 'ABORT_ERR');
 });
 
-test('an object made from a socket is written to by its own write, on streams', async (t) => {
+test('an object that inherits from a socket is written to through its own write, on streams', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer, 'tcp', { server: { allowHalfOpen: true } });
   const copying = copy(a, derived(b));
   await peer.writeText(client, 'hello');
   await peer.shutdown(client);
-  t.like(await within(30_000, 'it is copied', copying), { tx: 5, engine: 'stream' });
+  t.like(await within(30_000, 'the copy ends', copying), { tx: 5, engine: 'stream' });
   t.is(await peer.readText(origin, 5), 'HELLO');
 });
 
@@ -145,13 +145,13 @@ class OwnPush extends net.Socket {
   }
 }
 
-for (const [what, Class, own] of [
+for (const [method, Class, own] of [
   ['write', OwnWrite, 'writes'],
   ['_write', OwnInnerWrite, 'writes'],
   ['read', OwnRead, 'reads'],
   ['push', OwnPush, 'reads'],
 ] as const) {
-  test(`a socket whose class overrides ${what} is relayed through it, on streams`, async (t) => {
+  test(`a socket whose class overrides ${method} is relayed through that method, on streams`, async (t) => {
     const peer = Peer.start(t);
     const { a, client } = await pair(t, peer);
     const b = new Class();
@@ -162,7 +162,7 @@ for (const [what, Class, own] of [
     t.like(await within(30_000, 'the relay ends', transfer), { tx: 9, rx: 9, engine: 'stream' });
   });
 
-  test(`a copy by way of the ${what} that a class overrides is on streams, one the other way is not`, async (t) => {
+  test(`a copy that needs an overridden ${method} runs on streams, and one in the other direction does not`, async (t) => {
     const peer = Peer.start(t);
     const { a, client } = await pair(t, peer);
     const b = new Class({ allowHalfOpen: true });
@@ -178,15 +178,15 @@ for (const [what, Class, own] of [
   });
 }
 
-/** Somebody else's connection, of which a mock has the number. */
+/** A connection of another owner, whose descriptor number a mock contains. */
 async function foreign(t: ExecutionContext, peer: Peer) {
   const { a, b, client, origin } = await pair(t, peer);
   const { fd } = (a as unknown as { _handle: { fd: number } })._handle;
   const isUntouched = async () => {
     t.false(a.destroyed);
-    // Nothing was read there that was meant for its owner, and nothing came out.
+    // No byte was taken from its owner, and none was added.
     await peer.writeText(client, 'mine');
-    const [chunk] = (await within(30_000, 'its owner has it', once(a, 'data'))) as [Buffer];
+    const [chunk] = (await within(30_000, 'the owner receives the bytes', once(a, 'data'))) as [Buffer];
     t.is(String(chunk), 'mine');
     a.write('yours');
     t.is(await peer.readText(client, 5), 'yours');
@@ -196,7 +196,7 @@ async function foreign(t: ExecutionContext, peer: Peer) {
   return { fd, isUntouched, origin };
 }
 
-/** Echoes in capitals; nothing of it is a socket. */
+/** Methods of a stream that echoes in capitals, without a socket. */
 const inner = {
   read(this: Duplex) {},
   write(this: Duplex, chunk: unknown, _encoding: BufferEncoding, callback: () => void) {
@@ -223,7 +223,7 @@ class MockSocket extends net.Socket {
   override connecting = false;
 }
 
-/** Called as Node's own, which is what tells them apart by name. */
+/** Has the name of Node's own handle class. */
 class TCP {
   readonly fd: number;
   reading = false;
@@ -247,7 +247,7 @@ class TCP {
 
 const withHandle = (stream: Duplex, handle: unknown): Duplex => Object.assign(stream, { _handle: handle });
 
-for (const [what, mock] of [
+for (const [kind, mock] of [
   ['a Duplex with a descriptor in its _handle', (fd: number) => withHandle(new Duplex(inner), { fd })],
   ['a Duplex with a handle called TCP', (fd: number) => withHandle(new Duplex(inner), new TCP(fd))],
   ['a net.Socket without any handle', () => new MockSocket()],
@@ -256,7 +256,7 @@ for (const [what, mock] of [
     'an object with the prototype of net.Socket',
     (fd: number) => {
       const stream = withHandle(new Duplex(inner), new TCP(fd));
-      // All that a Duplex does, by an object that `instanceof` takes for a socket.
+      // Has the methods of Duplex, and passes `instanceof net.Socket`.
       const prototype = Object.create(net.Socket.prototype, {
         ...Object.getOwnPropertyDescriptors(Readable.prototype),
         ...Object.getOwnPropertyDescriptors(Duplex.prototype),
@@ -265,7 +265,7 @@ for (const [what, mock] of [
     },
   ],
 ] as const) {
-  test(`a mock, ${what}, is relayed on streams, and no descriptor of others is touched`, async (t) => {
+  test(`a mock, ${kind}, is relayed on streams, and no foreign descriptor is touched`, async (t) => {
     const peer = Peer.start(t);
     const { fd, isUntouched } = await foreign(t, peer);
     const { a, client } = await pair(t, peer);
@@ -280,7 +280,7 @@ for (const [what, mock] of [
   });
 }
 
-test('a socket whose handle is none of Node, though it has a number, fails the relay and not the process', async (t) => {
+test('a socket with a foreign handle that has a number fails the relay, not the process', async (t) => {
   const peer = Peer.start(t);
   const { fd, isUntouched } = await foreign(t, peer);
   const { a, client } = await pair(t, peer);
@@ -288,11 +288,11 @@ test('a socket whose handle is none of Node, though it has a number, fails the r
   await peer.writeText(client, 'hello');
   t.like(await within(30_000, 'the relay ends', transfer), { tx: 0, rx: 0, engine: 'stream' });
   t.is((await transfer).error?.side, 'b');
-  t.not((await within(30_000, 'the client sees it', peer.readToEnd(client))).end, 'eof');
+  t.not((await within(30_000, 'the client sees the end', peer.readToEnd(client))).end, 'eof');
   await isUntouched();
 });
 
-test('the socket of an HTTP/2 session is refused by a rejection, and the session goes on', async (t) => {
+test('the socket of an HTTP/2 session is rejected, and the session stays usable', async (t) => {
   const server = http2.createServer();
   const sessions = deferred<http2.ServerHttp2Session>();
   server.once('session', sessions.resolve);
@@ -315,20 +315,20 @@ test('the socket of an HTTP/2 session is refused by a rejection, and the session
   };
   const first = answer();
   const { path } = sample(t, 10);
-  const refused = { instanceOf: TypeError, code: 'ERR_INVALID_ARG_VALUE', message: /HTTP\/2 session/ };
+  const rejected = { instanceOf: TypeError, code: 'ERR_INVALID_ARG_VALUE', message: /HTTP\/2 session/ };
   for (const socket of [(await sessions.promise).socket, client.socket, await compat.promise]) {
     const other = new Duplex(inner);
-    await t.throwsAsync(relay(socket, other, { reject: false }), refused);
-    await t.throwsAsync(copy(socket, other, { reject: false }), refused);
-    await t.throwsAsync(copy(other, socket, { reject: false }), refused);
-    await t.throwsAsync(sendFile(path, socket, { reject: false }), refused);
+    await t.throwsAsync(relay(socket, other, { reject: false }), rejected);
+    await t.throwsAsync(copy(socket, other, { reject: false }), rejected);
+    await t.throwsAsync(copy(other, socket, { reject: false }), rejected);
+    await t.throwsAsync(sendFile(path, socket, { reject: false }), rejected);
     t.false(other.destroyed);
   }
   t.is(await first, 'answer');
   t.is(await answer(), 'answer');
 });
 
-test('a file is sent through the write of whatever an HTTP server was given as a connection', async (t) => {
+test('a file is sent through the overridden _write of a connection passed to an HTTP server', async (t) => {
   const peer = Peer.start(t);
   const { path, bytes } = sample(t, 30);
   const outcome = deferred<unknown>();

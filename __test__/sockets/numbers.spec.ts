@@ -1,3 +1,4 @@
+// Relays between descriptors given as numbers: the caller owns them, so a relay passes on clean ends only and closes nothing.
 import { fstatSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -17,7 +18,7 @@ nothingIsLeft(ava, 'behind all tests');
 const MiB = 1 << 20;
 
 for (const transport of ['tcp', 'unix'] as const) {
-  test(`${transport}: numbers are relayed, a clean end is passed on, and nothing is closed`, async (t) => {
+  test(`${transport}: numbers are relayed, a clean end is passed on, and neither is closed`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport, { untouched: true });
     const numbers = [descriptorOf(a), descriptorOf(b)] as const;
@@ -37,7 +38,7 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.false(a.destroyed || b.destroyed);
   });
 
-  test(`${transport}: after an abort both numbers are as usable as before`, async (t) => {
+  test(`${transport}: both numbers stay usable after an abort`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport, { untouched: true });
     const transfer = relay(descriptorOf(a), descriptorOf(b));
@@ -52,7 +53,7 @@ for (const transport of ['tcp', 'unix'] as const) {
   });
 }
 
-test('a number and a socket may be mixed: only the socket is destroyed', async (t) => {
+test('a relay between a number and a socket destroys only the socket', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer, 'tcp', { untouched: true });
   const transfer = relay(descriptorOf(a), b);
@@ -66,15 +67,15 @@ test('a number and a socket may be mixed: only the socket is destroyed', async (
   t.true(fstatSync(descriptorOf(a)).isSocket());
 });
 
-for (const [who, other, side] of [
+for (const [role, other, side] of [
   ['client', 'origin', 'a'],
   ['origin', 'client', 'b'],
 ] as const) {
-  test(`a reset by the ${who} is told in the result, and not passed on to the number of the ${other}`, async (t) => {
+  test(`a reset by the ${role} is in the result and is not passed on to the number of the ${other}`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer, 'tcp', { untouched: true });
     const transfer = relay(descriptorOf(made.a), descriptorOf(made.b));
-    await peer.reset(made[who]);
+    await peer.reset(made[role]);
     t.like(await failure(t, transfer), { code: 'ECONNRESET', side });
     await sleep(100);
     const socket = other === 'client' ? made.a : made.b;
@@ -83,7 +84,7 @@ for (const [who, other, side] of [
   });
 }
 
-test('an abort leaves a blocked number alone', async (t) => {
+test('an abort does not reset a blocked number', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer, 'tcp', { untouched: true });
   const transfer = relay(descriptorOf(a), descriptorOf(b));
@@ -91,7 +92,7 @@ test('an abort leaves a blocked number alone', async (t) => {
   await steady('the writer blocks', () => peer.counts(client).then(({ sent }) => sent));
   transfer.abort();
   const { traffic } = await failure(t, transfer);
-  // Everything that was accepted still arrives: no reset has taken it back.
+  // Every accepted byte still arrives; a reset would discard them.
   b.end();
   t.deepEqual(await peer.readToEnd(origin), {
     bytes: traffic.tx,

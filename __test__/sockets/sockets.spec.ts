@@ -1,3 +1,5 @@
+// The two sockets of a relay as JavaScript sees them: events, listeners, writes, destruction, failed and pending connects,
+// and idle timeouts.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
@@ -18,7 +20,7 @@ import { watch } from '../helpers/watch.js';
 
 nothingIsLeft(test, 'behind all tests');
 
-test('a clean relay shows both sockets one end and one close, no error and no data', async (t) => {
+test('a clean relay emits end and close once on both sockets, and neither error nor data', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const seen = [watch(a), watch(b)];
@@ -47,15 +49,15 @@ test('a clean relay shows both sockets one end and one close, no error and no da
 });
 
 for (const transport of ['tcp', 'unix'] as const) {
-  test(`${transport}: a data listener that stays on a socket gets what came before the relay, and none of what is relayed`, async (t) => {
+  test(`${transport}: a data listener that stays on a socket receives earlier bytes and no relayed ones`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
-    let heard = '';
-    for (const socket of [a, b]) socket.on('data', (chunk: Buffer) => (heard += String(chunk)));
+    let received = '';
+    for (const socket of [a, b]) socket.on('data', (chunk: Buffer) => (received += String(chunk)));
     await peer.writeText(client, 'before');
     await until(
       'Node has it',
-      () => heard,
+      () => received,
       (text) => text === 'before',
     );
     const transfer = relay(a, b);
@@ -69,41 +71,41 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.is(back.sha256, await peer.hash(2, 1_000_000));
     await Promise.all([peer.shutdown(client), peer.shutdown(origin)]);
     t.like(await transfer, { tx: 1_000_000, rx: 1_000_000, engine });
-    t.is(heard, 'before');
+    t.is(received, 'before');
     t.deepEqual([a.listenerCount('data'), b.listenerCount('data')], [1, 1]);
   });
 
-  test(`${transport}: a data listener hears nothing of a copy, and what comes behind it again`, async (t) => {
+  test(`${transport}: a data listener receives no copied bytes, and receives the bytes after the copy`, async (t) => {
     const peer = Peer.start(t);
     const { a, b, client, origin } = await pair(t, peer, transport);
-    let heard = '';
-    a.on('data', (chunk: Buffer) => (heard += String(chunk)));
+    let received = '';
+    a.on('data', (chunk: Buffer) => (received += String(chunk)));
     await peer.writeText(client, 'before, ');
     await until(
       'Node has it',
-      () => heard,
+      () => received,
       (text) => text === 'before, ',
     );
     const transfer = copy(a, b, { length: 6 });
-    // In one piece, so that the copy has to leave some of it.
+    // In one write, so that the copy has to leave a part of it.
     await peer.writeText(client, 'copiedbehind');
     t.is(await peer.readText(origin, 6), 'copied');
     t.like(await transfer, { tx: 6, engine });
     await until(
-      'the listener has the rest',
-      () => heard,
+      'the listener has the rest of the write',
+      () => received,
       (text) => text === 'before, behind',
     );
     await peer.writeText(client, ', and more');
     await until(
-      'and all that follows',
-      () => heard,
+      'the listener has later bytes',
+      () => received,
       (text) => text === 'before, behind, and more',
     );
   });
 }
 
-test('a relay begun in a data listener, which stays, takes over right behind what that has heard', async (t) => {
+test('a relay started in a data listener that stays continues right after the chunk of that listener', async (t) => {
   const peer = Peer.start(t);
   const { b, origin } = await pair(t, peer);
   const server = net.createServer();
@@ -115,23 +117,23 @@ test('a relay begun in a data listener, which stays, takes over right behind wha
   t.teardown(() => client.destroy());
   const [a] = (await once(server, 'connection')) as [net.Socket];
   client.end(bytes);
-  const heard: Buffer[] = [];
+  const received: Buffer[] = [];
   const begun = deferred<{ transfer: Transfer }>();
   a.on('data', (chunk: Buffer) => {
-    heard.push(chunk);
+    received.push(chunk);
     begun.resolve({ transfer: relay(a, b) });
   });
   const { transfer } = await within(30_000, 'the first bytes come', begun.promise);
   const arrived = await peer.readToEnd(origin);
   await peer.shutdown(origin);
   client.resume();
-  t.is(heard.length, 1);
-  const rest = bytes.subarray(heard[0]?.length);
+  t.is(received.length, 1);
+  const rest = bytes.subarray(received[0]?.length);
   t.deepEqual(arrived, { bytes: rest.length, sha256: sha256(rest), end: 'eof' });
   t.like(await transfer, { tx: rest.length, rx: 0, engine });
 });
 
-test('a side that ended cleanly has emitted end although the other was reset later', async (t) => {
+test('a side that ended cleanly has emitted end although the other side was reset later', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const seen = { a: watch(a), b: watch(b) };
@@ -154,7 +156,7 @@ for (const [ending, end] of Object.entries<(made: Pair, peer: Peer) => unknown>(
   'destroying a': ({ a }) => a.destroy(),
   'destroying b': ({ b }) => b.destroy(),
   'writing to a': ({ a }) => a.write('intruder'),
-  // Beside the core Node itself emits what the owner has destroyed a socket with.
+  // On native ends Node itself emits the error that the owner passed to destroy().
   ...(isNative
     ? {}
     : {
@@ -165,7 +167,7 @@ for (const [ending, end] of Object.entries<(made: Pair, peer: Peer) => unknown>(
         ],
       }),
 })) {
-  test(`a relay's sockets never emit 'error': ${ending}`, async (t) => {
+  test(`the sockets of a relay never emit 'error': ${ending}`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const seen = [watch(made.a), watch(made.b)];
@@ -174,7 +176,7 @@ for (const [ending, end] of Object.entries<(made: Pair, peer: Peer) => unknown>(
     t.is(await peer.readText(made.origin, 5), 'hello');
     await end(made, peer);
     await failure(t, transfer);
-    // Nor later, when nobody of the relay listens any more.
+    // Later errors are not emitted either, when the relay no longer listens.
     for (const socket of [made.a, made.b]) {
       socket.write('too late');
       socket.destroy(new Error('too late'));
@@ -188,7 +190,7 @@ for (const [ending, end] of Object.entries<(made: Pair, peer: Peer) => unknown>(
 }
 
 for (const side of ['a', 'b'] as const) {
-  test(`writing to ${side} in JavaScript fails the relay`, async (t) => {
+  test(`a write to ${side} in JavaScript fails the relay`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const seen = [watch(made.a), watch(made.b)];
@@ -199,7 +201,7 @@ for (const side of ['a', 'b'] as const) {
     const error = await failure(t, transfer);
     t.like(error, { code: 'ERR_INVALID_STATE', side, traffic: { tx: 5, rx: 0, total: 5 } });
     t.like(await within(5000, 'the write is answered', callback), { code: 'ERR_INVALID_STATE' });
-    // Not one byte of it has come through.
+    // No byte of that write was sent.
     t.like(await peer.readToEnd(made.client), { bytes: 0, end: 'reset' });
     t.like(await peer.readToEnd(made.origin), { bytes: 0, end: 'reset' });
     await until('both are closed', () => seen.every(({ close }) => close === 1), Boolean);
@@ -229,11 +231,11 @@ for (const side of ['a', 'b'] as const) {
       t.is(other.errored, null);
     });
 
-    test(`${side} destroyed before the relay ${cause === null ? 'without' : 'with'} an error is a result`, async (t) => {
+    test(`${side} destroyed before the relay ${cause === null ? 'without' : 'with'} an error is reported in the result`, async (t) => {
       const peer = Peer.start(t);
-      const meet = await crossing(t, peer, 'tcp');
+      const nextPair = await crossing(t, peer, 'tcp');
       for (const reject of [true, false]) {
-        const made = await meet();
+        const made = await nextPair();
         made[side].once('error', () => {});
         made[side].destroy(cause ?? undefined);
         const transfer = relay(made.a, made.b, { reject });
@@ -241,18 +243,18 @@ for (const side of ['a', 'b'] as const) {
         t.like(error, { code: 'ERR_STREAM_DESTROYED', side, traffic: { tx: 0, rx: 0, total: 0 } });
         t.is(error?.cause, cause);
         const [other, end] = side === 'a' ? [made.b, made.origin] : [made.a, made.client];
-        await until('the other is destroyed', () => other.destroyed, Boolean);
+        await until('the other socket is destroyed', () => other.destroyed, Boolean);
         t.like(await peer.readToEnd(end), { bytes: 0, end: 'reset' });
       }
     });
   }
 
-  test(`a connect of ${side} that fails is a result, and destroys the other side`, async (t) => {
+  test(`a failed connect of ${side} is reported in the result and destroys the other side`, async (t) => {
     const peer = Peer.start(t);
-    const meet = await crossing(t, peer, 'tcp');
+    const nextPair = await crossing(t, peer, 'tcp');
     const port = await closedPort();
     for (const reject of [true, false]) {
-      const made = await meet();
+      const made = await nextPair();
       const failing = net.connect(port, '127.0.0.1');
       const [kept, conn] = side === 'a' ? [made.b, made.origin] : [made.a, made.client];
       const seen = watch(kept);
@@ -261,7 +263,7 @@ for (const side of ['a', 'b'] as const) {
       t.like(error, { code: 'ECONNREFUSED', syscall: 'connect', side, traffic: { tx: 0, rx: 0, total: 0 } });
       t.is(typeof error?.errno, 'number');
       t.like(await peer.readToEnd(conn), { bytes: 0, end: 'reset' });
-      // Nobody listens to the errors of `failing`: Node's own one must not bring the process down.
+      // `failing` has no error listener, and Node's own error must not crash the process.
       await until('both are closed', () => failing.closed && kept.closed, Boolean);
       t.deepEqual(seen.order, ['close']);
     }
@@ -280,11 +282,11 @@ for (const side of ['a', 'b'] as const) {
     t.true(kept.destroyed);
   });
 
-  test(`${side} is reset as any other although it was still connecting, to a name with two addresses`, async (t) => {
+  test(`an abort resets ${side} after it connected to a name with two addresses`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const { listener, port } = await peer.listen({ port: 0 });
-    // Node tries the first, where nobody listens, and goes on with another handle.
+    // Node tries the first address, is refused, and continues with another handle.
     const addresses = [
       { address: '::1', family: 6 },
       { address: '127.0.0.1', family: 4 },
@@ -336,7 +338,7 @@ for (const side of ['a', 'b'] as const) {
       (count) => count === 1,
       10_000,
     );
-    // It only tells: the relay goes on.
+    // The timeout is only an event: the relay continues.
     await Promise.all([peer.writeText(made.client, 'y'), peer.readText(made.origin, 1)]);
     await peer.shutdown(made.client);
     await peer.shutdown(made.origin);
@@ -344,7 +346,7 @@ for (const side of ['a', 'b'] as const) {
   });
 }
 
-/** A port that was free a moment ago. */
+/** A port on which nothing listens any more. */
 async function closedPort(): Promise<number> {
   const server = net.createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');

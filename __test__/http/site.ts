@@ -1,0 +1,46 @@
+// An HTTP server and a client with a single connection to it, shared by the specs of responses.
+import { once } from 'node:events';
+import http, { type IncomingMessage, type RequestListener } from 'node:http';
+import type net from 'node:net';
+import { type AddressInfo } from 'node:net';
+
+import type { ExecutionContext } from 'ava';
+
+import { within } from '../helpers/wait.js';
+
+export interface Site {
+  port: number;
+  agent: http.Agent;
+}
+
+export async function listening(t: ExecutionContext, server: net.Server): Promise<number> {
+  server.listen(0, '127.0.0.1');
+  t.teardown(() => void server.close());
+  await once(server, 'listening');
+  return (server.address() as AddressInfo).port;
+}
+
+/** A server, and an agent with at most one connection to it. */
+export async function site(t: ExecutionContext, handler: RequestListener, options = {}): Promise<Site> {
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  t.teardown(() => agent.destroy());
+  return { port: await listening(t, http.createServer(options, handler)), agent };
+}
+
+interface Answer {
+  status: number | undefined;
+  headers: http.IncomingHttpHeaders;
+  body: Buffer;
+}
+
+export async function collect(message: IncomingMessage): Promise<Answer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of message) chunks.push(chunk as Buffer);
+  return { status: message.statusCode, headers: message.headers, body: Buffer.concat(chunks) };
+}
+
+export async function get({ port, agent }: Site, options: http.RequestOptions = {}): Promise<Answer> {
+  const request = http.request({ host: '127.0.0.1', port, agent, ...options }).end();
+  const [message] = (await within(20_000, 'an answer', once(request, 'response'))) as [IncomingMessage];
+  return collect(message);
+}
