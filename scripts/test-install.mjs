@@ -98,6 +98,7 @@ async function install({ scratch, env, pnpm, names }) {
     const one = await consumer(`npm-${line}`, line, ['npm', 'install']);
     if (one === undefined) continue;
     await use(one, line);
+    if (compiled === undefined) await checkInstalledPackages(one);
     if (compiled === undefined) await inspectInstalled(one, names);
     compiled = await useTypes(one, line, compiled);
   }
@@ -128,6 +129,18 @@ async function use(one, line) {
   await suite.check(`the command line on Node ${line}`, async () =>
     assertSame(await one.version(), version, 'its version'),
   );
+}
+
+/** The package has no runtime dependency, so only the package with this machine's addon is installed beside it. */
+async function checkInstalledPackages(one) {
+  await suite.check('npm installs fdsplice and one platform package', async () => {
+    const { capabilities } = await one.run('tell.mjs');
+    assertSame(
+      await one.packages(),
+      [`@fdsplice/${capabilities.platform}`, 'fdsplice'],
+      'installed packages',
+    );
+  });
 }
 
 async function inspectInstalled(one, names) {

@@ -44,6 +44,19 @@ export class Consumer {
     return JSON.parse(said.trim().split('\n').at(-1));
   }
 
+  /** The names of all packages installed here for production, without this folder's own. */
+  async packages() {
+    const args = ['ls', '--omit=dev', '--all', '--parseable'];
+    const paths = await output(join(this.#env.PATH, 'npm'), args, { cwd: this.folder, env: this.#env });
+    const inside = join(this.folder, 'node_modules/');
+    return paths
+      .trim()
+      .split('\n')
+      .filter((path) => path.startsWith(inside))
+      .map((path) => path.slice(inside.length))
+      .sort();
+  }
+
   async version() {
     const command = join(this.folder, 'node_modules/.bin/fdsplice');
     return (await output(command, ['--version'], { cwd: this.folder, env: this.#env })).trim();
