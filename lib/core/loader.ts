@@ -36,6 +36,11 @@ function find(): Binding {
   const { version, engines, optionalDependencies } = load('../../../package.json') as Manifest;
   // The core takes sockets over by what these versions have inside, which is checked on them alone.
   if (!isSupportedNode()) throw new Unavailable(`Node ${process.versions.node} is not in ${engines.node}`);
+  // A checkout, which has a Cargo.toml, can name another build of the addon; an installation ignores the variable.
+  const chosen = process.env['FDSPLICE_ADDON'];
+  if (chosen !== undefined && existsSync(new URL('../../../Cargo.toml', import.meta.url))) {
+    return load(chosen) as Binding;
+  }
   // A checkout has the binary it built at its root, an installation has a package for its platform.
   const built = new URL(`../../../fdsplice.${platform}.node`, import.meta.url);
   if (existsSync(built)) return load(fileURLToPath(built)) as Binding;
