@@ -1,6 +1,6 @@
 // npm test: the tests of cargo and ava, from any state of the checkout, with one total at the end.
 //   npm test                                  both
-//   npm test -- --cargo-only [cargo args]     e.g. --cargo-only -p fdsplice half_close
+//   npm test -- --cargo-only [cargo args]     e.g. --cargo-only --test relay reset
 //   npm test -- --ava-only [ava args]         e.g. --ava-only __test__/relay/reset.spec.ts --match '*reset*'
 //   npm test -- --debug-only [ava args]       with a debug build of the addon: some folders of specs, or the given specs
 //   npm test -- --stream-only [ava args]      on the stream engine: some folders of specs, or the given specs
