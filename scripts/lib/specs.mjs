@@ -16,8 +16,8 @@ export function allSpecs() {
 /** The specs that a path, the name of a spec (`half-close`) or the name of a folder (`relay`) stands for. */
 export function findSpecs(given) {
   const specs = allSpecs();
-  const path = [given, `__test__/${given}`].find((each) => existsSync(join(root, each)));
-  const wanted = path === undefined ? undefined : relative(root, resolve(root, path));
+  const path = [resolve(root, given), join(root, '__test__', given)].find((each) => existsSync(each));
+  const wanted = path === undefined ? undefined : relative(root, path);
   const found = specs.filter(
     (spec) => nameOf(spec) === nameOf(given) || spec === wanted || spec.startsWith(`${wanted}/`),
   );
