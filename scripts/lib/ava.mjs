@@ -5,13 +5,27 @@ import { debugAddon } from './debug-addon.mjs';
 import { mustRun, root, run } from './run.mjs';
 import { AvaTotals } from './totals.mjs';
 
-/** Specs of the transfers themselves, where most debug assertions and overflow checks of the core are reached. */
-const DEBUG_FOLDERS = ['copy', 'relay', 'send-file'];
+/**
+ * Folders for the debug build, whose debug assertions and overflow checks the verbs and the random schedules reach. Not
+ * `load`, which takes long, nor `limits`, where the slower code of a debug build comes close to the tolerances in time.
+ */
+const DEBUG_FOLDERS = ['copy', 'fuzz', 'relay', 'send-file'];
 
-/** Specs of behaviour that both engines have to show. */
-const STREAM_FOLDERS = ['copy', 'http', 'limits', 'relay', 'send-file', 'sockets', 'streams', 'transfer'];
+/** Folders for the stream engine: the behaviour that both engines share. */
+const STREAM_FOLDERS = [
+  'copy',
+  'fuzz',
+  'http',
+  'limits',
+  'process',
+  'relay',
+  'send-file',
+  'sockets',
+  'streams',
+  'transfer',
+];
 
-/** Specs that depend on Node's internals: sockets and responses taken over and given back, workers, processes. */
+/** Folders for the other Node lines: specs that depend on Node's internals, on workers or on processes. */
 const NODE_FOLDERS = ['http', 'process', 'sockets', 'streams'];
 
 /** The specs on this Node, on the engine that it has. */
