@@ -19,7 +19,7 @@ const own = new Set([
   'index.d.ts',
 ]);
 
-/** Packs a folder into a tarball: its path, its size and the names of its files. */
+/** Packs a folder into a tarball. Resolves with the tarball's path, its size and the names of its files. */
 export async function pack(path, destination) {
   const args = ['pack', path, '--json', '--ignore-scripts', '--pack-destination', destination];
   const [{ filename, size, unpackedSize, files }] = JSON.parse(await output('npm', args, { cwd: root }));

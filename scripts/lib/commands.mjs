@@ -56,7 +56,7 @@ export function checkCommand(command) {
   } else {
     for (const arg of args) {
       if (arg.startsWith('--')) checkOption(source, arg);
-      else if (arg.includes('/')) assertFile(arg);
+      else if (arg.includes('/') && !arg.includes('://')) assertFile(arg);
     }
   }
 }
