@@ -87,7 +87,7 @@ function environment(scratch, url) {
 }
 
 async function install({ scratch, env, pnpm, names }) {
-  const consumer = async (name, line, command) => {
+  const installed = async (name, line, command) => {
     const created = await Consumer.create(join(scratch, name), {
       binary: await node(versions[line]),
       env,
@@ -101,14 +101,16 @@ async function install({ scratch, env, pnpm, names }) {
 
   let compiled;
   for (const line of Object.keys(versions)) {
-    const one = await consumer(`npm-${line}`, line, ['npm', 'install']);
-    if (one === undefined) continue;
-    await use(one, line);
-    if (compiled === undefined) await checkInstalledPackages(one);
-    if (compiled === undefined) await inspectInstalled(one, names);
-    compiled = await useTypes(one, line, compiled);
+    const consumer = await installed(`npm-${line}`, line, ['npm', 'install']);
+    if (consumer === undefined) continue;
+    await use(consumer, line);
+    if (compiled === undefined) {
+      await checkInstalledPackages(consumer);
+      await inspectInstalled(consumer, names);
+    }
+    compiled = await useTypes(consumer, line, compiled);
   }
-  const linked = await consumer('pnpm', 24, ['pnpm', 'add']);
+  const linked = await installed('pnpm', 24, ['pnpm', 'add']);
   for (const file of linked === undefined ? [] : ['esm.mjs', 'cjs.cjs']) {
     await suite.check(`${file} after pnpm add`, async () => isNative(await linked.run(file)));
   }
@@ -116,7 +118,7 @@ async function install({ scratch, env, pnpm, names }) {
     ['npm', 'install', '--omit=optional'],
     ['pnpm', 'add', '--no-optional'],
   ]) {
-    const without = await consumer(`${command[0]}-without`, 24, command);
+    const without = await installed(`${command[0]}-without`, 24, command);
     if (without === undefined) continue;
     const after = `after ${command.join(' ')}`;
     await suite.check(`${after} the package reports why it is not native`, async () =>
@@ -128,43 +130,45 @@ async function install({ scratch, env, pnpm, names }) {
   }
 }
 
-async function use(one, line) {
+async function use(consumer, line) {
   for (const file of ['esm.mjs', 'cjs.cjs']) {
-    await suite.check(`${file} on Node ${line}`, async () => isNative(await one.run(file)));
+    await suite.check(`${file} on Node ${line}`, async () => isNative(await consumer.run(file)));
   }
   await suite.check(`the command line on Node ${line}`, async () =>
-    assertSame(await one.version(), version, 'its version'),
+    assertSame(await consumer.version(), version, 'its version'),
   );
 }
 
 /** The package has no runtime dependency, so only the package with this machine's addon is installed beside it. */
-async function checkInstalledPackages(one) {
+async function checkInstalledPackages(consumer) {
   await suite.check('npm installs fdsplice and one platform package', async () => {
-    const { capabilities } = await one.run('capabilities.mjs');
+    const { capabilities } = await consumer.run('capabilities.mjs');
     assertSame(
-      await one.packages(),
+      await consumer.packages(),
       [`@fdsplice/${capabilities.platform}`, 'fdsplice'],
       'installed packages',
     );
   });
 }
 
-async function inspectInstalled(one, names) {
+async function inspectInstalled(consumer, names) {
   await suite.check('every file that another file refers to is installed', () =>
-    checkReferences(join(one.folder, 'node_modules/fdsplice'), names),
+    checkReferences(join(consumer.folder, 'node_modules/fdsplice'), names),
   );
   await suite.check('a Node that is too old can load it, and gets the reason', async () =>
-    hasReason(await one.run('capabilities.mjs', await node(tooOld)), `Node ${tooOld} is not in`),
+    hasReason(await consumer.run('capabilities.mjs', await node(tooOld)), `Node ${tooOld} is not in`),
   );
 }
 
 /** Compiles TypeScript in the first folder only, and runs the output on every Node. */
-async function useTypes(one, line, compiled) {
+async function useTypes(consumer, line, compiled) {
   for (const resolution of Object.keys(resolutions)) {
     const name = `TypeScript with moduleResolution ${resolution}`;
-    if (compiled === undefined) await suite.check(`${name} compiles`, () => one.compile(resolution));
-    else one.takeCompiled(compiled, resolution);
-    await suite.check(`${name} on Node ${line}`, async () => isNative(await one.runCompiled(resolution)));
+    if (compiled === undefined) await suite.check(`${name} compiles`, () => consumer.compile(resolution));
+    else consumer.takeCompiled(compiled, resolution);
+    await suite.check(`${name} on Node ${line}`, async () =>
+      isNative(await consumer.runCompiled(resolution)),
+    );
   }
-  return compiled ?? one;
+  return compiled ?? consumer;
 }

@@ -6,8 +6,8 @@ import { mustRun, root, run } from './run.mjs';
 import { AvaTotals } from './totals.mjs';
 
 /**
- * Folders for the debug build, whose debug assertions and overflow checks the verbs and the random schedules reach. Not
- * `load`, which takes long, nor `limits`, where the slower code of a debug build comes close to the tolerances in time.
+ * Folders for the debug build: the verbs and the random schedules reach the core's debug assertions and overflow checks.
+ * `limits` and `load` are left out, because they measure time and CPU time, and unoptimized code takes more of both.
  */
 const DEBUG_FOLDERS = ['copy', 'fuzz', 'relay', 'send-file'];
 
