@@ -1,5 +1,5 @@
-// Each spec file gets a process of its own, because a native addon and its runtime are per process, and files run
-// one after the other, because several load tests at once on a small machine would only time each other out.
+// How ava runs the specs. Each file runs in its own process, because a native addon and its runtime are per process. Files
+// run one after the other, because several load tests at once would time each other out on a small machine.
 export default {
   files: ['__test__/**/*.spec.ts'],
   extensions: { ts: 'module' },

@@ -1,5 +1,5 @@
-// The generated types are committed so that a change of the public surface shows in review: this fails, with the diff,
-// when what is tracked is not what the sources generate.
+// npm run check:drift: rebuilds the generated types and fails, with the diff, when the committed files differ. They are
+// committed so that a change of the public surface shows in review.
 import { mustRun, run, runMain, StepError } from './lib/run.mjs';
 
 const generated = ['index.d.ts', 'lib/binding.d.ts'];

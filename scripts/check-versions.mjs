@@ -1,5 +1,5 @@
-// node scripts/check-versions.mjs [v1.2.3]: everything that carries the version of the package carries the same one, and
-// that of the tag if there is one; and the platform packages agree with the package in what npm goes by.
+// node scripts/check-versions.mjs [v1.2.3]: checks that all manifests, and the tag if one is given, have the same version,
+// and that the manifests of the platform packages agree with the package's own.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, runMain, StepError } from './lib/run.mjs';
@@ -11,9 +11,9 @@ const readJson = (path) => JSON.parse(read(path));
 await runMain(async () => {
   const own = readJson('package.json');
   const [tag] = process.argv.slice(2);
-  const same = (found, expected, what) => {
+  const same = (found, expected, label) => {
     const [a, b] = [JSON.stringify(found), JSON.stringify(expected)];
-    if (a !== b) throw new StepError(`${what}: ${a}, expected ${b}`);
+    if (a !== b) throw new StepError(`${label}: ${a}, expected ${b}`);
   };
   if (tag !== undefined) same(tag, `v${own.version}`, 'the tag');
   const [, workspace] = /\[workspace\.package\][^[]*?^version = "([^"]+)"$/m.exec(read('Cargo.toml')) ?? [];

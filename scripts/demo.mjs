@@ -1,10 +1,11 @@
-// npm run demo: builds what is needed, then moves a lot of bytes through the relay and through Node's own pipe.
+// npm run demo: builds, then moves 1 GiB each way through the relay and through Node's own pipe, and compares their CPU
+// time.
 import { prepare } from './lib/prepare.mjs';
 import { runMain } from './lib/run.mjs';
 
 await runMain(async () => {
   await prepare();
-  // Not before: it needs what has just been installed.
+  // Imported late, because it needs the packages that were just installed.
   const { demo } = await import('./demo/run.mjs');
   await demo();
 });

@@ -1,15 +1,18 @@
-// npm run test:memory [-- miri|address|thread]: what is too slow for every run. The parts of the core that make no
-// system calls under miri; all of its tests under AddressSanitizer; the pools and the limiter, which threads share,
-// under ThreadSanitizer. Needs the nightly toolchain with miri and rust-src:
+// npm run test:memory [-- miri|address|thread]: runs tests of the core that are too slow for every run. Under miri, the
+// parts without system calls; under AddressSanitizer, all tests; under ThreadSanitizer, the pools and the limiter, which
+// threads share. Needs the nightly toolchain with miri and rust-src:
 //   rustup toolchain install nightly --profile minimal --component miri,rust-src
-// FDSPLICE_REQUIRE_TOOLS=1: without it, this fails instead of saying so.
+// Without that toolchain the tests are skipped; with FDSPLICE_REQUIRE_TOOLS=1 they fail instead.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { root, run, runMain } from './lib/run.mjs';
+import { root, run, runMain, StepError } from './lib/run.mjs';
+import { testFiles, titlesIn } from './lib/test-titles.mjs';
 
 const TARGET = 'x86_64-unknown-linux-gnu';
-/** Runs itself where there is no procfs, without which the sanitizers can neither read their options nor end well. */
+/** This test runs itself again without procfs. The sanitizers need procfs to read their options and to exit cleanly. */
 const WITHOUT_PROC = 'pipes_that_cannot_be_opened_again_lose_nothing_and_burn_nothing';
+/** A test of the limiter that is short enough for miri. */
+const ON_LIMITER = 'a_new_rate_reaches_a_transfer_that_waits';
 const sanitized = (kind, ...build) => ({
   args: [
     'test',
@@ -25,7 +28,7 @@ const sanitized = (kind, ...build) => ({
   ],
   env: {
     RUSTFLAGS: `-Zsanitizer=${kind}`,
-    // Memory that a thread keeps for its life is no leak; two reports of one race are one.
+    // Memory that a thread refers to for its lifetime is no leak. The first data race ends the test.
     ASAN_OPTIONS: 'detect_leaks=1',
     TSAN_OPTIONS: 'halt_on_error=1',
     CARGO_TARGET_DIR: join(root, 'target', kind),
@@ -34,8 +37,8 @@ const sanitized = (kind, ...build) => ({
 
 const STEPS = {
   miri: {
-    // What is arithmetic: miri has no splice and no epoll, and a simulated second of a limiter takes it minutes.
-    args: ['miri', 'test', '-p', 'fdsplice', '--lib', '--', 'direction::bulk', 'rate::tests::a_new_rate'],
+    // Arithmetic only: miri has no splice and no epoll, and needs minutes to simulate a second of a limiter.
+    args: ['miri', 'test', '-p', 'fdsplice', '--lib', '--', 'bulk::tests', ON_LIMITER],
     env: { MIRIFLAGS: '-Zmiri-disable-isolation', CARGO_TARGET_DIR: join(root, 'target', 'miri') },
   },
   address: sanitized('address', '--lib', '--tests'),
@@ -44,6 +47,7 @@ const STEPS = {
 
 await runMain(async () => {
   const wanted = process.argv.slice(2);
+  checkNames();
   const names = wanted.length > 0 ? wanted : Object.keys(STEPS);
   const missing = missingTool();
   if (missing !== undefined) {
@@ -54,7 +58,7 @@ await runMain(async () => {
   const failed = [];
   for (const name of names) {
     const step = STEPS[name];
-    if (step === undefined) throw new Error(`no such step: ${name}`);
+    if (step === undefined) throw new StepError(`no such step: ${name}`);
     console.log(`== ${name}`);
     const env = { ...process.env, ...step.env };
     const { ok } = await run('cargo', ['+nightly', ...step.args], { env });
@@ -65,6 +69,14 @@ await runMain(async () => {
   );
   if (failed.length > 0) process.exitCode = 1;
 });
+
+/** A test that is renamed would otherwise no longer be selected, and nothing would fail. */
+function checkNames() {
+  const titles = testFiles.filter((path) => path.endsWith('.rs')).flatMap(titlesIn);
+  for (const name of [WITHOUT_PROC, ON_LIMITER]) {
+    if (!titles.some(([title]) => title === name)) throw new StepError(`there is no test ${name}`);
+  }
+}
 
 function missingTool() {
   const list = spawnSync('rustup', ['component', 'list', '--toolchain', 'nightly', '--installed'], {

@@ -1,4 +1,4 @@
-// npm run pack:release -- <folder>: everything that a release publishes, as tarballs, with their checksums.
+// npm run pack:release -- <folder>: writes the tarballs that a release publishes, and their checksums.
 import { createHash } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -16,14 +16,14 @@ await runMain(async () => {
   const scratch = mkdtempSync(join(tmpdir(), 'fdsplice-pack-'));
   try {
     const staged = stage(scratch, { fresh: false });
-    const missing = targets.filter(({ platform }) => !staged.some((one) => one.platform === platform));
+    const missing = targets.filter(({ platform }) => !staged.some((each) => each.platform === platform));
     if (missing.length > 0) {
       throw new StepError(
         `not built: ${missing.map(({ triple }) => triple).join(', ')} (npm run build:target)`,
       );
     }
     const sums = [];
-    for (const path of [root, ...staged.map((one) => one.path)]) {
+    for (const path of [root, ...staged.map((each) => each.path)]) {
       const { tarball, size } = await pack(path, destination);
       const sum = createHash('sha256').update(readFileSync(tarball)).digest('hex');
       sums.push(`${sum}  ${basename(tarball)}\n`);

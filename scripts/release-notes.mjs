@@ -1,4 +1,4 @@
-// node scripts/release-notes.mjs <version>: the section of CHANGELOG.md about that version.
+// node scripts/release-notes.mjs <version>: prints the section of CHANGELOG.md about that version.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, runMain, StepError } from './lib/run.mjs';

@@ -1,23 +1,54 @@
-// npm run test:docs: every TypeScript block of the documents compiles against the package, those marked `ts run` run, and
-// the tests that are quoted exist.
+// npm run test:docs: checks the documents. Every TypeScript block compiles against the package, and those marked `ts run`
+// run. The tests that are quoted exist. The commands are real, and the examples in CONTRIBUTING.md run.
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { output } from './install/process.mjs';
+import { checkCommand, commandsIn, isQuick, parse } from './lib/commands.mjs';
 import { checkQuotedTests } from './lib/quoted-tests.mjs';
 import { root, runMain } from './lib/run.mjs';
 import { assert, Suite } from './lib/suite.mjs';
 
-// Inside the package, so that its name means itself, and so do its types.
+// Inside the package, so that `fdsplice` and its types resolve to this checkout.
 const folder = join(root, 'target/docs');
-/** What would be a program and yet not be checked. */
+/** Languages of programs that this script would not compile. */
 const unchecked = /^(js|mjs|cjs|javascript|mts|cts|tsx|typescript)$/i;
+
+/** Commands that the check of commands has to reject, each for another reason. */
+const madeUp = [
+  'npm run no-such-script',
+  'npm run bench --quick',
+  'npm run soak -- --no-such-option',
+  'npm run dev -- no-such-spec',
+  'npm test -- --no-such-suite-only',
+  'npm test -- --ava-only __test__/no-such.spec.ts',
+  "npm test -- --ava-only __test__/relay --match '*no such title*'",
+  'npm test -- --cargo-only no_such_test',
+  'npm test -- --cargo-only -p no-such-crate',
+  'npm test -- --cargo-only --test no_such_file',
+  'node scripts/no-such.mjs',
+  'bash .ci/run --no-such-option',
+];
 
 await runMain(async () => {
   const suite = new Suite('docs');
   rmSync(folder, { recursive: true, force: true });
   mkdirSync(folder, { recursive: true });
+  await checkPrograms(suite);
+  await suite.check('every quoted test exists', () => {
+    const checked = documents().map(checkQuotedTests);
+    const problems = checked.flatMap(({ problems }) => problems);
+    assert(problems.length === 0, problems.join('\n'));
+    const quoted = checked.reduce((sum, { quoted }) => sum + quoted, 0);
+    assert(quoted > 0, 'there is none');
+    return `${quoted} of them`;
+  });
+  await checkCommands(suite);
+  suite.report();
+});
+
+async function checkPrograms(suite) {
   const blocks = documents().flatMap(blocksOf);
   await suite.check('every program is in a block marked ts', () => {
     const others = blocks.filter(({ language }) => unchecked.test(language));
@@ -33,16 +64,43 @@ await runMain(async () => {
   for (const { where, file } of compiled ? programs.filter(({ isRun }) => isRun) : []) {
     await suite.check(`the program at ${where} runs`, () => runProgram(file));
   }
-  await suite.check('every test that is quoted exists', () => {
-    const checked = documents().map(checkQuotedTests);
-    const problems = checked.flatMap(({ problems }) => problems);
-    assert(problems.length === 0, problems.join('\n'));
-    const quoted = checked.reduce((sum, { quoted }) => sum + quoted, 0);
-    assert(quoted > 0, 'there is none');
-    return `${quoted} of them`;
+}
+
+async function checkCommands(suite) {
+  await suite.check('made-up commands are rejected', () => {
+    const accepted = madeUp.filter((command) => problemOf(command) === undefined);
+    assert(accepted.length === 0, accepted.join('\n'));
+    return `${madeUp.length} of them`;
   });
-  suite.report();
-});
+  const commands = documents().flatMap((document) =>
+    commandsIn(readFileSync(join(root, document), 'utf8')).map((command) => ({ document, command })),
+  );
+  await suite.check('every command is real', () => {
+    const problems = commands.flatMap(({ document, command }) => {
+      const problem = problemOf(command);
+      return problem === undefined ? [] : [`${document}: ${command}: ${problem}`];
+    });
+    assert(problems.length === 0, problems.join('\n'));
+    return `${commands.length} of them`;
+  });
+  for (const { document, command } of commands) {
+    if (document !== 'CONTRIBUTING.md' || problemOf(command) !== undefined || !isQuick(command)) continue;
+    await suite.check(`${command} runs`, async () => {
+      const { env, words } = parse(command);
+      await output(words[0], words.slice(1), { cwd: root, env: { ...process.env, ...env } });
+    });
+  }
+}
+
+/** The reason why a command is not real. */
+function problemOf(command) {
+  try {
+    checkCommand(command);
+    return undefined;
+  } catch (error) {
+    return error.message;
+  }
+}
 
 function documents() {
   const listed = execFileSync('git', ['ls-files', '-z', '*.md'], { cwd: root, encoding: 'utf8' });
@@ -84,7 +142,7 @@ async function compile() {
   await output(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '--project', project]);
 }
 
-/** In a folder of its own, with what a program of the documents may expect to find there. */
+/** Runs a compiled program in an empty folder. */
 async function runProgram(file) {
   const cwd = mkdtempSync(join(tmpdir(), 'fdsplice-docs-'));
   try {

@@ -1,7 +1,7 @@
-// npm run test:install: publishes what is built to a registry on this machine, installs it from there as users do, and
-// uses it: with npm and pnpm, on each supported Node, with and without the native package, from ESM, CommonJS and
-// TypeScript. PATH holds nothing but Node and its package managers, so that nothing can be compiled on the way.
-//   --built   take the addon of npm run build:target also for this machine's platform, as a release does
+// npm run test:install: publishes the build to a registry on this machine, installs it from there as users do, and uses
+// it: with npm and pnpm, on each supported Node line, with and without the native package, from ESM, CommonJS and
+// TypeScript. PATH has only Node and its package managers, so an installation cannot compile anything.
+//   --built   uses the addon of npm run build:target for this machine's platform too, as a release does
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -61,21 +61,21 @@ async function inspect(packed, { publint, attw }) {
       return size;
     });
   }
-  await suite.check('publint has nothing to say', async () => {
+  await suite.check('publint reports no problem', async () => {
     for (const { tarball } of packed) await output(process.execPath, [publint, 'run', tarball, '--strict']);
   });
   await suite.check('the types are right for every way to import them', async () => {
-    // Every supported Node can require an ES module, which this rule does not know.
+    // This rule does not know that every supported Node can require an ES module.
     const rules = ['--ignore-rules', 'cjs-resolves-to-esm'];
     await output(process.execPath, [attw, packed[0].tarball, ...rules]);
   });
 }
 
-/** Nothing of this machine's own settings: the home of a new user, and our registry. */
+/** The environment of a new user with our registry, without this machine's npm settings. */
 function environment(scratch, url) {
   const home = join(scratch, 'home');
   mkdirSync(home);
-  // Anybody may publish there, but npm does not even try without a token.
+  // The registry accepts any publisher, but npm does not publish without a token.
   const settings = [
     `registry=${url}`,
     `${url.slice('http:'.length)}:_authToken=none`,
@@ -87,21 +87,30 @@ function environment(scratch, url) {
 }
 
 async function install({ scratch, env, pnpm, names }) {
-  const consumer = async (name, line, command) => {
-    const one = await Consumer.create(join(scratch, name), { binary: await node(versions[line]), env, pnpm });
-    const isDone = await suite.check(`${command.join(' ')} on Node ${line}`, () => one.install(...command));
-    return isDone ? one : undefined;
+  const installed = async (name, line, command) => {
+    const created = await Consumer.create(join(scratch, name), {
+      binary: await node(versions[line]),
+      env,
+      pnpm,
+    });
+    const isDone = await suite.check(`${command.join(' ')} on Node ${line}`, () =>
+      created.install(...command),
+    );
+    return isDone ? created : undefined;
   };
 
   let compiled;
   for (const line of Object.keys(versions)) {
-    const one = await consumer(`npm-${line}`, line, ['npm', 'install']);
-    if (one === undefined) continue;
-    await use(one, line);
-    if (compiled === undefined) await inspectInstalled(one, names);
-    compiled = await useTypes(one, line, compiled);
+    const consumer = await installed(`npm-${line}`, line, ['npm', 'install']);
+    if (consumer === undefined) continue;
+    await use(consumer, line);
+    if (compiled === undefined) {
+      await checkInstalledPackages(consumer);
+      await inspectInstalled(consumer, names);
+    }
+    compiled = await useTypes(consumer, line, compiled);
   }
-  const linked = await consumer('pnpm', 24, ['pnpm', 'add']);
+  const linked = await installed('pnpm', 24, ['pnpm', 'add']);
   for (const file of linked === undefined ? [] : ['esm.mjs', 'cjs.cjs']) {
     await suite.check(`${file} after pnpm add`, async () => isNative(await linked.run(file)));
   }
@@ -109,11 +118,11 @@ async function install({ scratch, env, pnpm, names }) {
     ['npm', 'install', '--omit=optional'],
     ['pnpm', 'add', '--no-optional'],
   ]) {
-    const without = await consumer(`${command[0]}-without`, 24, command);
+    const without = await installed(`${command[0]}-without`, 24, command);
     if (without === undefined) continue;
     const after = `after ${command.join(' ')}`;
-    await suite.check(`${after} the package says why it is not native`, async () =>
-      hasReason(await without.run('tell.mjs'), 'is not installed: optional packages were left out'),
+    await suite.check(`${after} the package reports why it is not native`, async () =>
+      hasReason(await without.run('capabilities.mjs'), 'is not installed: optional packages were left out'),
     );
     await suite.check(`${after} a relay works through streams`, async () =>
       isStreams(await without.run('esm.mjs')),
@@ -121,31 +130,45 @@ async function install({ scratch, env, pnpm, names }) {
   }
 }
 
-async function use(one, line) {
+async function use(consumer, line) {
   for (const file of ['esm.mjs', 'cjs.cjs']) {
-    await suite.check(`${file} on Node ${line}`, async () => isNative(await one.run(file)));
+    await suite.check(`${file} on Node ${line}`, async () => isNative(await consumer.run(file)));
   }
   await suite.check(`the command line on Node ${line}`, async () =>
-    assertSame(await one.version(), version, 'its version'),
+    assertSame(await consumer.version(), version, 'its version'),
   );
 }
 
-async function inspectInstalled(one, names) {
-  await suite.check('every file that another one names is installed', () =>
-    checkReferences(join(one.folder, 'node_modules/fdsplice'), names),
+/** The package has no runtime dependency, so only the package with this machine's addon is installed beside it. */
+async function checkInstalledPackages(consumer) {
+  await suite.check('npm installs fdsplice and one platform package', async () => {
+    const { capabilities } = await consumer.run('capabilities.mjs');
+    assertSame(
+      await consumer.packages(),
+      [`@fdsplice/${capabilities.platform}`, 'fdsplice'],
+      'installed packages',
+    );
+  });
+}
+
+async function inspectInstalled(consumer, names) {
+  await suite.check('every file that another file refers to is installed', () =>
+    checkReferences(join(consumer.folder, 'node_modules/fdsplice'), names),
   );
-  await suite.check('a Node that is too old can load it, and is told', async () =>
-    hasReason(await one.run('tell.mjs', await node(tooOld)), `Node ${tooOld} is not in`),
+  await suite.check('a Node that is too old can load it, and gets the reason', async () =>
+    hasReason(await consumer.run('capabilities.mjs', await node(tooOld)), `Node ${tooOld} is not in`),
   );
 }
 
-/** TypeScript is compiled in the first folder, and what comes out runs on every Node. */
-async function useTypes(one, line, compiled) {
+/** Compiles TypeScript in the first folder only, and runs the output on every Node. */
+async function useTypes(consumer, line, compiled) {
   for (const resolution of Object.keys(resolutions)) {
     const name = `TypeScript with moduleResolution ${resolution}`;
-    if (compiled === undefined) await suite.check(`${name} compiles`, () => one.compile(resolution));
-    else one.takeCompiled(compiled, resolution);
-    await suite.check(`${name} on Node ${line}`, async () => isNative(await one.runCompiled(resolution)));
+    if (compiled === undefined) await suite.check(`${name} compiles`, () => consumer.compile(resolution));
+    else consumer.takeCompiled(compiled, resolution);
+    await suite.check(`${name} on Node ${line}`, async () =>
+      isNative(await consumer.runCompiled(resolution)),
+    );
   }
-  return compiled ?? one;
+  return compiled ?? consumer;
 }

@@ -1,55 +1,61 @@
-// npm test: cargo's tests and ava's in one go, from any state of the checkout, with one total at the end.
+// npm test: the tests of cargo and ava, from any state of the checkout, with one total at the end.
 //   npm test                                  both
-//   npm test -- --cargo-only [cargo args]     e.g. --cargo-only -p fdsplice half_close
-//   npm test -- --ava-only [ava args]         e.g. --ava-only __test__/relay.spec.ts --match '*reset*'
-//   npm test -- --stream-only [ava args]      without the native core: the specs of behaviour, or those that are named
-//   npm test -- --nodes-only [ava args]       on the other Node lines: the specs of endpoints and workers, or those
-//   npm run test:full                         also the long tests (FDSPLICE_FULL=1, cargo's ignored ones), with the core
-//                                             and without, and every spec on every Node line
-//   npm run test:install                      the package installed from a registry of our own (--built: as released)
-//   npm run test:docs                         the programs in the documents
-//   npm run test:ci                           all of these, as CI does
+//   npm test -- --cargo-only [cargo args]     e.g. --cargo-only --test relay reset
+//   npm test -- --ava-only [ava args]         e.g. --ava-only __test__/relay/reset.spec.ts --match '*reset*'
+//   npm test -- --debug-only [ava args]       with a debug build of the addon: some folders of specs, or the given specs
+//   npm test -- --stream-only [ava args]      on the stream engine: some folders of specs, or the given specs
+//   npm test -- --nodes-only [ava args]       on the other Node lines: some folders of specs, or the given specs
+//   npm run test:full                         also the long tests (FDSPLICE_FULL=1, cargo's ignored ones), and every spec
+//                                             with the debug build, on the stream engine and on every Node line
+//   npm run test:install                      the package installed from a local registry (--built: as released)
+//   npm run test:docs                         the programs and commands in the documents
+//   npm run test:ci [-- --this-node]          all of these, as CI does; with --this-node, without the other Node lines
 // FDSPLICE_REQUIRE_TOOLS=1: a test skipped for lack of a tool counts as a failure.
 import { join } from 'node:path';
-import { runAva, runOnOtherNodes, runWithoutCore } from './lib/ava.mjs';
+import { runAva, runDebug, runOtherNodes, runStream } from './lib/ava.mjs';
 import { prepare } from './lib/prepare.mjs';
 import { root, run, runMain } from './lib/run.mjs';
 import { CargoTotals, SuiteTotals } from './lib/totals.mjs';
 
-const alone = ['cargo', 'ava', 'stream', 'nodes', 'docs', 'install'];
+const full = process.argv[2] === '--full';
+/** The suites that run alone with `--<name>-only`, in the order in which CI runs them. */
+const suites = ['cargo', 'ava', 'debug', 'stream', 'nodes', 'docs', 'install'];
 
 await runMain(async () => {
-  const { suites, rest, full } = parseArguments(process.argv.slice(2));
-  const env = full ? { ...process.env, FDSPLICE_FULL: '1' } : process.env;
+  const { chosen, rest } = parseArguments(process.argv.slice(full ? 3 : 2));
   await prepare();
   const results = [];
-  for (const name of suites) results.push(await runNamed(name, rest, env, full));
+  for (const name of chosen) results.push(await runSuite(name, rest));
   report(results.flat());
 });
 
-function parseArguments(args) {
-  const full = args[0] === '--full';
-  const [mode, ...rest] = full ? args.slice(1) : args;
-  const only = alone.find((name) => mode === `--${name}-only`);
-  if (only !== undefined) return { suites: [only], rest, full };
-  if (mode === '--ci') return { suites: alone, rest, full };
-  if (mode === undefined)
-    return { suites: full ? ['cargo', 'ava', 'stream', 'nodes'] : ['cargo', 'ava'], rest, full };
-  const modes = alone.map((name) => `--${name}-only`).join(', ');
+function parseArguments([mode, ...rest]) {
+  const only = suites.find((name) => mode === `--${name}-only`);
+  if (only !== undefined) return { chosen: [only], rest };
+  if (mode === undefined) {
+    return { chosen: suites.slice(0, suites.indexOf(full ? 'docs' : 'debug')), rest };
+  }
+  if (mode === '--ci' && rest.length === 0) return { chosen: suites, rest };
+  if (mode === '--ci' && rest.join(' ') === '--this-node') {
+    return { chosen: suites.filter((name) => name !== 'nodes'), rest: [] };
+  }
+  const modes = suites.map((name) => `--${name}-only`).join(', ');
   console.error(`unknown argument ${mode}: one of ${modes}, then arguments for that runner`);
   process.exit(2);
 }
 
-function runNamed(name, args, env, full) {
-  if (name === 'cargo') return runCargo(args, env, full);
-  if (name === 'ava') return runAva(args, env);
-  if (name === 'stream') return runWithoutCore(args, env, { all: full });
-  // What takes long depends on this package, not on the Node below it.
-  if (name === 'nodes') return runOnOtherNodes(args, process.env, { all: full });
-  return runSuite(name, args, env);
+function runSuite(name, args) {
+  const long = full ? { ...process.env, FDSPLICE_FULL: '1' } : process.env;
+  if (name === 'cargo') return runCargo(args, long);
+  if (name === 'ava') return runAva(args, long);
+  if (name === 'stream') return runStream(args, long, { all: full });
+  // The long tests find errors that depend neither on the build mode nor on the Node line.
+  if (name === 'debug') return runDebug(args, process.env, { all: full });
+  if (name === 'nodes') return runOtherNodes(args, process.env, { all: full });
+  return runOwnSuite(name, args);
 }
 
-async function runCargo(args, env, full) {
+async function runCargo(args, env) {
   const totals = new CargoTotals();
   const selected = args.length > 0 ? args : ['--workspace'];
   const ignored = full ? ['--', '--include-ignored'] : [];
@@ -57,10 +63,11 @@ async function runCargo(args, env, full) {
   return totals.finish(await run('cargo', command, { env, onLine: (line) => totals.add(line) }));
 }
 
-async function runSuite(name, args, env) {
+/** A suite of our own: `scripts/test-<name>.mjs`. */
+async function runOwnSuite(name, args) {
   const totals = new SuiteTotals(name);
   const command = [join(root, `scripts/test-${name}.mjs`), ...args];
-  return totals.finish(await run(process.execPath, command, { env, onLine: (line) => totals.add(line) }));
+  return totals.finish(await run(process.execPath, command, { onLine: (line) => totals.add(line) }));
 }
 
 function report(results) {

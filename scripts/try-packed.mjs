@@ -1,7 +1,7 @@
 // node scripts/try-packed.mjs <folder> <platform> [command …]: installs the packed tarballs of a folder and relays bytes
-// with them. Needs Node and npm alone, so it runs in the barest container.
-//   <platform>   a folder of npm/, whose native core has to load; or `none`, where streams have to do
-//   command      what runs the programs instead of this Node: an emulator, say, and a Node for the platform
+// with them. Needs only Node and npm, so it runs in a minimal container.
+//   <platform>   a folder of npm/, whose native core has to load; or `none` for the stream engine
+//   command      runs the programs instead of this Node, for example an emulator with a Node for the platform
 import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -28,17 +28,17 @@ await runMain(async () => {
     cpSync(join(root, 'scripts/install/consumers'), folder, { recursive: true });
     writeFileSync(join(folder, 'package.json'), JSON.stringify({ name: 'consumer', private: true }));
     const tarballs = names.map((name) => join(resolve(packed), name));
-    // By force where the programs are to run in an emulator: npm goes by the platform it runs on.
+    // --force installs a package for another platform, whose programs then run in an emulator.
     const args = ['install', '--no-audit', '--no-fund', '--force', ...tarballs];
     await output(process.execPath, [npm(), ...args], { cwd: folder });
     for (const file of ['esm.mjs', 'cjs.cjs']) {
       await suite.check(`${file} on ${platform}`, async () => {
-        const said = await output(command, [...options, join(folder, file)], { cwd: folder });
-        const told = JSON.parse(said.trim().split('\n').at(-1));
-        if (wanted && told.capabilities.platform !== wanted.platform) {
-          throw new Error(`it takes itself to be on ${told.capabilities.platform}`);
+        const stdout = await output(command, [...options, join(folder, file)], { cwd: folder });
+        const result = JSON.parse(stdout.trim().split('\n').at(-1));
+        if (wanted && result.capabilities.platform !== wanted.platform) {
+          throw new Error(`it reports the platform ${result.capabilities.platform}`);
         }
-        return wanted ? isNative(told) : isStreams(told);
+        return wanted ? isNative(result) : isStreams(result);
       });
     }
   } finally {
@@ -47,7 +47,7 @@ await runMain(async () => {
   suite.report();
 });
 
-/** npm's program, to be run by this Node: what is called npm is a shell script on some systems. */
+/** The path of npm's JavaScript program. On some systems `npm` itself is a shell script, which Node cannot run. */
 function npm() {
   const home = dirname(process.execPath);
   const places = ['../lib/node_modules', 'node_modules', '../share/nodejs'].map((path) => join(home, path));

@@ -1,7 +1,8 @@
-// npm run lock: brings package-lock.json up to date with package.json, complete for every platform.
-// `npm install` leaves another platform's optional package out of the lock file when the registry in use (a partial
-// mirror, say) does not serve it, and `npm ci` then refuses that lock file everywhere. Such an entry is added here from
-// what its parent's manifest says; it has no integrity hash, and is only ever fetched on the platform it is for.
+// npm run lock: updates package-lock.json from package.json, complete for every platform.
+// When a registry (a partial mirror, for example) does not have the optional package of another platform, `npm install`
+// leaves that package out of the lock file, and `npm ci` then rejects the lock file everywhere. This script adds such an
+// entry from the manifest of the package that depends on it. The entry has no integrity hash, and npm fetches the package
+// only on its own platform.
 import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +12,7 @@ const platform =
   /[-/](aix|android|darwin|freebsd|linux|netbsd|openbsd|openharmony|sunos|win32)-([a-z0-9]+)(?:-(\w+))?$/;
 
 await runMain(async () => {
-  // Apart from node_modules, which npm would otherwise take for the whole truth about optional packages.
+  // In another folder, because npm would otherwise list only the optional packages in node_modules.
   const scratch = mkdtempSync(join(tmpdir(), 'fdsplice-lock-'));
   try {
     for (const name of ['package.json', 'package-lock.json', '.npmrc']) {
@@ -23,7 +24,7 @@ await runMain(async () => {
     const lock = JSON.parse(readFileSync(file, 'utf8'));
     addMissing(lock.packages);
     writeFileSync(file, JSON.stringify(lock));
-    // Once more, so that the order and form are npm's own.
+    // Again, so that npm writes the order and format.
     await mustRun('npm', ['install', ...options]);
     copyFileSync(file, join(root, 'package-lock.json'));
   } finally {
@@ -45,7 +46,7 @@ function addMissing(packages) {
   console.log(`added ${added} packages of other platforms`);
 }
 
-/** Looks where Node would: beside the parent, then in each node_modules above it. */
+/** Searches as Node does: beside the parent, then in each node_modules above it. */
 function isLocked(packages, parent, name) {
   for (let base = parent; ; base = base.slice(0, Math.max(0, base.lastIndexOf('/node_modules/')))) {
     if (packages[base ? `${base}/node_modules/${name}` : `node_modules/${name}`]) return true;
@@ -53,11 +54,11 @@ function isLocked(packages, parent, name) {
   }
 }
 
-/** napi-rs and rollup both end the names of platform packages in system, processor and, where there is one, ABI. */
+/** The names of platform packages end in the system, the processor and, for some systems, the ABI. */
 function platformOf(name) {
   if (name.endsWith('-wasm32-wasi')) return { cpu: ['wasm32'] };
   const match = platform.exec(name);
-  if (!match) throw new StepError(`the platform of ${name} cannot be told from its name`);
+  if (!match) throw new StepError(`the name of ${name} does not contain its platform`);
   const [, os, cpu, abi = ''] = match;
   const libc = abi.startsWith('musl') ? 'musl' : 'glibc';
   return { cpu: [cpu], ...(os === 'linux' ? { libc: [libc] } : {}), os: [os] };

@@ -38,6 +38,11 @@ function find(): Binding {
   const { version, engines, optionalDependencies } = load('../../../package.json') as Manifest;
   // Taking over a socket depends on internals of Node, which are tested on these versions only.
   if (!isSupportedNode()) throw new Unavailable(`Node ${process.versions.node} is not in ${engines.node}`);
+  // A checkout, which has a Cargo.toml, can name another build of the addon; an installation ignores the variable.
+  const chosen = process.env['FDSPLICE_ADDON'];
+  if (chosen !== undefined && existsSync(new URL('../../../Cargo.toml', import.meta.url))) {
+    return load(chosen) as Binding;
+  }
   // A checkout has its own build at its root. An installation has a package for the platform.
   const built = new URL(`../../../fdsplice.${platform}.node`, import.meta.url);
   if (existsSync(built)) return load(fileURLToPath(built)) as Binding;

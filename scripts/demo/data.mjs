@@ -1,16 +1,17 @@
+// The bytes that the demo sends: random-looking, and cheap to produce.
 import { createCipheriv, createHash } from 'node:crypto';
 
 export const MiB = 2 ** 20;
 export const GiB = 2 ** 30;
 
 const BLOCK = 4 * MiB;
-const PIECE = 256 * 1024;
-// Odd, so that the pieces start at every place of the block before one comes again.
+const CHUNK = 256 * 1024;
+// Odd, so that the chunks start at every offset of the block before an offset repeats.
 const STEP = 1_048_573;
 
 /**
- * An endless stream that a seed stands for, in pieces that cost nothing to make: overlapping parts of one random
- * block, none of them like its neighbours, so that a lost, doubled or swapped piece changes the hash.
+ * An endless stream determined by a seed. Its chunks are overlapping slices of one random block, so they cost nothing to
+ * make. Neighbouring chunks differ, so a lost, doubled or swapped chunk changes the hash.
  */
 export class SeededStream {
   #at = 0;
@@ -21,9 +22,9 @@ export class SeededStream {
   }
 
   next(length) {
-    const piece = this.block.subarray(this.#at, this.#at + Math.min(length, PIECE));
-    this.#at = (this.#at + STEP) % (BLOCK - PIECE + 1);
-    return piece;
+    const chunk = this.block.subarray(this.#at, this.#at + Math.min(length, CHUNK));
+    this.#at = (this.#at + STEP) % (BLOCK - CHUNK + 1);
+    return chunk;
   }
 }
 

@@ -1,15 +1,16 @@
+// Sends and receives on one connection, and hashes both directions.
 import { once } from 'node:events';
 import { finished } from 'node:stream/promises';
 import { newHash, SeededStream } from './data.mjs';
 
-/** What went through one end of a connection. */
+/** The count and hash of the bytes in one direction. */
 class Tally {
   bytes = 0;
   #hash = newHash();
 
-  add(piece) {
-    this.bytes += piece.length;
-    this.#hash.update(piece);
+  add(chunk) {
+    this.bytes += chunk.length;
+    this.#hash.update(chunk);
   }
 
   finish() {
@@ -17,12 +18,12 @@ class Tally {
   }
 }
 
-/** Sends `bytes` bytes and receives until the other side ends, both at once, hashing what goes each way. */
+/** Sends `bytes` bytes, and at the same time receives until the peer ends. */
 export async function exchange(socket, seed, bytes, onProgress) {
   const sent = new Tally();
   const received = new Tally();
   const timer = setInterval(() => onProgress?.(sent.bytes, received.bytes), 100);
-  socket.on('data', (piece) => received.add(piece));
+  socket.on('data', (chunk) => received.add(chunk));
   try {
     await Promise.all([send(socket, seed, bytes, sent), finished(socket)]);
   } finally {
@@ -35,9 +36,9 @@ export async function exchange(socket, seed, bytes, onProgress) {
 async function send(socket, seed, bytes, sent) {
   const stream = new SeededStream(seed);
   while (sent.bytes < bytes) {
-    const piece = stream.next(bytes - sent.bytes);
-    sent.add(piece);
-    if (!socket.write(piece)) await once(socket, 'drain');
+    const chunk = stream.next(bytes - sent.bytes);
+    sent.add(chunk);
+    if (!socket.write(chunk)) await once(socket, 'drain');
   }
   socket.end();
 }

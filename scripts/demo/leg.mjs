@@ -1,3 +1,4 @@
+// One half of the demo: a transfer through one relay.
 import { fileURLToPath } from 'node:url';
 import { Presets, SingleBar } from 'cli-progress';
 import { StepError } from '../lib/run.mjs';
@@ -7,8 +8,8 @@ import { Child } from './process.mjs';
 const script = (name) => fileURLToPath(new URL(name, import.meta.url));
 
 /**
- * Moves `bytes` each way between a client and an origin through a relay, all three processes of their own, and checks
- * what arrived. `command` gives script and arguments of the relay to a port.
+ * Moves `bytes` each way between a client and an origin through a relay, each in its own process, and checks the counts
+ * and hashes. `command` returns script and arguments of a relay to the given port.
  */
 export async function leg(name, bytes, command) {
   console.log(`\n${name}: ${bytes / MiB} MiB each way at the same time`);
@@ -54,7 +55,7 @@ function checkAndPrint(direction, bytes, sent, relayed, received) {
   console.log(`  ${direction}  ${counts}  SHA-256 equal ${sent.sha256.slice(0, 16)}…`);
 }
 
-/** A bar on a terminal, a line every few seconds elsewhere. */
+/** A progress bar on a terminal; a line every few seconds otherwise. */
 function progressBar(bytes) {
   const bar = new SingleBar(
     {

@@ -1,6 +1,6 @@
-// What the relay is compared with: `pipe-relay.mjs <port>` relays connections to a port with Node's own `pipe`.
+// The other relay of the demo's comparison: `pipe-relay.mjs <port>` relays connections to a port with Node's own `pipe`.
 import { connect, createServer } from 'node:net';
-import { tell } from './tell.mjs';
+import { writeEvent } from './events.mjs';
 
 const target = Number(process.argv[2]);
 
@@ -12,7 +12,7 @@ const server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => 
     socket.on('close', () => {
       open -= 1;
       if (open === 0) {
-        tell('connection', {
+        writeEvent('connection', {
           tx: upstream.bytesWritten,
           rx: client.bytesWritten,
           engine: 'pipe',
@@ -22,4 +22,6 @@ const server = createServer({ allowHalfOpen: true, noDelay: true }, (client) => 
     });
   }
 });
-server.listen(0, '127.0.0.1', () => tell('listening', { address: `127.0.0.1:${server.address().port}` }));
+server.listen(0, '127.0.0.1', () =>
+  writeEvent('listening', { address: `127.0.0.1:${server.address().port}` }),
+);

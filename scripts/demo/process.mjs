@@ -1,3 +1,4 @@
+// The child processes of the demo.
 import { execFileSync, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -7,14 +8,14 @@ const running = new Set();
 
 process.on('exit', killAll);
 
-/** Ends every child that is still there, however far it has come. */
+/** Kills every child that is still running. */
 export function killAll() {
   for (const child of running) child.kill('SIGKILL');
 }
 
 const ticksPerSecond = Number(execFileSync('getconf', ['CLK_TCK']));
 
-/** A Node script in a process of its own that tells on stdout, in lines of JSON, what happens in it. */
+/** A Node script in its own process. It reports events on stdout, as lines of JSON. */
 export class Child {
   #name;
   #child;
@@ -46,7 +47,7 @@ export class Child {
     });
   }
 
-  /** Waits for an event, which may have come already. */
+  /** Waits for an event. Resolves at once if it has been reported already. */
   async event(name) {
     const seen = this.#seen.find(({ event }) => event === name);
     if (seen !== undefined) return seen;
@@ -54,10 +55,10 @@ export class Child {
     return new Promise((resolve, reject) => this.#waiting.set(name, { resolve, reject }));
   }
 
-  /** CPU seconds of the process so far, user and system. */
+  /** The CPU seconds, user and system, that the process has used so far. */
   cpuSeconds() {
     const stat = readFileSync(`/proc/${this.#child.pid}/stat`, 'utf8');
-    // The second field is the name in parentheses, which may hold anything.
+    // The second field is the name in parentheses, which may contain any character.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     const [utime, stime] = fields.slice(11, 13).map(Number);
     return (utime + stime) / ticksPerSecond;

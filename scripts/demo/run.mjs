@@ -1,14 +1,15 @@
+// The comparison that `npm run demo` makes.
 import { fileURLToPath } from 'node:url';
 import { StepError } from '../lib/run.mjs';
 import { GiB } from './data.mjs';
 import { leg } from './leg.mjs';
 import { killAll } from './process.mjs';
 
-// Each way, at the same time.
+// In each direction, at the same time.
 const BYTES = GiB;
 const TIME_LIMIT = 10 * 60_000;
 
-/** Both relays do the same work, one after the other; any wrong byte or count fails it. */
+/** Runs both relays, one after the other, with the same load. A wrong byte or count fails the demo. */
 export async function demo() {
   const limit = setTimeout(() => {
     console.error('the demo takes longer than 10 minutes');

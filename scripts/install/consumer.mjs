@@ -1,3 +1,4 @@
+// A folder in which the package is installed and used.
 import { cpSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../lib/run.mjs';
@@ -5,17 +6,17 @@ import { toolbox } from './nodes.mjs';
 import { output } from './process.mjs';
 import { assert } from '../lib/suite.mjs';
 
-/** How TypeScript is told to look for modules, and which programs it can then compile. */
+/** TypeScript's settings for the resolution of modules, each with the programs that compile under it. */
 export const resolutions = {
   node16: { module: 'node16', include: ['typed.mts'] },
-  // The one that knows that Node can require an ES module.
+  // The only setting that knows that Node can require an ES module.
   nodenext: { module: 'nodenext', include: ['typed.mts', 'typed.cts'] },
   bundler: { module: 'esnext', include: ['typed.mts'] },
 };
 
 const compiledTo = (resolution) => `built-${resolution}`;
 
-/** A clean folder with programs that use the package, a Node to run them with, and next to nothing else. */
+/** A clean folder with programs that use the package. Its PATH has only a Node, npm and pnpm. */
 export class Consumer {
   #env;
   #binary;
@@ -33,15 +34,28 @@ export class Consumer {
     return new Consumer(folder, binary, { ...env, PATH: box });
   }
 
-  /** Has a package manager install the package here. */
+  /** Installs the package here with a package manager. */
   async install(manager, ...args) {
     await output(join(this.#env.PATH, manager), [...args, 'fdsplice'], { cwd: this.folder, env: this.#env });
   }
 
-  /** Runs a program here, by default with the folder's Node, and gives what it told. */
+  /** Runs a program here, by default with the folder's Node. Resolves with the result that it prints as JSON. */
   async run(file, binary = this.#binary) {
-    const said = await output(binary, [file], { cwd: this.folder, env: this.#env, timeout: 60_000 });
-    return JSON.parse(said.trim().split('\n').at(-1));
+    const stdout = await output(binary, [file], { cwd: this.folder, env: this.#env, timeout: 60_000 });
+    return JSON.parse(stdout.trim().split('\n').at(-1));
+  }
+
+  /** The names of all packages installed here for production, without this folder's own. */
+  async packages() {
+    const args = ['ls', '--omit=dev', '--all', '--parseable'];
+    const paths = await output(join(this.#env.PATH, 'npm'), args, { cwd: this.folder, env: this.#env });
+    const inside = join(this.folder, 'node_modules/');
+    return paths
+      .trim()
+      .split('\n')
+      .filter((path) => path.startsWith(inside))
+      .map((path) => path.slice(inside.length))
+      .sort();
   }
 
   async version() {
@@ -49,7 +63,7 @@ export class Consumer {
     return (await output(command, ['--version'], { cwd: this.folder, env: this.#env })).trim();
   }
 
-  /** Compiles the TypeScript programs strictly, the types of libraries included. */
+  /** Compiles the TypeScript programs in strict mode, and checks the types of libraries too. */
   async compile(resolution) {
     const { module, include } = resolutions[resolution];
     const compilerOptions = {

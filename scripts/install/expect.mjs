@@ -1,18 +1,19 @@
+// The results that a consumer's program has to report.
 import { assert, assertSame } from '../lib/suite.mjs';
 
-/** What a program has to have told where the native package is installed. */
-export function isNative({ capabilities, engine, ...told }) {
+/** Asserts the result where the native package is installed. */
+export function isNative({ capabilities, engine, ...result }) {
   assert(capabilities.native, capabilities.reason);
   assertSame(capabilities.reason, undefined, 'the reason');
   assertSame(engine, 'native', 'the engine');
-  return isRight({ capabilities, ...told });
+  return isRight({ capabilities, ...result });
 }
 
-/** What a program has to have told where it is not. */
-export function isStreams({ capabilities, engine, ...told }) {
+/** Asserts the result where no native package is installed. */
+export function isStreams({ capabilities, engine, ...result }) {
   assertSame(capabilities.native, false, 'native');
   assertSame(engine, 'stream', 'the engine');
-  return isRight({ capabilities, ...told });
+  return isRight({ capabilities, ...result });
 }
 
 function isRight({ node, capabilities, ...checks }) {
@@ -20,7 +21,7 @@ function isRight({ node, capabilities, ...checks }) {
   return `${node} ${JSON.stringify(capabilities)}`;
 }
 
-/** What a program has to have told where there is no native core, and why that is so. */
+/** Asserts that there is no native core, for the expected reason. */
 export function hasReason({ node, capabilities }, expected) {
   assertSame(capabilities.native, false, 'native');
   assert(capabilities.reason.includes(expected), capabilities.reason);

@@ -1,14 +1,15 @@
+// The Node versions that the tests use beside the Node they run on.
 import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { root } from '../lib/run.mjs';
 import { output } from './process.mjs';
 
-/** One of each supported line, and one that is too old. Exact, so that a run can be repeated. */
+/** One version of each supported line, and one that is too old. Exact versions make a run repeatable. */
 export const versions = { 20: '20.20.2', 22: '22.23.3', 24: '24.21.0', 26: '26.10.0' };
 export const tooOld = '18.20.8';
 
-/** The official binary of this version, from the package that carries it; kept beside cargo's builds. */
+/** The path of the official binary of a version. It comes from an npm package and is kept under target/. */
 export async function node(version) {
   const name = `node-linux-${process.arch}`;
   const home = join(root, 'target/node', version);
@@ -20,7 +21,7 @@ export async function node(version) {
   return binary;
 }
 
-/** A folder for PATH that holds this Node, and npm and pnpm, which it runs: no compiler, no shell, nothing. */
+/** A folder for PATH with this Node, npm and pnpm, and nothing else: no compiler, no shell. */
 export async function toolbox(folder, binary, pnpm) {
   mkdirSync(folder, { recursive: true });
   symlinkSync(binary, join(folder, 'node'));

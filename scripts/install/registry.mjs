@@ -1,3 +1,4 @@
+// An npm registry on this machine.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
@@ -6,8 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { output, serve } from './process.mjs';
 
 /**
- * A registry of our own on this machine: it holds what is published to it, and asks the configured registry for the
- * rest. Resolves with its address and how to stop it.
+ * Starts a registry on this machine. It serves the packages that are published to it, and forwards requests for other
+ * packages to the configured registry. Resolves with its address and a function that stops it.
  */
 export async function startRegistry(folder, binary, verdaccio) {
   const port = await freePort();
@@ -21,11 +22,11 @@ export async function startRegistry(folder, binary, verdaccio) {
   while (!(await answers(url))) {
     if (server.hasEnded() || performance.now() > deadline) {
       await server.stop();
-      throw new Error(`the registry did not start:\n${server.said()}`);
+      throw new Error(`the registry did not start:\n${server.output()}`);
     }
     await sleep(100);
   }
-  return { url, stop: () => server.stop(), said: () => server.said() };
+  return { url, stop: () => server.stop() };
 }
 
 function configuration(folder, upstream) {
@@ -33,14 +34,14 @@ function configuration(folder, upstream) {
   return {
     storage: join(folder, 'storage'),
     uplinks: { upstream: { url: upstream, timeout: '60s', max_fails: 10 } },
-    // Ours are never looked for elsewhere: a platform package that is not published here does not exist.
+    // Without a proxy for our packages: a platform package that is not published here does not exist.
     packages: { fdsplice: ours, '@fdsplice/*': ours, '**': { access: '$all', proxy: 'upstream' } },
     max_body_size: '100mb',
     log: { type: 'stdout', format: 'pretty', level: 'warn' },
   };
 }
 
-/** The port of a listener that has just been closed: verdaccio cannot tell which it got when asked for any. */
+/** The port of a listener that has just been closed. verdaccio does not report the port that it gets for port 0. */
 async function freePort() {
   const probe = createServer().listen(0, '127.0.0.1');
   await once(probe, 'listening');

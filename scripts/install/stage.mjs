@@ -1,14 +1,15 @@
+// Lays out the platform packages.
 import { copyFileSync, cpSync, existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, StepError } from '../lib/run.mjs';
 import { targets } from '../lib/targets.mjs';
 
-/** What goes beside the addon: its own licences and those of the libraries inside it. */
+/** The documents beside the addon: its own licences and those of the libraries inside it. */
 export const licences = ['LICENSE-APACHE', 'LICENSE-MIT', 'THIRD-PARTY.md'];
 
 /**
- * Lays out the platform packages as they are published, each with its addon. With `fresh`, the platform of this machine
- * comes from `npm run build`; the others, and without it all, from `npm run build:target`. Those not built are left out.
+ * Lays out the platform packages as they are published, each with its addon from `npm run build:target`. With `fresh`,
+ * the addon for this machine's platform comes from `npm run build` instead. Platforms without an addon are left out.
  */
 export function stage(folder, { fresh }) {
   const staged = [];

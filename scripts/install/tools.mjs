@@ -1,9 +1,10 @@
+// The tools of the install test that are not dependencies of the package.
 import { cpSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../lib/run.mjs';
 import { output } from './process.mjs';
 
-/** Installs what the package's own dependencies have no need of, beside cargo's builds, and tells where it is. */
+/** Installs the tools under target/ and resolves with their paths. */
 export async function tools() {
   const folder = join(root, 'target/install-tools');
   mkdirSync(folder, { recursive: true });

@@ -1,81 +1,72 @@
+// Runs the specs with ava: on this Node, with a debug build of the addon, on the stream engine, on other Node lines.
 import { join } from 'node:path';
 import { node, versions } from '../install/nodes.mjs';
+import { debugAddon } from './debug-addon.mjs';
 import { mustRun, root, run } from './run.mjs';
 import { AvaTotals } from './totals.mjs';
 
-/** What a behaviour is, whichever engine is behind it. */
-const behaviours = [
-  'abort',
-  'access-log',
-  'before-exit',
+/**
+ * Folders for the debug build: the verbs and the random schedules reach the core's debug assertions and overflow checks.
+ * `limits` and `load` are left out, because they measure time and CPU time, and unoptimized code takes more of both.
+ */
+const DEBUG_FOLDERS = ['copy', 'fuzz', 'relay', 'send-file'];
+
+/** Folders for the stream engine: the behaviour that both engines share. */
+const STREAM_FOLDERS = [
   'copy',
-  'copy-sockets',
-  'half-close',
-  'hand-over-random',
-  'leftovers',
-  'look-alikes',
-  'progress',
-  'random',
-  'reset',
+  'fuzz',
+  'http',
+  'limits',
+  'process',
+  'relay',
   'send-file',
-  'server-close',
   'sockets',
   'streams',
-  'timeouts',
-  'upgrade-body',
+  'transfer',
 ];
 
-/** What rests on the inside of Node: how sockets and responses are taken over and given back, workers, processes. */
-const insides = [
-  'access-log',
-  'before-exit',
-  'copy-sockets',
-  'hand-over',
-  'hand-over-random',
-  'leftovers',
-  'look-alikes',
-  'numbers',
-  'processes',
-  'responses',
-  'server-close',
-  'sockets',
-  'stream-close',
-  'streams',
-  'upgrade-body',
-];
+/** Folders for the other Node lines: specs that depend on Node's internals, on workers or on processes. */
+const NODE_FOLDERS = ['http', 'process', 'sockets', 'streams'];
 
-/** The specs on this Node, with whatever engine it gives them. */
+/** The specs on this Node, on the engine that it has. */
 export async function runAva(args, env) {
   return runIn('ava', process.execPath, args, env);
 }
 
-/** Specs without the core: some, or with `all` every one; `args` say which, and what else ava is told. */
-export async function runWithoutCore(args, env, { all }) {
-  const selected = args.length > 0 || all ? args : specs(behaviours);
-  return [await runIn('stream engine', process.execPath, selected, { ...env, FDSPLICE_ENGINE: 'stream' })];
+/** Specs with a debug build of the addon. `args` are for ava; without them, some folders or, with `all`, every spec. */
+export async function runDebug(args, env, { all }) {
+  const debugEnv = { ...env, ...(await debugAddon()) };
+  return runIn('debug build', process.execPath, select(args, DEBUG_FOLDERS, all), debugEnv);
 }
 
-/** Specs on every supported Node line but this one: some, or with `all` every one. */
-export async function runOnOtherNodes(args, env, { all }) {
-  const selected = args.length > 0 || all ? args : specs(insides);
+/** Specs on the stream engine. `args` and `all` as in `runDebug`. */
+export async function runStream(args, env, { all }) {
+  const streamEnv = { ...env, FDSPLICE_ENGINE: 'stream' };
+  return runIn('stream engine', process.execPath, select(args, STREAM_FOLDERS, all), streamEnv);
+}
+
+/** Specs on each supported Node line other than this Node's. `args` and `all` as in `runDebug`. */
+export async function runOtherNodes(args, env, { all }) {
   const [major] = process.versions.node.split('.');
   const results = [];
   for (const [line, version] of Object.entries(versions)) {
     if (line === major) continue;
-    results.push(await runIn(`Node ${version}`, await node(version), selected, env));
+    results.push(await runIn(`Node ${version}`, await node(version), select(args, NODE_FOLDERS, all), env));
   }
   return results;
 }
 
-const specs = (names) => names.map((name) => `__test__/**/${name}.spec.ts`);
+function select(args, folders, all) {
+  return args.length > 0 || all ? args : folders.map((folder) => `__test__/${folder}/**`);
+}
 
 async function runIn(name, binary, args, env) {
-  // The specs start this peer for what Node itself cannot do to a socket.
+  // Some specs start this peer, for what Node cannot do to a socket.
   await mustRun('cargo', ['build', '--quiet', '-p', 'fdsplice-testpeer']);
   console.log(`\n${name}: ${args.length > 0 ? args.join(' ') : 'all specs'}`);
   const totals = new AvaTotals(name, { hasCore: env.FDSPLICE_ENGINE !== 'stream' });
   const command = [join(root, 'node_modules/ava/entrypoints/cli.mjs'), ...args];
-  // On the Linux console ava would draw its marks in ASCII, and they are what is counted.
+  // On the Linux console ava would draw its marks in ASCII, and the marks are counted.
   const avaEnv = { ...env, TERM: 'dumb' };
   return totals.finish(await run(binary, command, { env: avaEnv, onLine: (line) => totals.add(line) }));
 }

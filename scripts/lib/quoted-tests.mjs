@@ -1,25 +1,26 @@
-// The tests that documents quote: `flow.spec.ts`: "a title", "another one". Each has to be there under that title, or
-// a document would go on claiming what nobody shows any more.
-import { execFileSync } from 'node:child_process';
+// Checks the tests that documents quote, in the form `flow.spec.ts`: "a title", "another one". A test that is renamed
+// or removed would leave a claim that no test supports. A file is quoted by its name, with as many folders before it as
+// make it unique: `pipe/mod.rs`.
 import { readFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
-
-import ts from 'typescript';
+import { join } from 'node:path';
 import { root } from './run.mjs';
+import { testFiles, titlesIn } from './test-titles.mjs';
 
-const FILE = /`([\w-]+\.(?:spec\.ts|rs))`/g;
-const QUOTED = /`([\w-]+\.(?:spec\.ts|rs))`:\s+("[^"]+"(?:(?:,|,? and)\s+"[^"]+")*)/g;
+const FILE = /`([\w/-]+\.(?:spec\.ts|rs))`/g;
+const QUOTED = /`([\w/-]+\.(?:spec\.ts|rs))`:\s+("[^"]+"(?:(?:,|,? and)\s+"[^"]+")*)/g;
 
-/** What is wrong with the quotations of a document, and how many there are. */
+/** The errors in a document's quotations, and the number of quotations. */
 export function checkQuotedTests(document) {
   const text = readFileSync(join(root, document), 'utf8');
   const problems = [];
   for (const [, name] of text.matchAll(FILE)) {
-    if (!sources.has(name)) problems.push(`${document}: there is no ${name}`);
+    const found = pathsOf(name).length;
+    if (found !== 1)
+      problems.push(`${document}: there ${found === 0 ? 'is no' : `are ${found} files`} ${name}`);
   }
   let quoted = 0;
   for (const [, name, titles] of text.matchAll(QUOTED)) {
-    const known = sources.has(name) ? titlesOf(name) : [];
+    const known = pathsOf(name).flatMap(titlesIn).map(patternOf);
     for (const [, written] of titles.matchAll(/"([^"]+)"/g)) {
       const title = written.replaceAll(/\s+/g, ' ');
       quoted += 1;
@@ -31,46 +32,12 @@ export function checkQuotedTests(document) {
   return { problems, quoted };
 }
 
-/** Paths of what can be quoted, by file name. */
-const sources = new Map(
-  execFileSync('git', ['ls-files', '-z', '--cached', '--others', '--exclude-standard', '*.spec.ts', '*.rs'], {
-    cwd: root,
-    encoding: 'utf8',
-  })
-    .split('\0')
-    .filter((path) => path !== '')
-    .map((path) => [basename(path), path]),
-);
+/** The paths of the files that a quotation can mean. */
+const pathsOf = (name) => testFiles.filter((path) => path === name || path.endsWith(`/${name}`));
 
-/** What the titles in a file look like; a template fits whatever it is filled with. */
-function titlesOf(name) {
-  const text = readFileSync(join(root, sources.get(name)), 'utf8');
-  if (name.endsWith('.rs')) {
-    const functions = text.matchAll(/#\[(?:tokio::)?test[^\]]*\](?:\s*#\[[^\]]*\])*\s*(?:async )?fn (\w+)/g);
-    return Array.from(functions, ([, title]) => fits([title]));
-  }
-  const found = [];
-  const visit = (node) => {
-    if (ts.isCallExpression(node) && /test/i.test(node.expression.getText())) {
-      for (const argument of node.arguments) {
-        if (ts.isStringLiteralLike(argument)) found.push(fits([argument.text]));
-        if (ts.isTemplateExpression(argument)) {
-          found.push(
-            fits(
-              [argument.head, ...argument.templateSpans.map((span) => span.literal)].map((part) => part.text),
-            ),
-          );
-        }
-      }
-    }
-    ts.forEachChild(node, visit);
-  };
-  visit(ts.createSourceFile(name, text, ts.ScriptTarget.Latest, true));
-  return found;
-}
-
-function fits(parts) {
-  // Nothing but what it is filled with would fit everything.
+/** A pattern for a title; a substitution in it matches any text. */
+function patternOf(parts) {
+  // A title that is almost only substitutions would match everything.
   const fixed = parts.join('').length < 8 ? ['no such title'] : parts;
   return new RegExp(`^${fixed.map((part) => escape(part)).join('.+')}$`, 'u');
 }

@@ -1,15 +1,16 @@
+// Runs the steps of a script as child processes.
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 
 export const root = fileURLToPath(new URL('../../', import.meta.url));
 
-/** A step that failed: `message` is all a person needs, without a stack. */
+/** A failed step. The message alone explains it, so no stack is printed. */
 export class StepError extends Error {}
 
 /**
- * Runs a command in the project's root with our stdout and stderr, and resolves with its exit status.
- * With `onLine`, each line of its stdout goes there as well.
+ * Runs a command in the project's root with this process's stdout and stderr. Resolves with its status.
+ * With `onLine`, each line of its stdout is also passed to that function.
  */
 export function run(command, args, { onLine, env = process.env } = {}) {
   return new Promise((resolve, reject) => {
@@ -31,18 +32,18 @@ export function run(command, args, { onLine, env = process.env } = {}) {
       reject(new StepError(`${command} cannot be run: ${cause.message}`, { cause }));
     });
     child.on('close', (code, signal) => {
-      void lines.then(() => resolve({ ok: code === 0, how: signal ?? `exit status ${code}` }));
+      void lines.then(() => resolve({ ok: code === 0, status: signal ?? `exit status ${code}` }));
     });
   });
 }
 
-/** As `run`, but anything other than success is a `StepError`. */
+/** Like `run`, but rejects with a `StepError` unless the command succeeds. */
 export async function mustRun(command, args, options) {
-  const { ok, how } = await run(command, args, options);
-  if (!ok) throw new StepError(`${command} ${args.join(' ')}: ${how}`);
+  const { ok, status } = await run(command, args, options);
+  if (!ok) throw new StepError(`${command} ${args.join(' ')}: ${status}`);
 }
 
-/** Runs a script's `main`, turning a `StepError` into one line and exit status 1. */
+/** Runs a script's `main`. Turns a `StepError` into one line and exit status 1. */
 export async function runMain(main) {
   try {
     await main();

@@ -1,6 +1,8 @@
+// A minimal test runner for suites that are scripts.
+
 /**
- * Checks that run one after the other, reported line by line in a form that `npm test` counts. A check fails by throwing;
- * what it returns is printed beside its name.
+ * Checks that run one after the other. Each is reported on one line, in a form that `npm test` counts. A check fails by
+ * throwing; its return value is printed beside its name.
  */
 export class Suite {
   passed = 0;
@@ -33,7 +35,7 @@ export function assert(condition, message) {
   if (!condition) throw new Error(message);
 }
 
-export function assertSame(found, expected, what) {
+export function assertSame(found, expected, label) {
   const [a, b] = [JSON.stringify(found), JSON.stringify(expected)];
-  assert(a === b, `${what}: found ${a}, expected ${b}`);
+  assert(a === b, `${label}: found ${a}, expected ${b}`);
 }

@@ -1,8 +1,9 @@
+// The platforms that the addon is built for.
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from './run.mjs';
 
-/** The glibc that the official builds of the oldest supported Node line (20) need: addons may need no newer one. */
+/** The glibc that the official builds of the oldest supported Node line (20) need. An addon may need no newer one. */
 export const GLIBC = '2.28';
 
 const machines = {
@@ -15,7 +16,7 @@ const cpus = { x86_64: 'x64', aarch64: 'arm64', armv7: 'arm', riscv64gc: 'riscv6
 
 const readJson = (path) => JSON.parse(readFileSync(join(root, path), 'utf8'));
 
-/** What is built for users, one for each Rust target in package.json. */
+/** The published builds, one for each Rust target in package.json. */
 export const targets = readJson('package.json').napi.targets.map((triple) => {
   const [arch, , , abi] = triple.split('-');
   const platform = `linux-${cpus[arch]}-${abi}`;

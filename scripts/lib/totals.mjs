@@ -1,11 +1,12 @@
+// Counts tests from the output of a test runner.
 import { stripVTControlCharacters } from 'node:util';
 
 /**
- * What one test runner printed, counted. `problems` are failures that no single test stands for; `details` is what the
- * runner said about its failures, to be printed once more at the end of a long log.
+ * The counts of one test runner. `problems` are failures that belong to no single test. `details` is the runner's output
+ * about failures, which is printed again at the end of a long log.
  */
 class Totals {
-  /** Why a test may be left out where every tool has to be there: it says that it belongs to the full run. */
+  /** A title with one of these texts belongs to a skipped test that needs no missing tool. */
   excuses = ['npm run test:full'];
   passed = 0;
   skipped = [];
@@ -17,7 +18,7 @@ class Totals {
     return this.failures.length;
   }
 
-  /** Tests that were left out for lack of something. */
+  /** Tests that were skipped because a tool is missing. */
   get missing() {
     return this.skipped.filter((name) => !this.excuses.some((excuse) => name.includes(excuse)));
   }
@@ -26,10 +27,10 @@ class Totals {
     this.runner = runner;
   }
 
-  /** Closes the count with how the runner itself ended, which has to agree with what it printed. */
-  finish({ ok, how }) {
+  /** Ends the count. The exit status of the runner has to agree with its output. */
+  finish({ ok, status }) {
     if (!ok && this.failed + this.problems.length === 0)
-      this.problems.push(`${this.runner} ended with ${how}`);
+      this.problems.push(`${this.runner} ended with ${status}`);
     if (ok && this.passed + this.failed === 0) this.problems.push(`${this.runner} ran no test`);
     return this;
   }
@@ -39,7 +40,7 @@ const cargoResult = /^test result: \w+\. (\d+) passed; (\d+) failed; \d+ ignored
 const cargoFailure = /^ {4}(\S.*)$/;
 const cargoIgnored = /^test (.+) \.\.\. ignored(?:, (.+))?$/;
 
-/** `cargo test` on stdout: one "test result:" line per test binary, and one for the doc tests of each crate. */
+/** Counts the stdout of `cargo test`: a "test result:" line for each test binary, and for the doc tests of each crate. */
 export class CargoTotals extends Totals {
   #section = [];
   #inFailures = false;
@@ -52,7 +53,7 @@ export class CargoTotals extends Totals {
     const line = stripVTControlCharacters(rawLine);
     const result = cargoResult.exec(line);
     if (result) this.#close(Number(result[1]), Number(result[2]));
-    // A binary says "failures:" twice: before what its failed tests printed, and before the list of their names.
+    // A binary prints "failures:" twice: before the output of the failed tests, and before the list of their names.
     if (line === 'failures:') this.#inFailures = true;
     if (this.#inFailures) this.#section.push(line);
     const ignored = cargoIgnored.exec(line);
@@ -73,9 +74,9 @@ export class CargoTotals extends Totals {
 const avaSummary = /^ {2}(\d+) tests? passed$/;
 
 /**
- * ava's own report on stdout: unlike its TAP one, it names the tests that were still running when a file timed out. A
- * skipped test has no place for a reason, so by convention its title says it. Specs run in several ways: every name
- * says in which.
+ * Counts ava's default report on stdout. Unlike its TAP report, it names the tests that were still running when a file
+ * timed out. ava prints no reason for a skipped test, so by convention the title contains it. Specs run in several
+ * suites, so each name begins with the suite.
  */
 export class AvaTotals extends Totals {
   #announced;
@@ -100,10 +101,10 @@ export class AvaTotals extends Totals {
   }
 
   finish(ending) {
-    // ava gives the number of passed tests only when nothing failed.
+    // ava prints the number of passed tests only when no test failed.
     if (ending.ok && Number(this.#announced) !== this.passed)
       this.problems.push(
-        `${this.runner}: ava says ${this.#announced} tests passed, its report lists ${this.passed}`,
+        `${this.runner}: ava reports ${this.#announced} passed tests, but lists ${this.passed}`,
       );
     return super.finish(ending);
   }
@@ -111,7 +112,7 @@ export class AvaTotals extends Totals {
 
 const suiteSummary = /^(\S+): (\d+) passed, (\d+) failed$/;
 
-/** One of our own suites (`scripts/lib/suite.mjs`). */
+/** Counts the stdout of a suite that uses `scripts/lib/suite.mjs`. */
 export class SuiteTotals extends Totals {
   #announced;
 
@@ -123,7 +124,7 @@ export class SuiteTotals extends Totals {
 
   finish(ending) {
     const counted = `${this.runner}: ${this.passed} passed, ${this.failed} failed`;
-    if (this.#announced !== counted) this.problems.push(`${counted}, but it says ${this.#announced}`);
+    if (this.#announced !== counted) this.problems.push(`${counted}, but it reports ${this.#announced}`);
     return super.finish(ending);
   }
 }

@@ -1,3 +1,4 @@
+// Uses the package from CommonJS.
 const fdsplice = require('fdsplice');
 const { exchange } = require('./exchange.cjs');
 

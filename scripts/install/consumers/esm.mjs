@@ -1,9 +1,10 @@
+// Uses the package from an ES module.
 import { createRequire } from 'node:module';
 import * as fdsplice from 'fdsplice';
 import { exchange } from './exchange.cjs';
 
 const required = createRequire(import.meta.url)('fdsplice');
 await exchange(fdsplice, {
-  // One implementation, whichever way it is loaded: an error of one is an instance of the other's class.
+  // `import` and `require` return the same objects, so an error of one is an instance of the other's class.
   isOne: Object.keys(fdsplice).every((name) => fdsplice[name] === required[name]),
 });

@@ -1,4 +1,4 @@
-// Relays random bytes both ways between real sockets with the package it is given, and tells what came of it.
+// Relays random bytes both ways between real sockets with the given module, and prints the result as JSON.
 const { createHash, randomBytes } = require('node:crypto');
 const { once } = require('node:events');
 const net = require('node:net');

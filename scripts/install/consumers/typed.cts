@@ -1,4 +1,4 @@
-// A CommonJS program in TypeScript, for a compiler that knows that Node can require an ES module.
+// Uses the package from CommonJS in TypeScript. The compiler has to know that Node can require an ES module.
 import fdsplice = require('fdsplice');
 
 const { capabilities, TransferError }: typeof fdsplice = fdsplice;

@@ -1,4 +1,4 @@
-// What a strict TypeScript program uses of the package, and what it must not be able to write.
+// Uses the package from strict TypeScript, and marks the mistakes that must not compile.
 import { once } from 'node:events';
 import net, { type AddressInfo } from 'node:net';
 import {
@@ -30,7 +30,7 @@ export const verbs: [typeof copy, typeof sendFile] = [copy, sendFile];
 export const all: object = { copyOptions, fileOptions };
 // @ts-expect-error -- there is no such option
 export const wrong: RelayOptions = { ratelimit: 1 };
-// @ts-expect-error -- a relay has no use for a file
+// @ts-expect-error -- a relay does not take a file
 export const never: () => Transfer = () => relay('a file', 1);
 
 const server = net.createServer({ allowHalfOpen: true, pauseOnConnect: true }).listen(0, '127.0.0.1');

@@ -1,6 +1,6 @@
 // Loading without the native core: each cause is produced for real, in a separate process, from an installation with
 // that one defect. The package always loads, and `capabilities().reason` states why the core is missing.
-import { readFileSync, renameSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 import test, { type ExecutionContext } from 'ava';
@@ -10,6 +10,7 @@ import { addon, installation, manifest, runIn } from '../helpers/installation.js
 
 // Only the installation may decide the engine.
 delete process.env['FDSPLICE_ENGINE'];
+delete process.env['FDSPLICE_ADDON'];
 
 const { platform } = capabilities();
 const name = `@fdsplice/${platform}`;
@@ -51,6 +52,22 @@ test('the native core comes from the platform package', async (t) => {
   const found = await capabilitiesIn(t, installation(t, { platform, contents: native }));
   t.like(found, { native: true, platform, splice: true });
   t.is(found.reason, undefined);
+});
+
+test('in a checkout, FDSPLICE_ADDON names the addon to load', async (t) => {
+  const folder = installation(t);
+  writeFileSync(join(folder, 'node_modules/fdsplice/Cargo.toml'), '');
+  const chosen = join(folder, 'chosen.node');
+  const choose = pretend(`process.env.FDSPLICE_ADDON = ${JSON.stringify(chosen)}`);
+  t.regex(reasonOf(t, await capabilitiesIn(t, folder, choose)), /^Cannot find module '.*chosen\.node'/);
+  writeFileSync(chosen, native);
+  t.true((await capabilitiesIn(t, folder, choose)).native);
+});
+
+test('in an installation, FDSPLICE_ADDON is ignored', async (t) => {
+  const folder = installation(t, { platform, contents: native });
+  const found = await capabilitiesIn(t, folder, pretend("process.env.FDSPLICE_ADDON = '/nonexistent/chosen.node'"));
+  t.true(found.native, found.reason);
 });
 
 test('without the platform package, the reason names it and the npm options that omit it', async (t) => {
