@@ -27,7 +27,7 @@ fn pipe_made(bencher: Bencher<'_, '_>) {
     bencher.bench_local(pipe);
 }
 
-/// One quantum, requested and used, under a limit that is never reached.
+/// One piece asked for and used, under a limit that is never reached.
 #[divan::bench(args = [1, 4])]
 fn limiter_piece(bencher: Bencher<'_, '_>, sharing: usize) {
     let limiter = RateLimiter::new(1e15).burst(1e15);
