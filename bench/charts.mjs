@@ -1,4 +1,4 @@
-// npm run bench:charts -- RESULTS.json [--to DIR]: the table in Markdown and the charts of a run, again.
+// npm run bench:charts -- RESULTS.json [--to DIR]: writes the Markdown table and the charts of a run again.
 import { parseArgs } from 'node:util';
 import { dirname, join, parse } from 'node:path';
 import { runMain, StepError } from '../scripts/lib/run.mjs';

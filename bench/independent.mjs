@@ -1,4 +1,4 @@
-// npm run bench:independent: the relays under programs that nobody here wrote (iperf3, wrk and nginx, curl).
+// npm run bench:independent: measures the relays under independent programs (iperf3, wrk and nginx, curl).
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -18,10 +18,10 @@ const usage = `npm run bench:independent -- [options]
 
   --quick       ours, HAProxy with splice and Node's pipe; one second a measurement
   --only text   only the cases whose name contains this
-  --peers a,b   only these peers beside ours
-  --rounds N    of each measurement (default 1)
-  --seconds N   of one measurement with iperf3 or wrk (default 1)
-  --minutes N   no new measurement after this (default 5)
+  --peers a,b   only ours and these peers
+  --rounds N    rounds of each measurement (default 1)
+  --seconds N   length of a measurement with iperf3 or wrk (default 1)
+  --minutes N   start no measurement after this time (default 5)
   --name name   of the result files in bench/results (default: independent)
 `;
 
@@ -56,7 +56,7 @@ async function main() {
   const servers = await startServers();
   const present = peers.filter(({ missing }) => missing === undefined);
   for (let round = 0; round < settings.rounds; round += 1) {
-    // Who comes first changes from round to round.
+    // The order rotates from round to round.
     for (let turn = 0; turn < present.length; turn += 1) {
       const peer = present[(turn + round) % present.length];
       for (const { peers: players, rounds, ...work } of results.cases) {
@@ -84,7 +84,7 @@ async function main() {
   if (failures.length > 0) process.exitCode = 1;
 }
 
-/** One run of one program through one relay, after a short one that warms the relay up. */
+/** One run of a program through a relay, after a short warm-up run. */
 async function measure(peer, server, work) {
   const { run } = work;
   const relay = await startPeer(peer, work, server);

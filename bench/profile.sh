@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# A flame graph of our relay under load: what it spends its CPU time on, in Node, in the core and in the kernel.
+# Draws a flame graph of our relay under load: its CPU time in Node, in the core and in the kernel.
 #   bash bench/profile.sh [bulk|pingpong|churn] [FILE.svg]
-# Needs perf, and inferno (`cargo install inferno`). Both may be used as root, or with kernel.perf_event_paranoid of 1 or less.
+# Needs perf, and inferno (`cargo install inferno`); and root, or a kernel.perf_event_paranoid of 1 or less.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -11,7 +11,7 @@ case $work in
   bulk) load=(--work bulk --streams 8 --direction up --bytes-per-stream $((1 << 29))) ;;
   pingpong) load=(--work pingpong --connections 32 --size 64 --seconds 5) ;;
   churn) load=(--work churn --connections-at-once 8 --count 10000 --size 100) ;;
-  *) echo "there is bulk, pingpong and churn, no $work" >&2; exit 2 ;;
+  *) echo "unknown work $work: there is bulk, pingpong and churn" >&2; exit 2 ;;
 esac
 
 for tool in perf inferno-collapse-perf inferno-flamegraph; do
@@ -20,15 +20,15 @@ for tool in perf inferno-collapse-perf inferno-flamegraph; do
   exit 1
 done
 
-# The addon with names and frame pointers, in a folder that `--package` of our relay takes for a checkout.
+# Builds the addon with names and frame pointers, in a folder that our relay accepts as --package.
 build=target/profile package=target/profile/package
 [ -f dist/index.js ] || { echo 'dist/index.js is missing: npm run build' >&2; exit 1; }
-# With the host named, the flags are for what runs in the relay alone, not for build scripts.
+# With an explicit host the flags apply to the addon alone, not to build scripts.
 host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS='-C force-frame-pointers=yes' cargo build --locked --profile bench --target "$host" --target-dir "$build" \
   --package fdsplice-node
 cargo build --locked --release --package fdsplice-load
-platform=$(node --input-type=module -e "import { platform } from './dist/lib/loader.js'; console.log(platform)")
+platform=$(node --input-type=module -e "import { platform } from './dist/lib/core/loader.js'; console.log(platform)")
 mkdir -p "$package" "$(dirname "$graph")"
 cp -R dist package.json "$package"
 cp "$build/$host/release/libfdsplice_node.so" "$package/fdsplice.$platform.node"
@@ -38,7 +38,7 @@ children=()
 finish() {
   for child in "${children[@]}"; do kill "$child" 2>/dev/null || true; done
   wait 2>/dev/null || true
-  # Where Node has told perf the names of JavaScript functions.
+  # The file in which Node gives perf the names of JavaScript functions.
   [ -z "${relay:-}" ] || rm -f "/tmp/perf-$relay.map"
   rm -rf "$scratch"
 }
@@ -63,11 +63,11 @@ relay=$!
 children+=("$relay")
 port=$(port_of "$scratch/relay")
 
-# A clock, because virtual machines seldom have a cycle counter; 499, so as not to beat in time with the scheduler.
+# The CPU clock, because virtual machines seldom have a cycle counter; 499, so that samples do not align with the scheduler.
 perf record --quiet --event cpu-clock --freq 499 --call-graph fp --pid "$relay" --output "$scratch/perf.data" -- \
   target/release/fdsplice-load run --timeout 60 --target "127.0.0.1:$port" "${load[@]}"
 perf script --input "$scratch/perf.data" >"$scratch/samples" 2>"$scratch/complaints" || { cat "$scratch/complaints" >&2; exit 1; }
-# All workers of the relay as one.
+# All workers of the relay under one name.
 inferno-collapse-perf <"$scratch/samples" | sed -E 's/^(fdsplice)-[0-9]+;/\1;/' >"$scratch/stacks"
 inferno-flamegraph --title "fdsplice relay, $work" --countname samples --hash <"$scratch/stacks" >"$graph"
 

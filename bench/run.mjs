@@ -1,3 +1,4 @@
+// npm run bench: measures all peers in all cases, and writes results, table and charts.
 import { mkdirSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { root, runMain } from '../scripts/lib/run.mjs';
@@ -22,7 +23,7 @@ async function main() {
   if (!asked) return;
   const file = join(directory, `${asked.name}.json`);
   const before = asked.resume ? loadResults(file) : undefined;
-  // What was measured so far says how to go on, too.
+  // A resumed run uses the settings of its first part.
   const settings = before?.settings ?? asked;
   const cases = chooseCases(settings);
   const builds = buildsFromOutside() ?? buildAll(settings);
@@ -32,7 +33,7 @@ async function main() {
       process.exitCode = await runInOwnNetwork(builds);
       return;
     }
-    console.error(`in the machine's network, because there can be no other: ${obstacle}`);
+    console.error(`in the machine's network, because no namespace can be created: ${obstacle}`);
     settings.network = 'machine';
   }
   const results = begin(settings, findPeers(settings, builds), before);
@@ -48,7 +49,7 @@ async function main() {
   if (ours.some(({ error }) => error !== undefined)) process.exitCode = 1;
 }
 
-/** The results so far, if there are any that these can be added to, and the peers to measure. */
+/** The results to add to, from before or new, and the peers. */
 function begin(settings, peers, before) {
   const now = {
     startedAt: new Date().toISOString(),
@@ -68,11 +69,11 @@ async function measureAll(cases, { all, peers }, file) {
   const done = new Set(all.cases.map(({ name }) => name));
   const open = cases.filter(({ name }) => !done.has(name));
   for (const measured of all.cases) printCase(measured, all);
-  // A case has its share of the time by the number of peers that take part.
+  // Cases share the time in proportion to their number of peers.
   const present = peers.filter(({ missing }) => missing === undefined);
   const turns = (work) => present.filter((peer) => takesPart(peer, work)).length;
   const origin = await startOrigin();
-  // A run that goes on has used up some of its time already.
+  // A resumed run has used some of its time before.
   const started = Date.now() - all.seconds * 1000;
   for (const [index, work] of open.entries()) {
     const left = settings.seconds - (Date.now() - started) / 1000;
@@ -87,7 +88,7 @@ async function measureAll(cases, { all, peers }, file) {
     });
     all.cases.push(measured);
     all.seconds = (Date.now() - started) / 1000;
-    // After every case, so that an interrupted run keeps what it has.
+    // Saved after every case, so that an interrupted run keeps its results.
     saveResults(file, all);
     printCase(measured, all);
   }

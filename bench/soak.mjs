@@ -1,6 +1,6 @@
-// npm run soak -- --minutes 10 [--clients 40]: mixed traffic through relays in this process, with churn, aborts, resets
-// and limits, while descriptors, memory, pipes and running transfers are watched. Prints a line every ten seconds and a
-// verdict; ends with status 1 when something only ever grows, a byte was altered or a transfer is left over.
+// npm run soak -- --minutes 10 [--clients 40]: sends mixed traffic through relays in this process, with churn, aborts, resets
+// and limits, and watches descriptors, memory, pipes and running transfers. Prints a line every ten seconds and a verdict.
+// Exits with status 1 if a resource keeps growing, a byte was altered or a transfer is left over.
 import { readdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
@@ -22,7 +22,7 @@ if (!(minutes > 0) || !(clients > 0)) {
 const MiB = 1 << 20;
 const collect = globalThis.gc ?? (() => {});
 
-/** What may not grow from one quiet moment to the next. */
+/** The figures that may not grow from one quiet moment to the next. */
 function look() {
   collect();
   const { rss, heapUsed, external } = process.memoryUsage();
@@ -37,7 +37,7 @@ function look() {
   };
 }
 
-/** A look at a moment at which nothing runs. */
+/** Takes the figures at a moment without running transfers. */
 async function quiet(traffic) {
   await traffic.pause();
   const deadline = performance.now() + 30_000;
@@ -55,10 +55,9 @@ const shown = ({ descriptors, rss, heap, active, leased, idle }) =>
 console.log(
   `fdsplice soak, ${minutes} min, ${clients} clients, kernel ${capabilities().kernel}, Node ${process.version}`,
 );
-if (globalThis.gc === undefined)
-  console.log('without --expose-gc: the heap is what it is between collections');
+if (globalThis.gc === undefined) console.log('without --expose-gc: the heap includes garbage');
 const traffic = await Traffic.start(clients);
-// Threads, buffers and compiled code are there after a while; from then on nothing should grow.
+// After this time threads, buffers and compiled code exist, and nothing should grow any more.
 await sleep(Math.min(20_000, (minutes * 60_000) / 6));
 const looks = [await quiet(traffic)];
 console.log(`first quiet moment: ${shown(looks[0])}`);
@@ -77,7 +76,7 @@ await sleep(500);
 const last = look();
 looks.push(last);
 
-/** Whether the median of the last third is above that of the first by more than `room`. */
+/** The growth, if the median of the last third exceeds that of the first by more than `room`. */
 function grows(pick, room) {
   const third = Math.max(1, Math.floor(looks.length / 3));
   const median = (some) => some.map(pick).sort((one, other) => one - other)[Math.floor(some.length / 2)];
@@ -90,12 +89,15 @@ const problems = [
   ['resident memory grows', grows(({ rss }) => rss, 32 * MiB)],
   ['the heap grows', grows(({ heap }) => heap, 8 * MiB)],
   ['transfers are left over', looks.some(({ active }) => active > 0) ? String(last.active) : undefined],
-  ['pipes are on loan to nobody', looks.some(({ leased }) => leased > 0) ? String(last.leased) : undefined],
+  [
+    'pipes are leased without a transfer',
+    looks.some(({ leased }) => leased > 0) ? String(last.leased) : undefined,
+  ],
   ...traffic.problems.map((problem) => ['wrong', problem]),
 ].filter(([, found]) => found !== undefined);
 
 console.log(`at the end: ${shown(last)}`);
 console.log(`${JSON.stringify(traffic.counts)}`);
-for (const [what, found] of problems) console.log(`${what}: ${found}`);
+for (const [problem, found] of problems) console.log(`${problem}: ${found}`);
 console.log(problems.length === 0 ? 'verdict: nothing leaks, every byte is right' : 'verdict: FAILED');
 process.exit(problems.length === 0 ? 0 : 1);

@@ -1,3 +1,4 @@
+// The command line of the benchmark: usage, checks and defaults.
 import { parseArgs } from 'node:util';
 import { StepError } from '../../scripts/lib/run.mjs';
 import { workNames } from './works.mjs';
@@ -7,7 +8,7 @@ const usage = `node bench/run.mjs [options]
   --quick          one or two cases of each work, small amounts; on a slow machine fewer rounds: under three minutes
   --work a,b       only these works: ${workNames.join(', ')}
   --only text      only the cases whose name contains this
-  --peers a,b      only these peers beside ours
+  --peers a,b      only ours and these peers
   --rounds N       measured rounds of each case (default 5, quick 3)
   --package dir    measure the package as built in this checkout (default: the one around the benchmark)
   --baseline dir   measure another built checkout as well, to compare before and after
@@ -15,12 +16,12 @@ const usage = `node bench/run.mjs [options]
                    with the peers run by nobody
   --network which  own: a loopback with the congestion control reno, which takes root (default);
                    machine: that of the machine
-  --minutes N      leave out rounds that would take longer than this (default 180, quick 2.75)
+  --minutes N      skip rounds that would exceed this time (default 180, quick 2.75)
   --name name      of the result file in bench/results (default: the time)
-  --resume         go on with the run of that --name where it was interrupted, with its settings
+  --resume         continue the interrupted run of that --name, with its settings
 `;
 
-/** What the command line asks for; `undefined` when it only asked for help. */
+/** The settings of a run; `undefined` after `--help`. */
 export function readArguments(args) {
   const values = parse(args);
   if (values.help) {
@@ -32,8 +33,7 @@ export function readArguments(args) {
   if (!['own', 'machine'].includes(values.network)) throw new StepError('--network is own or machine');
   const minutes = Number(values.minutes ?? (values.quick ? 2.75 : 180));
   if (!(minutes > 0 && minutes < Infinity)) throw new StepError('--minutes must be a number above 0');
-  if (values.resume && !values.name)
-    throw new StepError('--resume needs the --name of the run to go on with');
+  if (values.resume && !values.name) throw new StepError('--resume needs the --name of the run to continue');
   const works = values.work?.split(',') ?? workNames;
   const unknown = works.filter((work) => !workNames.includes(work));
   if (unknown.length > 0) throw new StepError(`--work ${unknown}: there is ${workNames.join(', ')}`);

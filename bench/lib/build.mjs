@@ -1,11 +1,12 @@
+// Builds the load generator and the compiled peers.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { root, StepError } from '../../scripts/lib/run.mjs';
 
 /**
- * Builds the load and the compiled peers. Without the load nothing can be measured, so that failure is fatal; a peer that cannot
- * be built is one that is missing.
+ * Builds the load and the compiled peers. Without the load nothing can be measured, so its failure is fatal. A peer that cannot
+ * be built is reported as missing.
  */
 export function buildAll({ checkout, baseline }) {
   for (const directory of [checkout ?? root, baseline ?? root]) {
@@ -24,17 +25,17 @@ export function buildAll({ checkout, baseline }) {
       ['build', '--release', '--locked', '--target-dir', target],
       'rust',
     ),
-    // The slash at the end: each program under its own name.
+    // With the trailing slash Go writes each program under its own name.
     go: build('the Go peers', 'go', ['build', '-o', `${target}/`, './...'], 'go'),
   };
 }
 
-/** Why it is not there, or `undefined` when it is. */
-function build(what, command, args, peers) {
-  console.error(`building ${what}`);
+/** Runs a build; the reason of a failure, or `undefined`. */
+function build(part, command, args, peers) {
+  console.error(`building ${part}`);
   const cwd = peers ? join(root, 'bench/peers', peers) : root;
   const { error, status, stderr } = spawnSync(command, args, { cwd, encoding: 'utf8' });
   if (error?.code === 'ENOENT') return `${command} is not installed`;
   if (error) return `${command} cannot be run: ${error.message}`;
-  return status === 0 ? undefined : `${what} cannot be built:\n${stderr}`;
+  return status === 0 ? undefined : `${part} cannot be built:\n${stderr}`;
 }

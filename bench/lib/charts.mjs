@@ -1,3 +1,4 @@
+// The charts of a run as specifications of Vega-Lite: bars for each work, lines for the crossover.
 import { cpuColumn, memoryColumn } from './columns.mjs';
 import { machineLine } from './report.mjs';
 import { figureOf, playersOf } from './table.mjs';
@@ -25,7 +26,7 @@ const known = [
   { name: 'copies', title: 'File to file: CPU microseconds per file', column: cpuColumn },
 ];
 
-/** The lines of the crossover chart, which asks what ours should choose rather than who is cheaper. */
+/** Names of the lines in the crossover chart, which compares ways to move bytes rather than peers. */
 const engines = {
   fdsplice: 'fdsplice (adaptive)',
   'fdsplice-rw': 'fdsplice-rw (read and write)',
@@ -33,7 +34,7 @@ const engines = {
   'bare-rw': 'bare-rw (read and write)',
 };
 
-/** What is drawn of a run: a chart for each of its works. */
+/** A chart for each work of a run. */
 export function chartsOf(results) {
   const works = [...new Set(results.cases.map(({ work }) => work))];
   return works.map((name) => {
@@ -43,7 +44,7 @@ export function chartsOf(results) {
   });
 }
 
-/** Peers as bars, less is better, one small chart for each case. */
+/** Peers as bars, shorter is better, with one small chart for each case. */
 function bars(results, { name, title, column }) {
   const cases = results.cases.filter(({ work }) => work === name);
   const values = cases.flatMap((measured) => {
@@ -107,7 +108,7 @@ function bars(results, { name, title, column }) {
   };
 }
 
-/** Message size against cost: where the buffer stops being cheaper than the pipe. */
+/** Cost by message size: shows from which size on the pipe is cheaper than the buffer. */
 function crossover(results) {
   const cases = results.cases.filter(({ work }) => work === 'crossover');
   const values = cases.flatMap((measured) =>
@@ -157,7 +158,7 @@ function crossover(results) {
   };
 }
 
-/** Those with a turn in this case, in the order of the tables. */
+/** Names of the peers with rounds in this case, in the order of the tables. */
 function present({ peers }, { rounds }) {
   return peers.map(({ name }) => name).filter((name) => rounds.some(({ peer }) => peer === name));
 }
@@ -170,7 +171,7 @@ function described(figure, { digits }) {
   return { median, least, most, end: Math.max(most, 0), label };
 }
 
-/** A case has the size of its messages in its own field or, as `pingpong-64-32` does, first among the numbers of its name. */
+/** The message size of a case: its field `size`, or the first number in its name (`pingpong-64-32`). */
 function bytesOf({ name, size }) {
   return size ?? Number(/\d+/.exec(name)?.[0]);
 }
@@ -186,7 +187,7 @@ function shorten(title) {
     .replace(', one of them making round trips of 64 B', '');
 }
 
-/** How many rounds the cases had, which may be fewer than were asked for. */
+/** Number of rounds of the cases, as text; it may be lower than requested. */
 function roundsOf(cases) {
   const counts = cases.map(({ rounds }) => Math.max(...rounds.map(({ round }) => round)) + 1);
   const [least, most] = [Math.min(...counts), Math.max(...counts)];
@@ -221,7 +222,7 @@ const sizeLabel =
   "datum.value >= 1048576 ? datum.value / 1048576 + ' MiB' : datum.value >= 1024 ? datum.value / 1024 + ' KiB' : datum.value + ' B'";
 
 const config = {
-  // Descriptions of every single mark would be most of the file; the tables say the same.
+  // Descriptions of every mark would be most of the file; the tables contain the same figures.
   aria: false,
   font: 'system-ui, sans-serif',
   view: { stroke: null },

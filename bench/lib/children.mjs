@@ -1,3 +1,4 @@
+// Child processes: started with their output read by line, and ended with this process.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { createInterface } from 'node:readline';
@@ -15,7 +16,7 @@ export class Child {
     this.name = name;
     this.process = spawn(command, args, { cwd, stdio: ['pipe', 'pipe', 'pipe', ...fds] });
     living.add(this);
-    // A write to a child that has just failed; its ending says why.
+    // A write to a child that has just failed; its exit has the reason.
     this.process.stdin.on('error', () => {});
     this.process.stderr.setEncoding('utf8').on('data', (text) => {
       this.#errors = (this.#errors + text).slice(-10_000);
@@ -35,7 +36,7 @@ export class Child {
     return this.process.pid;
   }
 
-  /** What the child wrote to stderr, its last part. */
+  /** The last 10,000 characters of stderr. */
   get errors() {
     return this.#errors.trim();
   }
@@ -47,7 +48,7 @@ export class Child {
     resolve(this.how);
   }
 
-  /** The line of stderr that most likely says what is wrong. */
+  /** The line of stderr that most likely names the problem. */
   get complaint() {
     const lines = this.errors.split('\n');
     return lines.findLast((line) => /error|alert/i.test(line)) ?? lines.at(-1);
@@ -75,7 +76,7 @@ export class Child {
     }
   }
 
-  /** Ends the child and waits until it is gone. */
+  /** Ends the child and waits for its exit. */
   async stop(signal = 'SIGTERM') {
     if (this.how !== undefined) return;
     this.process.kill(signal);
@@ -93,7 +94,7 @@ export async function listeningPort(child) {
   return Number(found[1]);
 }
 
-/** Ends whatever is still running. */
+/** Ends all running children. */
 export async function stopAll() {
   await Promise.all([...living].map((child) => child.stop()));
 }

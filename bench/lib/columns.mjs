@@ -1,3 +1,4 @@
+// The columns of the tables: which figures each work shows, in which unit and with how many digits.
 const byWork = {
   bulk: (unit) => [...cost(unit), throughput(unit), ...traps(unit)],
   idle: (unit) => [
@@ -16,7 +17,7 @@ const byWork = {
   copies: (unit) => [...cost(unit), throughput(unit), ...traps(unit)],
 };
 
-// Programs of others, under which nothing is counted and not everything timed.
+// Independent programs: no counters, and latency only from wrk.
 for (const work of ['iperf3', 'curl', 'wrk']) {
   byWork[work] = (unit) => [
     ...cost(unit).filter(({ needs }) => needs === undefined),
@@ -24,7 +25,7 @@ for (const work of ['iperf3', 'curl', 'wrk']) {
   ];
 }
 
-/** How figures of each `per` are told; what is not here is told in µs and with its own name. */
+/** Units by `per`. The default is µs, with `per` as its name. */
 const units = {
   GiB: { name: 'GiB', time: 's', timeScale: 1, digits: 3, count: 'G', countScale: 1e9, callDigits: 0 },
   'round trip': { name: 'trip', callDigits: 2 },
@@ -38,19 +39,19 @@ const always = [
 ];
 
 /**
- * The columns of a case's table. `compared` ones show their spread and are followed by the ratio to ours; `needs` names the
- * counter without which there is nothing to show.
+ * The columns of a case's table. A `compared` column shows its spread, and the ratio to ours follows it. `needs` names the
+ * counter that a column depends on.
  */
 export function columnsOf({ work, per }) {
   return [...(byWork[work] ?? everything)(unitOf(per)), ...always];
 }
 
-/** The CPU time of the relay per unit: what the charts show. */
+/** CPU time of the relay per unit, the figure in the charts. */
 export function cpuColumn({ per }) {
   return cost(unitOf(per))[0];
 }
 
-/** The memory that a connection takes while it is idle. */
+/** Memory of an idle connection. */
 export function memoryColumn(measured) {
   return columnsOf(measured).find(({ head }) => head === 'KiB/conn');
 }
@@ -72,7 +73,7 @@ function everything(unit) {
   return unit.name === 'GiB' ? carrying(unit) : [...cost(unit), ...latency(), ...traps(unit)];
 }
 
-/** Where bytes count as well as messages. */
+/** Columns of works that have throughput as well as latency. */
 function carrying(unit) {
   return [...cost(unit), throughput(unit), ...latency(), ...traps(unit)];
 }
@@ -92,7 +93,7 @@ function cost({ name, time, timeScale, digits, count, countScale }) {
   ];
 }
 
-/** Where the unit is no amount of bytes, the work says how many there were. */
+/** If the unit is not GiB, the work reports `bytesPerSecond` itself. */
 function throughput({ name }) {
   const mebibytes = ({ rate, bytesPerSecond }) => (name === 'GiB' ? rate * 1024 : bytesPerSecond / 2 ** 20);
   return column('MiB/s', 0, mebibytes, { compared: true });

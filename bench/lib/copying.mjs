@@ -1,8 +1,9 @@
+// The work `copies`: drives a peer that copies files, and checks the copies.
 import { rmSync } from 'node:fs';
 import { loadFiles } from './load.mjs';
 import { writable } from './surroundings.mjs';
 
-/** One run of a peer that copies files, split where the figures are taken, as `Load` is. */
+/** One run of a peer that copies files, with the same steps as `Load`. */
 export class Copying {
   #child;
   #directory;
@@ -16,7 +17,7 @@ export class Copying {
     this.#size = size;
   }
 
-  /** Resolves when there is an empty place for the copies. */
+  /** Prepares an empty directory for the copies. */
   ready() {
     rmSync(this.#directory, { recursive: true, force: true });
     writable(this.#directory);
@@ -32,8 +33,8 @@ export class Copying {
 
   /** Fails unless every copy equals its original. */
   close() {
-    const of = { directory: this.#directory, files: this.#count, size: this.#size };
-    loadFiles('check', of);
+    const expected = { directory: this.#directory, files: this.#count, size: this.#size };
+    loadFiles('check', expected);
   }
 
   stop() {

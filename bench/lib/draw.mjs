@@ -1,7 +1,8 @@
+// Draws a chart of Vega-Lite as a small SVG that follows the light or dark page.
 import * as vega from 'vega';
 import { compile } from 'vega-lite';
 
-/** What a reader of a dark page sees; the file itself follows the page, so one serves both. */
+/** Colours for light and dark pages; the SVG follows the page by itself. */
 const style = `
 <style>
 text{font-family:system-ui,sans-serif}
@@ -15,11 +16,11 @@ text{font-family:system-ui,sans-serif}
 }
 </style>`.replaceAll('\n', '');
 
-/** Most of what Vega writes: empty paths, parts for a pointer and a screen reader, and what the style says for all. */
+/** Superfluous parts of Vega's output: empty paths, pointer and screen-reader attributes, and repeated styles. */
 const superfluous =
   /<path class="(?:back|fore)ground"[^>]*(?: d=""| d="M0,0h0[^"]*")[^>]*\/>| (?:aria-\w+|role|pointer-events|font-family|xmlns:xlink)="[^"]*"| opacity="1"/g;
 
-/** A chart of Vega-Lite as SVG, legible on light and on dark. */
+/** Draws a chart of Vega-Lite as SVG. */
 export async function draw(spec) {
   const view = new vega.View(vega.parse(compile(spec).spec), { renderer: 'none' });
   try {
@@ -31,13 +32,13 @@ export async function draw(spec) {
 
 function decorate(svg) {
   const [first] = /^<svg [^>]*>/.exec(svg);
-  // The paper is the first thing in the file. An own background keeps text legible wherever the file is shown.
+  // The first fill is the background. With its own background the text stays legible on any page.
   const rest = svg.slice(first.length).replace(' fill="white"', ' class="paper" rx="6"');
   const shorter = rest.replace(superfluous, '').replace(/ (?:d|transform|x2|y2)="[^"]*"/g, shorten);
   return `${first}${style}${shorter}\n`;
 }
 
-/** A hundredth of a pixel is enough. */
+/** Rounds coordinates down to a hundredth of a pixel. */
 function shorten(attribute) {
   return attribute.replace(/(\.\d{2})\d+/g, '$1');
 }

@@ -1,12 +1,13 @@
+// The works on files: HTTP requests for files, and copies from file to file, warm and cold.
 import { join } from 'node:path';
 import { root } from '../../scripts/lib/run.mjs';
 import { loadFiles } from './load.mjs';
 import { count as countText, size as sizeText } from './units.mjs';
 
-/** On the disk of the checkout: what is in memory only cannot be cold. */
+/** On the disk of the checkout, because files in a tmpfs are never cold. */
 const place = join(root, 'target/bench-files');
 
-/** `total` requests for files of `size` bytes, four clients at a time; cold: each request for another one. */
+/** `total` requests for files of `size` bytes on four connections; cold: each request for another file. */
 export function files(size, total, { cold = false } = {}) {
   const of = original(size, cold ? total : Math.min(total, 16));
   const args = (count) => [

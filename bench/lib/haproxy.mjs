@@ -1,6 +1,7 @@
+// The configuration of HAProxy as a peer.
 /**
- * A plain TCP relay with HAProxy's own choice of threads. It reserves two descriptors for each connection and pipes for a
- * quarter of them, and does not start without: room for the works here within 20,000.
+ * A plain TCP relay with HAProxy's default number of threads. HAProxy reserves two descriptors for each connection and pipes for
+ * a quarter of them, and does not start without: `maxconn` serves the works here within 20,000 descriptors.
  */
 export function haproxyConfiguration(listen, target, options) {
   return `global

@@ -1,3 +1,4 @@
+// The cases with independent programs: iperf3, wrk and curl, with the figures that they report.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { StepError } from '../../scripts/lib/run.mjs';
@@ -7,8 +8,8 @@ const GiB = 2 ** 30;
 const execute = promisify(execFile);
 
 /**
- * What is run. `run` gets the port of a relay, and whether it only is to warm it up; it resolves with how many units went
- * through, as the program itself says, and fails where the program reports an error or fewer bytes than there should be.
+ * The cases. `run` takes the port of a relay, and whether this is the warm-up. It resolves with the number of units that the
+ * program reports, and fails if the program reports an error or too few bytes.
  */
 export function independentCases({ duration, only }) {
   const cases = [
@@ -36,7 +37,7 @@ export function independentCases({ duration, only }) {
     },
   ];
   const chosen = cases.filter(({ name }) => !only || name.includes(only));
-  if (chosen.length === 0) throw new StepError('no case has such a name');
+  if (chosen.length === 0) throw new StepError('no case matches --only');
   return chosen;
 }
 
@@ -49,7 +50,7 @@ function iperf(title, duration, options) {
     server: 'iperf3',
     run: async (port, warmUp) => {
       const time = ['--time', `${warmUp ? 1 : duration}`];
-      // The server takes one test at a time, and may not have noticed the end of the last.
+      // The server runs one test at a time, and may still be ending the last one.
       const { end } = await patiently(() =>
         run('iperf3', ['--client', '127.0.0.1', '--port', `${port}`, '--json', ...time, ...options]),
       );

@@ -1,3 +1,4 @@
+// The servers behind the relays for the independent programs: iperf3, and nginx with two files.
 import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
@@ -22,7 +23,7 @@ export function missingTools() {
   );
 }
 
-/** What stands behind the relays; resolves with the address of each. */
+/** Starts the servers; resolves with their addresses. */
 export async function startServers() {
   const [iperf3, nginx] = [await startIperf(), await startNginx()];
   return { iperf3, nginx };
@@ -39,16 +40,16 @@ async function startIperf() {
 async function startNginx() {
   const directory = mkdtempSync(join(tmpdir(), 'fdsplice-nginx-'));
   process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
-  // The worker is somebody else where we are root.
+  // If root starts nginx, its worker runs as another user.
   chmodSync(directory, 0o755);
   const files = join(directory, 'files');
   mkdirSync(files);
   for (const { name, bytes } of [bigFile, smallFile]) {
-    // A hole: what the disk can do is not the question.
+    // A hole: the speed of the disk is not measured.
     writeFileSync(join(files, name), '');
     truncateSync(join(files, name), bytes);
   }
-  // Into the page cache: otherwise the first relay has to wait for the disk, and is dealt the bytes in smaller pieces.
+  // Read into the page cache. Otherwise the first relay would wait for the disk and get the bytes in smaller pieces.
   for await (const part of createReadStream(join(files, bigFile.name))) void part;
   const port = await freePort();
   const file = join(directory, 'nginx.conf');

@@ -1,3 +1,4 @@
+// The load generator fdsplice-load: the origin, its files, and one run against a peer.
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { root, StepError } from '../../scripts/lib/run.mjs';
@@ -5,20 +6,20 @@ import { Child, listeningPort } from './children.mjs';
 
 const program = join(root, 'target/release/fdsplice-load');
 
-/** The server behind all relays; returns its address. */
+/** Starts the server behind all relays; returns its address. */
 export async function startOrigin() {
   const child = new Child('origin', program, ['origin', '--listen', '127.0.0.1:0']);
   return `127.0.0.1:${await listeningPort(child)}`;
 }
 
-/** Makes, checks or evicts files as the load knows them: `what` is one of these. */
-export function loadFiles(what, { directory, files, size }) {
-  const args = ['files', what, '--directory', directory, '--files', `${files}`, '--size', `${size}`];
+/** Makes, checks or evicts files in the format of the load; `action` is `make`, `check` or `evict`. */
+export function loadFiles(action, { directory, files, size }) {
+  const args = ['files', action, '--directory', directory, '--files', `${files}`, '--size', `${size}`];
   const { error, status, stderr } = spawnSync(program, args, { encoding: 'utf8' });
   if (error || status !== 0) throw new StepError(error?.message ?? stderr.trim());
 }
 
-/** One run of the load against a relay, split where the figures are taken. */
+/** One run of the load against a relay, in steps between which the figures are taken. */
 export class Load {
   #child;
   #seconds;

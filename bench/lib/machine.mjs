@@ -1,3 +1,4 @@
+// The description of the machine in the results.
 import { readFileSync } from 'node:fs';
 import { availableParallelism, cpus, loadavg, release, totalmem, userInfo } from 'node:os';
 
@@ -10,7 +11,7 @@ const settings = [
   'net/ipv4/tcp_congestion_control',
 ];
 
-/** What the figures depend on. */
+/** The properties of the machine on which the figures depend. */
 export function describeMachine() {
   return {
     processor: cpus()[0]?.model ?? 'unknown',

@@ -1,17 +1,17 @@
+// Runs one case against all its peers and takes the figures of each round.
 import { setTimeout as delay } from 'node:timers/promises';
 import { Load } from './load.mjs';
 import { startPeer, takesPart } from './peers.mjs';
 import { Counting } from './perf.mjs';
 import { difference, family, fetched, sample } from './proc.mjs';
 
-/** How long a relay gets to finish what the load no longer waits for: closing, garbage. */
+/** Milliseconds for a relay to finish work that the load does not wait for, such as closing and garbage collection. */
 const settling = 50;
 
 /**
- * One case against every peer that takes part: a warm-up that is thrown away, then the rounds, in each of which every peer has its turn,
- * in an order that rotates. Rounds that would not fit into `seconds` are left out, and of the first round the peers whose turn
- * comes later; `absent` says why a peer that could be expected has no figures. The result's `peers` are those with a part in the
- * case, also if they are missing.
+ * Runs one case against every peer that takes part: a discarded warm-up, then the rounds. In each round every peer has one turn; the
+ * order rotates. Rounds that do not fit into `seconds` are skipped; in the first round, the peers whose turn comes last. `absent`
+ * has the reasons of peers that have no figures. The result's `peers` are those with a part in the case, missing ones included.
  */
 export async function runCase({ work, peers: all, origin, counters, rounds: wanted, seconds }) {
   const players = all.filter((peer) => takesPart(peer, work));
@@ -23,13 +23,13 @@ export async function runCase({ work, peers: all, origin, counters, rounds: want
   const elapsed = () => (performance.now() - started) / 1000;
   const rounds = [];
   const relays = new Map();
-  const attempt = async (peer, round, how) => {
+  const attempt = async (peer, round, count) => {
     if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${work.name}: ${round}, ${peer.name}`);
     try {
       if (!relays.has(peer.name)) relays.set(peer.name, await warmRelay(peer, work, origin));
-      return await measure(relays.get(peer.name), work, how);
+      return await measure(relays.get(peer.name), work, count);
     } catch (error) {
-      // Whatever state it is in, the next round begins with a new one.
+      // The relay may be in any state: the next round starts a new one.
       await relays.get(peer.name)?.stop();
       relays.delete(peer.name);
       return { error: error.message };
@@ -55,10 +55,10 @@ export async function runCase({ work, peers: all, origin, counters, rounds: want
         const figures = await attempt(peer, `round ${round + 1} of ${wanted}`, timed);
         rounds.push({ round, peer: peer.name, ...figures });
       }
-      // One more, and the one that counts system calls; the first had the warm-ups in it.
+      // Time for one more round, and for the one that counts system calls. The first round included the warm-ups.
       needed = (round === 0 ? 1 : 1.6) * (elapsed() - before);
     }
-    // In a round of its own, of which nothing else is kept: the tracepoint slows every system call.
+    // A separate round, of which no other figure is kept: the tracepoint slows every system call.
     if (counters.systemCalls.available) {
       for (const peer of peers.filter(({ name }) => !(name in absent))) {
         if (elapsed() > seconds) break;
@@ -88,7 +88,7 @@ async function warmRelay(peer, work, origin) {
   return relay;
 }
 
-/** One run of the load; `onReady` and `onDone` are called around the work itself. */
+/** One run of the load; calls `onReady` and `onDone` before and after the work itself. */
 async function runLoad(relay, args, { onReady, onDone } = {}) {
   const load = relay.load?.(args) ?? new Load(relay.port, args);
   try {
@@ -99,14 +99,16 @@ async function runLoad(relay, args, { onReady, onDone } = {}) {
     await load.close();
     return result;
   } catch (error) {
-    const said = relay.complaint();
-    throw new Error(said ? `${error.message} (the relay: ${said})` : error.message, { cause: error });
+    const complaint = relay.complaint();
+    throw new Error(complaint ? `${error.message} (the relay: ${complaint})` : error.message, {
+      cause: error,
+    });
   } finally {
     await load.stop();
   }
 }
 
-/** One measurement of the relay alone, everything per unit of work. `count` says what `perf` is to count. */
+/** One measurement of the relay alone, with all figures per unit of work. `count` names the events for `perf`. */
 async function measure(relay, work, count) {
   work.evict?.();
   const cold = work.evict && fetched(relay.pid);
@@ -133,7 +135,7 @@ async function measure(relay, work, count) {
   }
 }
 
-/** What came from the page cache after all says nothing about a cold one. */
+/** Fails if less than 90 % of the bytes came from storage: then the page cache was not cold. */
 function checkCold(fromStorage, bytes) {
   const part = fromStorage / bytes;
   if (part < 0.9)

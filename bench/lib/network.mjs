@@ -1,20 +1,21 @@
+// A network namespace of its own for the benchmark, with reno as congestion control.
 import { spawn, spawnSync } from 'node:child_process';
 
 const marker = 'FDSPLICE_BENCH_BUILDS';
 
-/** A loopback of its own, with the one congestion control that every kernel lets every network have. */
+/** Starts a loopback with reno, the congestion control that every kernel allows in every namespace. */
 const script = `
 ip link set lo up &&
 echo reno > /proc/sys/net/ipv4/tcp_congestion_control &&
 exec "$@"`;
 
-/** What the process that made this network has built; `undefined` in the machine's network. */
+/** The builds of the process that created this namespace; `undefined` in the machine's network. */
 export function buildsFromOutside() {
   const builds = process.env[marker];
   return builds === undefined ? undefined : JSON.parse(builds);
 }
 
-/** Why there cannot be a network of our own, or `undefined`. */
+/** The reason why no namespace can be created, or `undefined`. */
 export function noOwnNetwork() {
   const { error, status, stderr } = spawnSync('unshare', ['--net', 'sh', '-c', script, 'sh', 'true'], {
     encoding: 'utf8',
@@ -22,7 +23,7 @@ export function noOwnNetwork() {
   return error?.message ?? (status === 0 ? undefined : stderr.trim());
 }
 
-/** Runs this program again in a network of its own; resolves with its exit status. */
+/** Runs this program again in a new namespace; resolves with its exit status. */
 export async function runInOwnNetwork(builds) {
   const child = spawn(
     'unshare',
@@ -33,7 +34,7 @@ export async function runInOwnNetwork(builds) {
     },
   );
   for (const signal of ['SIGINT', 'SIGTERM']) {
-    // Ctrl-C reaches the child by itself, `kill` does not; either way it is the child that ends first.
+    // Ctrl-C reaches the child directly, `kill` does not. In both cases the child has to end first.
     process.removeAllListeners(signal).on(signal, () => child.kill(signal));
   }
   return new Promise((resolve, reject) => {

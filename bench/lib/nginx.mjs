@@ -1,10 +1,11 @@
-/** What both uses of nginx have in common; `scratch` is a directory that it may write to, whoever it runs as. */
+// The configurations of nginx as a peer: a file server, and a limited TCP relay.
+/** The part of both configurations; `scratch` is a directory that every user may write to. */
 function common(scratch, modules = []) {
   return `${modules.map((file) => `load_module ${file};\n`).join('')}daemon off;
 worker_processes auto;
 pid ${scratch}/nginx.pid;
 error_log stderr crit;
-# The workers run as the one who started it, as every other peer does; it takes root to choose.
+# The workers run as the user who started nginx, like every other peer; only root may choose a user.
 ${process.getuid() === 0 ? 'user root;' : ''}
 events {
   worker_connections 4096;
@@ -21,7 +22,7 @@ http {
   sendfile on;
   tcp_nopush on;
   keepalive_requests 10000000;
-${temporary.map((what) => `  ${what}_temp_path ${scratch}/${what};\n`).join('')}
+${temporary.map((name) => `  ${name}_temp_path ${scratch}/${name};\n`).join('')}
   server {
     listen ${listen} backlog=4096;
     root ${directory};
@@ -30,7 +31,7 @@ ${temporary.map((what) => `  ${what}_temp_path ${scratch}/${what};\n`).join('')}
 `;
 }
 
-/** A TCP relay that limits each connection, in each direction. */
+/** A TCP relay with a limit for each connection and direction. */
 export function limitedConfiguration({ listen, target, bytesPerSecond, scratch }) {
   return `${common(scratch, [streamModule])}
 stream {

@@ -1,3 +1,4 @@
+// The list of peers: their commands for each role, the works they take part in, and their versions.
 import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../../scripts/lib/run.mjs';
@@ -8,14 +9,14 @@ import { MiB } from './units.mjs';
 
 const compiled = join(root, 'target/bench-peers');
 const noLimiter = 'has no rate limiter';
-/** Under programs of others, which do not do with less than a relay. */
+/** Works with independent programs, which need a complete relay. */
 const independentWorks = ['iperf3', 'wrk', 'curl'];
 
 /**
- * Every peer but ours. `roles` holds the command for each role it can play: `relay` and `limited` get `listen` and `target`,
- * `files` gets `listen` and `directory`, `copies` gets `from` and `to`. Some take part in certain `works` only, or in cases that
- * `suits` finds sensible; `without` says why one cannot play a role that could be expected of it. `silent` ones do not say on which
- * port they listen, and have to be told one; `program` is what has to be installed, `build` what has to have been built.
+ * All peers except ours. `roles` has the command for each role: `relay` and `limited` take `listen` and `target`, `files` takes
+ * `listen` and `directory`, `copies` takes `from` and `to`. `works` and `suits` restrict the cases of a peer. `without` has the
+ * reason why a peer lacks a role. A `silent` peer does not print its port, so it gets one. `program` has to be installed,
+ * `build` has to be built.
  */
 export const others = [
   bare(
@@ -30,7 +31,7 @@ export const others = [
   ),
   bare(
     'floor-half',
-    'bulk: only the receiving of what goes up, only the sending of what goes down',
+    'bulk: only receives the bytes that go up, only sends those that go down',
     {
       relay: bulk('floor-half'),
     },
@@ -127,7 +128,7 @@ export const others = [
   {
     ...nodeFiles(
       'memory',
-      'Node response.end of a file kept in memory: the rest is what Node needs for HTTP',
+      'Node response.end of a file kept in memory: the cost of Node HTTP alone',
       'memory',
     ),
     suits: ({ size, evict }) => size <= MiB && !evict,
@@ -147,7 +148,7 @@ export const others = [
   },
 ];
 
-/** This package as it is built in a checkout, or a part of what it can do. */
+/** This package, as it is built in a checkout. */
 export function ours(name, about, checkout) {
   const which = checkout === undefined ? [] : ['--package', checkout];
   const relay = ({ listen, target }) => [
@@ -173,7 +174,7 @@ export function ours(name, about, checkout) {
   };
 }
 
-/** Ours with splice switched off. */
+/** Our relay with splice switched off. */
 export function oursReadingAndWriting(checkout) {
   const { version, roles } = ours('', '', checkout);
   const withOption = (command) => (settings) => [...command(settings), '--read-write'];
@@ -266,7 +267,7 @@ function haproxy(name, about, options) {
 function nginx(name, about, roles, obstacle) {
   return {
     ...{ name, about, roles, program: 'nginx', obstacle, silent: true },
-    // It says so on stderr.
+    // nginx prints its version to stderr.
     version: () => output('sh', ['-c', 'nginx -v 2>&1'])?.replace('nginx version: ', ''),
   };
 }
@@ -275,7 +276,7 @@ function configured(name, configuration, settings) {
   const directory = scratch(name);
   const file = join(directory, 'nginx.conf');
   writeFileSync(file, configuration({ ...settings, scratch: directory }));
-  // Without -e it looks for a log that only root may write to.
+  // Without -e nginx opens a log that only root may write to.
   return ['nginx', '-e', 'stderr', '-p', directory, '-c', file];
 }
 

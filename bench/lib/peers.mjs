@@ -1,3 +1,4 @@
+// Finds, starts and stops peers.
 import { connect, createServer } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { root, StepError } from '../../scripts/lib/run.mjs';
@@ -6,7 +7,7 @@ import { Copying } from './copying.mjs';
 import { ours, oursReadingAndWriting, others } from './peer-list.mjs';
 import { notInstalled, output } from './surroundings.mjs';
 
-/** All peers asked for, ours first; `missing` says why one cannot be measured. */
+/** The chosen peers, ours first; `missing` has the reason why a peer cannot be measured. */
 export function findPeers({ peers: names, user, checkout, baseline }, builds) {
   const choice = [oursReadingAndWriting(checkout), ...others];
   const known = ['fdsplice', ...choice.map(({ name }) => name)];
@@ -26,13 +27,13 @@ export function findPeers({ peers: names, user, checkout, baseline }, builds) {
   });
 }
 
-/** Whether a peer takes part in a work. */
+/** Whether a peer takes part in a case. */
 export function takesPart({ roles, works, suits }, work) {
   const { work: kind, role = 'relay' } = work;
   return role in roles && (works?.includes(kind) ?? true) && (suits?.(work) ?? true);
 }
 
-/** Starts a peer in the role that the work has for it; resolves when it accepts. `target` is the origin. */
+/** Starts a peer in the role of the case; resolves when it accepts. `target` is the origin. */
 export async function startPeer({ name, roles, silent, user }, work, target) {
   const role = work.role ?? 'relay';
   const wanted = silent ? await freePort() : 0;
@@ -53,7 +54,7 @@ export async function startPeer({ name, roles, silent, user }, work, target) {
   }
 }
 
-/** `setpriv` changes to the relay in its place, so that the child is the relay. */
+/** The prefix that runs a command as a user. `setpriv` executes the relay in its own process, so the child is the relay. */
 function asUser(user) {
   if (!user) return [];
   const group = output('id', ['-g', user]);
@@ -69,7 +70,7 @@ export async function freePort() {
   return port;
 }
 
-/** Waits until something accepts on the port: for programs that do not say so. */
+/** Waits until the port accepts connections, for programs that do not print it. */
 export async function accepting(child, port) {
   for (let tries = 0; tries < 100 && child.how === undefined; tries += 1) {
     const accepted = await new Promise((resolve) => {

@@ -1,10 +1,11 @@
+// Counters of the kernel, read through `perf stat`: instructions and system calls.
 import { spawnSync } from 'node:child_process';
 import { Child } from './children.mjs';
 
 const instructions = ['instructions:u', 'instructions:k'];
 const systemCalls = ['raw_syscalls:sys_enter'];
 
-/** Which of the kernel's counters `perf` can read here; a reason where it cannot. */
+/** The counters that `perf` can read on this machine, with the reason for each one that it cannot. */
 export function probeCounters() {
   return { instructions: probe(instructions), systemCalls: probe(systemCalls) };
 }
@@ -19,21 +20,21 @@ function probe(events) {
   return available ? { available } : { available, reason: 'not supported' };
 }
 
-/** Counts events of processes, all their threads and whatever they fork, between `begin` and `end`. */
+/** Counts events of processes, with their threads and children, between `begin` and `end`. */
 export class Counting {
   #child;
   #control;
   #acknowledged;
 
-  /** Attaches, not counting yet. `what` is `instructions` or `systemCalls`. */
-  static async attach(pids, what) {
+  /** Attaches without counting yet. `kind` is `instructions` or `systemCalls`. */
+  static async attach(pids, kind) {
     const counting = new Counting();
-    const events = what === 'instructions' ? instructions : systemCalls;
+    const events = kind === 'instructions' ? instructions : systemCalls;
     const args = ['stat', '-j', '-D', '-1', '--control', 'fd:3,4', '-e', `${events}`, '-p', `${pids}`];
     counting.#child = new Child('perf', 'perf', args, { fds: ['pipe', 'pipe'] });
     counting.#control = counting.#child.process.stdio[3];
     counting.#acknowledged = counting.#child.process.stdio[4][Symbol.asyncIterator]();
-    // Answered as soon as perf has attached.
+    // perf acknowledges this once it has attached.
     await counting.#command('disable');
     return counting;
   }
@@ -57,7 +58,7 @@ export class Counting {
     const ended = this.#child.ended.then((how) => {
       throw new Error(`perf: ${this.#child.errors || how}`);
     });
-    // It also ends when nobody waits any more.
+    // perf also ends after the last command, when nothing waits for it.
     ended.catch(() => {});
     this.#control.write(`${command}\n`);
     await Promise.race([this.#acknowledged.next(), ended]);

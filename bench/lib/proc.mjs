@@ -1,17 +1,17 @@
+// CPU time, memory, switches and descriptors of a process tree, from /proc.
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** `USER_HZ`, in which the kernel reports times to user space on every CPU that Node runs on. */
 const ticksPerSecond = 100;
 
 /**
- * What a relay has used since it started and holds now, of all its threads and, for a relay that forks, all its
- * children.
+ * The resources that a relay has used since its start and holds now: of all its threads and, if it forks, its children.
  */
 export function sample(pid) {
   const own = readStat(pid);
   const total = {
     scheduled: 0,
-    // Children that are gone count where their parent has waited for them.
+    // Children that have ended are in their parent's account, once it has waited for them.
     user: own.childUser,
     system: own.childSystem,
     childFaults: own.childFaults,
@@ -29,25 +29,25 @@ export function difference(before, after) {
   const system = after.system - before.system;
   const scheduled = after.scheduled - before.scheduled;
   return {
-    // To the nanosecond, but without threads and children that have ended: then the one in ticks has more.
+    // Exact to the nanosecond, but without ended threads and children. If some have ended, the sum in ticks is larger.
     cpu: user + system > scheduled + 0.02 ? user + system : scheduled,
     user,
     system,
-    // Lost with a child that has ended.
+    // Unknown if a child has ended.
     switches: after.childFaults === before.childFaults ? after.switches - before.switches : undefined,
     rss: after.rss,
     descriptors: after.descriptors,
   };
 }
 
-/** How many bytes a process and its children, also those it has waited for, have had fetched from storage. */
+/** Bytes read from storage for a process and its children, including those it has waited for. */
 export function fetched(pid) {
   let bytes = Number(/^read_bytes: (\d+)$/m.exec(read(pid, 'io'))?.[1] ?? 0);
   for (const child of children(pid)) bytes += fetched(child);
   return bytes;
 }
 
-/** A process and all that it has forked and that still live. */
+/** A process and its living descendants. */
 export function family(pid) {
   return [pid, ...children(pid).flatMap(family)];
 }
@@ -76,7 +76,7 @@ function residentMemory(pid) {
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(read(pid, 'status'))?.[1] ?? 0) * 1024;
 }
 
-/** What a child adds: the rest of it is resident already, in its parent. */
+/** Private memory of a child; its other pages are counted in its parent. */
 function privateMemory(pid) {
   let kilobytes = 0;
   for (const [, part] of read(pid, 'smaps_rollup').matchAll(/^Private_\w+:\s+(\d+) kB/gm)) {
@@ -86,7 +86,7 @@ function privateMemory(pid) {
 }
 
 function readStat(pid) {
-  // The name in parentheses may hold anything, so fields count from behind it; the first is number 3 in proc(5).
+  // The name in parentheses may contain anything, so fields are counted after it. The first is number 3 in proc(5).
   const text = read(pid, 'stat');
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
   const field = (number) => Number(fields[number - 3] ?? 0);
@@ -96,12 +96,12 @@ function readStat(pid) {
     system: seconds(15),
     childUser: seconds(16),
     childSystem: seconds(17),
-    // More than 0 with the first child that has ended.
+    // Above 0 once a child has ended.
     childFaults: field(11),
   };
 }
 
-/** Empty for what ended between being listed and being read. */
+/** Empty if the process or thread has ended since it was listed. */
 function read(pid, name) {
   try {
     return readFileSync(`/proc/${pid}/${name}`, 'utf8');

@@ -1,3 +1,4 @@
+// The results of a run as text: for the terminal and as Markdown.
 import { tableOf } from './table.mjs';
 
 export function printHead(results) {
@@ -13,7 +14,7 @@ export function printCase(measured, results) {
   for (const remark of remarks) console.log(remark);
 }
 
-/** The whole run as Markdown: what was measured where, and a table for each case. */
+/** The whole run as Markdown: machine, peers, and a table for each case. */
 export function markdown(results) {
   const { startedAt, seconds, cases } = results;
   const parts = [
@@ -44,7 +45,7 @@ function machineLines({ machine, counters, settings }) {
     ...[
       ['instructions', counters.instructions],
       ['system calls', counters.systemCalls],
-    ].map(([what, { available, reason }]) => `${what}: ${available ? 'counted by perf' : reason}`),
+    ].map(([counter, { available, reason }]) => `${counter}: ${available ? 'counted by perf' : reason}`),
   ];
 }
 
@@ -69,7 +70,7 @@ export function printTable(rows) {
 }
 
 export function markdownTable([heads, ...rows]) {
-  // A counter that this machine does not have would only make the table wide.
+  // Columns of counters that this machine does not have are omitted.
   const kept = heads.map((_, index) => rows.some((row) => !['not supported', ''].includes(row[index])));
   const line = (cells) => `| ${cells.filter((_, index) => kept[index]).join(' | ')} |`;
   const rule = heads.map((_, index) => (index === 0 ? '---' : '--:'));

@@ -1,7 +1,8 @@
+// The results file of a run: writing, reading, and the check before a run is resumed.
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { StepError } from '../../scripts/lib/run.mjs';
 
-/** Replaces the file at once, so that it is whole whenever somebody looks. */
+/** Replaces the file atomically, so that a reader always finds a complete one. */
 export function saveResults(file, results) {
   writeFileSync(`${file}.new`, `${JSON.stringify(results, undefined, 2)}\n`);
   renameSync(`${file}.new`, file);
@@ -15,7 +16,7 @@ export function loadResults(file) {
   }
 }
 
-/** Refuses to put figures of two machines, or of two versions of a relay, into one table. */
+/** Throws if the two runs differ in the machine or in the version of a relay. */
 export function checkSameConditions(before, now) {
   const conditions = ({ machine, counters, peers }) => ({
     ...Object.fromEntries(

@@ -1,4 +1,4 @@
-// The traffic of a soak: clients that come and go through a gateway in the same process, each ending in its own way.
+// The traffic of a soak: clients connect through a gateway in the same process, each with its own kind of transfer and ending.
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { copy, RateLimiter, relay, sendFile } from 'fdsplice';
 const BYTES = randomBytes(4 << 20);
 const below = (number) => Math.floor(Math.random() * number);
 
-/** What one client does, and how often it comes: each gives a word for the tally. */
+/** Kinds of clients, each with its weight. */
 const DEEDS = [
   ['bulk', 3],
   ['messages', 5],
@@ -40,7 +40,7 @@ export class Traffic {
   #resetter;
   #gateway;
   #lanes = [];
-  /** By the client's port: accepted and not asked for, asked for and not accepted. */
+  /** By the client's port: accepted but not yet expected; expected but not yet accepted. */
   #waiting = new Map();
   #expected = new Map();
 
@@ -51,7 +51,7 @@ export class Traffic {
       socket.on('error', () => {});
       socket.pipe(socket);
     });
-    // An origin that resets whoever says a word.
+    // An origin that resets a connection on its first byte.
     traffic.#resetter = net.createServer((socket) => {
       socket.on('error', () => {}).once('data', () => socket.resetAndDestroy());
     });
@@ -94,8 +94,8 @@ export class Traffic {
       const deed = DEEDS[below(DEEDS.length)];
       this.#busy += 1;
       try {
-        const told = await this.#do(deed);
-        const key = `${deed}: ${told}`;
+        const ending = await this.#do(deed);
+        const key = `${deed}: ${ending}`;
         this.counts[key] = (this.counts[key] ?? 0) + 1;
       } catch (error) {
         if (this.problems.length < 20) this.problems.push(`${deed}: ${error}`);
@@ -172,19 +172,19 @@ export class Traffic {
     }
     const clean = ['bulk', 'slow reader', 'messages', 'empty'].includes(deed);
     if (clean) client.end();
-    const how = await end;
+    const ending = await end;
     const { error, tx, rx } = await transfer;
     client.destroy();
     if (clean) {
       if (error !== null) throw error;
-      if (how !== 'end' || tx !== rx || got !== rx)
-        throw new Error(`${how}, ${tx} sent, ${rx} back, ${got} seen`);
+      if (ending !== 'end' || tx !== rx || got !== rx)
+        throw new Error(`${ending}, ${tx} sent, ${rx} back, ${got} seen`);
       if (sent.digest('hex') !== received.digest('hex')) throw new Error('altered bytes');
     }
     return error?.code ?? 'clean';
   }
 
-  /** A bounded copy, with the rest of the connection used by Node. */
+  /** A copy of a known length; Node uses the rest of the connection. */
   async #copy(client, a, b) {
     const bytes = 1 + below(1 << 20);
     b.on('error', () => {});
@@ -202,7 +202,7 @@ export class Traffic {
     return 'clean';
   }
 
-  /** A part of a file, half of them so small that they are sent in one call; some clients leave in the middle. */
+  /** A part of a file. Half of the parts are small enough to be sent in one call; some clients reset in the middle. */
   async #sent(client, a) {
     const start = below(1 << 20);
     const bytes = 1 + below(below(2) === 0 ? 64 << 10 : 3 << 20);
@@ -227,7 +227,7 @@ export class Traffic {
     return 'clean';
   }
 
-  /** The gateway's end of a connection: told apart by the client's port. */
+  /** The gateway's end of a client's connection, found by the client's port. */
   async #accepted(client) {
     await once(client, 'connect');
     const { localPort } = client;

@@ -1,4 +1,5 @@
-/** Median, least and most; `undefined` of nothing. */
+// Median, spread and paired ratios.
+/** Median, least and most; `undefined` without values. */
 export function spread(values) {
   const known = values.filter((value) => value !== undefined).sort((a, b) => a - b);
   if (known.length === 0) return undefined;
@@ -10,7 +11,7 @@ export function spread(values) {
   };
 }
 
-/** Median of the ratios of one peer's rounds to the same rounds of another. */
+/** Median of the ratios of one peer's rounds to the same rounds of another peer. */
 export function pairedRatio(rounds, peer, other, value) {
   const ratios = [];
   for (const mine of rounds.filter((round) => round.peer === peer)) {

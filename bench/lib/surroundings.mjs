@@ -1,14 +1,15 @@
+// Helpers for the environment: scratch directories, and output and presence of programs.
 import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-// Where Debian has HAProxy and nginx, and where an ordinary user does not look.
+// Debian installs HAProxy and nginx here, outside the PATH of an ordinary user.
 process.env.PATH += ':/usr/local/sbin:/usr/sbin:/sbin';
 
 let scratchDirectory;
 
-/** A directory for what peers have to read, removed at the end; one with a name is theirs to write to. */
+/** A directory that peers can read, removed at the end; with a name, a directory inside that they can write to. */
 export function scratch(name) {
   if (scratchDirectory === undefined) {
     scratchDirectory = mkdtempSync(join(tmpdir(), 'fdsplice-bench-'));
@@ -26,13 +27,13 @@ export function writable(directory) {
   return directory;
 }
 
-/** What a command prints; `undefined` if it fails. */
+/** The output of a command; `undefined` if it fails. */
 export function output(command, args) {
   const { status, stdout } = spawnSync(command, args, { encoding: 'utf8' });
   return status === 0 ? stdout.trim() : undefined;
 }
 
-/** Why a program cannot be run, or `undefined`. */
+/** The reason why a program cannot be run, or `undefined`. */
 export function notInstalled(program) {
   if (!program) return undefined;
   const { status } = spawnSync('sh', ['-c', `command -v ${program}`]);

@@ -1,12 +1,13 @@
+// The table of a case: rows of text and remarks.
 import { columnsOf } from './columns.mjs';
 import { pairedRatio, spread } from './statistics.mjs';
 
-/** Those with a part in a case, in the order of the tables. Results without such a list are of a time when all had. */
+/** The peers with a part in a case, in the order of the tables. In older results, without a list, that is all of them. */
 export function playersOf({ peers: named }, { peers }) {
   return named ? peers.filter(({ name }) => named.includes(name)) : peers;
 }
 
-/** One case as a table: rows of text, the first of them the heads, and what there is to remark about it. */
+/** One case as a table: rows of text, of which the first has the heads, and remarks. */
 export function tableOf(measured, results) {
   const { counters, settings } = results;
   const { rounds, absent = {} } = measured;
@@ -36,9 +37,9 @@ export function tableOf(measured, results) {
   return { rows: [['', ...heads], ...rows], remarks };
 }
 
-/** One figure of one peer: median, least and most, and the median of its ratios to ours; `undefined` of nothing. */
+/** One figure of one peer: median, least and most, and the median of its ratios to ours; `undefined` without values. */
 export function figureOf({ value }, rounds, peer) {
-  // Some figures do not exist for some relays: NaN.
+  // A figure that does not exist for a relay is NaN.
   const figure = (round) => {
     const number = value(round);
     return Number.isFinite(number) ? number : undefined;

@@ -1,3 +1,4 @@
+// Sizes and counts as text.
 export const MiB = 2 ** 20;
 export const GiB = 2 ** 30;
 

@@ -1,11 +1,12 @@
+// The works and their cases: arguments of the load, warm-up, unit and title of each.
 import { StepError } from '../../scripts/lib/run.mjs';
 import { copies, files } from './file-works.mjs';
 import { GiB, MiB, count, size } from './units.mjs';
 
 /**
- * What is measured. Each case: the load's arguments, those of its warm-up, and in which unit (`per`) the use of a run is
- * told, as `units` counts them in the load's result; `extra` takes further figures from that. `role` is what a peer has to be for
- * it, if not a relay, and `settings` are the peer's.
+ * The works. Each case has the load's arguments, those of its warm-up, and the unit (`per`) of its figures. `units` counts the units
+ * in the load's result, `extra` takes further figures from it. `role` is the role of the peers (default: a relay), with its
+ * `settings`.
  */
 export const workNames = [
   ...['bulk', 'pingpong', 'churn', 'idle', 'mixed'],
@@ -14,10 +15,10 @@ export const workNames = [
 
 export function chooseCases({ quick, works, only, user }) {
   const cases = quick ? quickCases() : fullCases();
-  // The relays of the others run as the caller, who may be root, or as the user asked for.
+  // In all other cases the relays run as the caller, who may be root, or as `--user`.
   if (!quick && !user && process.getuid() === 0) cases.push(...ordinaryCases());
   const chosen = cases.filter(({ work, name }) => works.includes(work) && (!only || name.includes(only)));
-  if (chosen.length === 0) throw new StepError('no case has such a name');
+  if (chosen.length === 0) throw new StepError('no case matches --only');
   return chosen;
 }
 
@@ -40,7 +41,7 @@ function fullCases() {
   return [
     ...[1, 8, 100, 400].flatMap((streams) => ['up', 'both'].map((way) => bulk(streams, way, GiB))),
     bulk(8, 'down', GiB),
-    // So long that what a connection costs to begin with hardly counts.
+    // Long enough that the cost of connecting hardly counts.
     bulk(400, 'up', 8 * GiB),
     ...[1, 64, 1024, 16 * 1024, 64 * 1024, 256 * 1024].flatMap((size) =>
       [1, 32, 256].map((connections) => pingPong(size, connections, 1)),
@@ -70,7 +71,7 @@ function fullCases() {
   ];
 }
 
-/** Where it may matter to whom a relay belongs: the kernel has a quota of pipe memory for all but root. */
+/** Cases that may depend on the user: the kernel has a quota of pipe memory for every user except root. */
 function ordinaryCases() {
   return [
     bulk(8, 'up', GiB),
@@ -148,17 +149,17 @@ function idle(connections, seconds) {
       ...['--work', 'idle', '--active', '--connections', `${connections}`],
       ...['--seconds', `${seconds}`],
     ],
-    // Makes the relay load whatever it loads on first use, so that memory is told of connections only.
+    // Makes the relay load everything that it loads on first use, so that the growth is that of connections only.
     warmUp: ['--work', 'pingpong', '--connections', '8', '--round-trips', '2000'],
     per: 'round trip',
     units: (result) => result.active.count,
     connections,
-    // The memory of a process that had other work to do says nothing about this one.
+    // A process that has done other work before would have other memory.
     fresh: true,
   };
 }
 
-/** Fixed amounts, so that what each relay has used for them can be compared. */
+/** The amounts are fixed, so that the relays can be compared. */
 function mixed(connections, bytes, seconds) {
   const args = (part, time) => [
     ...['--work', 'mixed', '--connections', `${connections}`, '--seconds', `${time}`],
@@ -176,7 +177,7 @@ function mixed(connections, bytes, seconds) {
   };
 }
 
-/** Up, as much as the limit lets through in so many seconds. */
+/** Bulk up: the amount that the limit allows in `seconds`. */
 function limited(bytesPerSecond, streams, seconds) {
   return {
     work: 'limited',
@@ -192,7 +193,7 @@ function limited(bytesPerSecond, streams, seconds) {
   };
 }
 
-/** Ping-pong of ours and of what it chooses from: to splice, or to read and write. */
+/** Ping-pong with ours, with splice alone, and with read and write alone. */
 function crossover(bytes, seconds) {
   return {
     ...pingPong(bytes, 8, seconds),

@@ -1,10 +1,11 @@
+// Writes the report of a run: table and charts.
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { chartsOf } from './charts.mjs';
 import { draw } from './draw.mjs';
 import { markdown } from './report.mjs';
 
-/** Writes the table and the charts of a run into a directory; resolves with the names of the files. */
+/** Writes the table and the charts of a run into a directory; resolves with the file names. */
 export async function writeReport(directory, results) {
   mkdirSync(directory, { recursive: true });
   const files = [['table.md', markdown(results)]];

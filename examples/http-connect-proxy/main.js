@@ -1,4 +1,4 @@
-// An HTTP proxy for CONNECT, as browsers and curl use it to reach HTTPS origins:
+// An HTTP proxy for CONNECT, the method by which browsers and curl reach HTTPS origins:
 //   node examples/http-connect-proxy/main.js --listen 127.0.0.1:8888
 //   curl --proxy http://127.0.0.1:8888 https://example.com/
 import { once } from 'node:events';
@@ -24,7 +24,7 @@ const proxy = http.createServer((_request, response) => {
 });
 
 proxy.on('connect', async (request, client, head) => {
-  // Until the relay takes over, a client that goes away is nobody's mistake.
+  // Until the relay takes over, Node would throw an error of the client without this listener.
   client.on('error', () => {});
   const target = authority(request.url);
   if (target === undefined) return refuse(client, '400 Bad Request');
@@ -38,7 +38,7 @@ proxy.on('connect', async (request, client, head) => {
   }
   client.write('HTTP/1.1 200 Connection Established\r\n\r\n');
   const { tx, rx, error } = await relay(client, upstream, {
-    // What the client sent without waiting for the answer.
+    // Bytes that the client sent before the answer.
     headFromA: head,
     idleTimeout: Number(settings['idle-timeout']),
     signal: stopped.signal,
@@ -47,7 +47,7 @@ proxy.on('connect', async (request, client, head) => {
   console.log(`${request.url}: ${tx} bytes to the origin, ${rx} back${error ? `; ${error}` : ''}`);
 });
 
-/** Waits for the connection to the origin, as long as the client does. */
+/** Waits for the connection to the origin. Gives up when the client closes. */
 async function connected(upstream, client) {
   const gone = new AbortController();
   const leave = () => gone.abort(new Error('the client hung up'));
@@ -69,7 +69,7 @@ function refuse(client, status) {
   client.resume();
 }
 
-/** The host and port that a CONNECT names, `[::1]:443` included. */
+/** Host and port from the target of a CONNECT request; IPv6 as `[::1]:443`. */
 function authority(text) {
   if (!/^[^/?#@\s]+:\d{1,5}$/.test(text)) return undefined;
   const url = URL.canParse(`tcp://${text}`) ? new URL(`tcp://${text}`) : undefined;
@@ -83,7 +83,7 @@ proxy.listen({ host, port: Number(port) }, () => {
   console.log(`listening on ${address}:${port}`);
 });
 
-// Tunnels get their time to finish; the process ends with the last one. A second signal resets the rest.
+// Open tunnels get --grace milliseconds to finish; the process ends with the last one. A second signal resets the rest.
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.on(signal, () => {
     if (!proxy.listening) stopped.abort(new Error(signal));

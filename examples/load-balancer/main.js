@@ -1,4 +1,4 @@
-// Spreads TCP connections over several origins, each new one to the healthy origin that has the fewest:
+// A TCP load balancer: each new connection goes to the healthy origin with the fewest connections:
 //   node examples/load-balancer/main.js --listen 127.0.0.1:9000 --origin 127.0.0.1:8001 --origin 127.0.0.1:8002
 import { setTimeout as sleep } from 'node:timers/promises';
 import net from 'node:net';
@@ -21,7 +21,7 @@ const origins = new Origins(settings.origin, Number(settings['connect-timeout'])
 const stopped = new AbortController();
 
 const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, async (client) => {
-  // Nobody reads from the client yet, so its end is seen by the relay.
+  // The client stays paused, so the relay sees its end; only an error has to be handled before.
   client.on('error', () => {});
   const chosen = await origins.connect();
   if (chosen === undefined) {
@@ -43,7 +43,7 @@ server.listen({ host, port: Number(port) }, () => {
 
 const checks = setInterval(() => void origins.check(), Number(settings['check-interval']));
 
-// Drain: nothing is accepted any more, and what is connected gets its time. A second signal resets the rest.
+// Drain: stop accepting, and give open connections --grace milliseconds. A second signal resets the rest.
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.on(signal, async () => {
     if (!server.listening) stopped.abort(new Error(signal));

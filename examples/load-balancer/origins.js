@@ -1,13 +1,14 @@
+// The origins of the load balancer: choice by fewest connections, and health checks by connecting.
 import { once } from 'node:events';
 import net from 'node:net';
 
-/** The origins, which of them answer, and how many connections each has. */
+/** The origins, with their health and their number of connections. */
 export class Origins {
   #all;
   #patience;
   #changed;
 
-  /** `patience`: milliseconds that an origin has to accept. `changed` is told of one that goes down or comes up. */
+  /** `patience`: milliseconds in which an origin must accept. `changed` is called with an origin that went down or up. */
   constructor(names, patience, changed) {
     this.#all = names.map((name) => ({ name, ...parsed(name), isUp: true, connections: 0 }));
     this.#patience = patience;
@@ -19,15 +20,15 @@ export class Origins {
   }
 
   /**
-   * Connects to the origin that has the fewest connections. One that does not accept is down from then on, and the next
-   * is tried: no byte of the client's has been read, so nothing is lost or sent twice.
+   * Connects to the origin with the fewest connections. An origin that does not accept is marked as down, and the next
+   * one is tried. No byte of the client has been read before, so none is lost or sent twice.
    */
   async connect() {
     for (;;) {
       const up = this.#all.filter(({ isUp }) => isUp);
       if (up.length === 0) return undefined;
       const origin = up.reduce((least, each) => (each.connections < least.connections ? each : least));
-      // Counted from here on, so that those who come meanwhile choose another.
+      // Counted before it is connected, so that concurrent calls choose another origin.
       origin.connections += 1;
       const socket = await this.#dial(origin);
       if (socket !== undefined) return { origin, socket };
@@ -35,7 +36,7 @@ export class Origins {
     }
   }
 
-  /** Knocks on every origin's door. */
+  /** Connects to every origin once, and closes the connection. */
   async check() {
     await Promise.all(this.#all.map(async (origin) => (await this.#dial(origin))?.destroy()));
   }

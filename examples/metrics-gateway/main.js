@@ -1,6 +1,6 @@
 // A TCP gateway with Prometheus metrics:
 //   node examples/metrics-gateway/main.js --target 127.0.0.1:8080 --listen 127.0.0.1:9000 --metrics 127.0.0.1:9100
-// Every client address has a rate limit that its connections share, and connections that nobody uses are ended.
+// All connections of one client address share a rate limit; idle connections are ended.
 import http from 'node:http';
 import net from 'node:net';
 import { parseArgs } from 'node:util';
@@ -20,7 +20,7 @@ const rateLimit = Number(settings['rate-limit']);
 const idleTimeout = Number(settings['idle-timeout']);
 
 const metrics = new GatewayMetrics();
-/** Client address → the limiter of all its connections, while it has any. */
+/** Client address → the limiter shared by its open connections. */
 const clients = new Map();
 
 const gateway = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, async (client) => {

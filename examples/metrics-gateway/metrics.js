@@ -1,9 +1,10 @@
+// The Prometheus metrics of the gateway, computed from the transfers.
 import { Counter, Gauge, Registry } from 'prom-client';
 
-/** What Prometheus is told. Counts are read from the running transfers when it asks: nothing is sampled between. */
+/** Reads the counts from the running transfers at each scrape; there is no sampling between scrapes. */
 export class GatewayMetrics {
   #registry = new Registry();
-  /** Running connections: transfer and the name of its client. */
+  /** Running connections: transfer → name of its client. */
   #live = new Map();
   #settled = { tx: 0, rx: 0 };
   #ended;
@@ -62,11 +63,11 @@ export class GatewayMetrics {
     return this.#registry.metrics();
   }
 
-  /** Follows a transfer. The function that it gives takes its result. */
+  /** Adds a running transfer; returns the function to call with its result. */
   connected(client, transfer) {
     this.#live.set(transfer, client);
     return ({ tx, rx, error }) => {
-      // In one go: no scrape finds the bytes of a connection twice, or not at all.
+      // Without an await between: every scrape counts the bytes of this connection exactly once.
       this.#live.delete(transfer);
       this.#settled.tx += tx;
       this.#settled.rx += rx;

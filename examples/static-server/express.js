@@ -1,5 +1,5 @@
-// Big files with Express, which `send` looks after as ever (ranges, conditional requests, ETag, types, no way out of the
-// root); only its stream is replaced by sendFile:
+// A file server with Express. `send` handles the request (ranges, conditional requests, ETag, types, paths outside the
+// root); sendFile replaces its stream:
 //   node examples/static-server/express.js --root public --listen 127.0.0.1:8080
 import { parseArgs } from 'node:util';
 import express from 'express';
@@ -21,7 +21,7 @@ app.get('/files/*path', (request, response, next) => {
     const { tx, error } = await sendFile(file, response, { start, end, reject: false });
     if (error) console.log(`${request.originalUrl}: ${error}`);
     else console.log(`${request.originalUrl}: ${tx} bytes`);
-    // Gone between being looked at and being opened.
+    // The file was removed between stat and open.
     if (error && !response.headersSent) answer.onStatError(error);
   };
   answer.on('error', next).pipe(response);
@@ -33,5 +33,5 @@ const server = app.listen(Number(port), host, () => {
   console.log(`listening on ${address}:${port}`);
 });
 
-// What is being sent is sent to its end. A second signal ends the process at once.
+// Running responses are completed. A second signal ends the process at once.
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => server.close());

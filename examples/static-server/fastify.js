@@ -1,4 +1,4 @@
-// Big files with Fastify: @fastify/send decides what to answer, sendFile sends it.
+// A file server with Fastify: @fastify/send computes status and headers, sendFile sends the body:
 //   node examples/static-server/fastify.js --root public --listen 127.0.0.1:8080
 import { parseArgs } from 'node:util';
 import { send } from '@fastify/send';
@@ -15,7 +15,7 @@ const { values: settings } = parseArgs({
 const app = fastify();
 app.get('/files/*', async (request, reply) => {
   const { headers } = request;
-  // Asked as for HEAD, it opens no file and makes no stream.
+  // For a HEAD request @fastify/send opens no file and creates no stream.
   const path = request.raw.url.slice('/files'.length).replace(/\?.*/, '');
   const answer = await send({ method: 'HEAD', headers }, path, { root: settings.root });
   const hasFile = answer.type === 'file' && (answer.statusCode === 200 || answer.statusCode === 206);
@@ -30,7 +30,7 @@ app.get('/files/*', async (request, reply) => {
     const { tx } = await sendFile(answer.metadata.path, reply.raw, part);
     console.log(`${request.url}: ${tx} bytes`);
   } catch (error) {
-    // Its headers are on their way, or it has changed since they were written.
+    // The headers may have been sent, and the file may have changed since then.
     reply.raw.destroy();
     console.log(`${request.url}: ${error}`);
   }
@@ -40,5 +40,5 @@ app.get('/files/*', async (request, reply) => {
 const [, host, port] = /^(.*):(\d+)$/.exec(settings.listen);
 console.log(`listening on ${(await app.listen({ host, port: Number(port) })).replace('http://', '')}`);
 
-// What is being sent is sent to its end. A second signal ends the process at once.
+// Running responses are completed. A second signal ends the process at once.
 for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => void app.close());

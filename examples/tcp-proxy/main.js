@@ -1,4 +1,4 @@
-// A TCP proxy: every connection to --listen goes on to --target.
+// A TCP proxy: relays every connection on --listen to --target:
 //   node examples/tcp-proxy/main.js --listen 127.0.0.1:9000 --target 127.0.0.1:8080
 import net from 'node:net';
 import { parseArgs } from 'node:util';
@@ -13,7 +13,7 @@ const { values: settings } = parseArgs({
 });
 const stopped = new AbortController();
 
-// Half-open sockets let a client that has said all it had to say still hear the answer.
+// With half-open sockets a client that has ended its side still receives the answer.
 const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, async (client) => {
   const name = `${client.remoteAddress}:${client.remotePort}`;
   const target = net.connect({ ...address(settings.target), allowHalfOpen: true });
@@ -25,7 +25,7 @@ server.listen(address(settings.listen), () => {
   console.log(`listening on ${address}:${port}`);
 });
 
-// Nothing is accepted any more; the process ends with the last connection. A second signal resets the rest.
+// Stops accepting; the process ends with the last connection. A second signal resets the rest.
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.on(signal, () => {
     if (!server.listening) stopped.abort(new Error(signal));

@@ -1,6 +1,6 @@
-// TLS in front, plain TCP behind:
+// A TLS terminator: TLS connections on --listen, plain TCP to --target:
 //   node examples/tls-terminator/main.js --cert server.crt --key server.key --listen 127.0.0.1:8443 --target 127.0.0.1:8080
-// TLS is OpenSSL's business inside Node, so these bytes pass through JavaScript: the result's engine is 'stream'.
+// OpenSSL inside Node decrypts the bytes, so they pass through JavaScript: the result's engine is 'stream'.
 import { readFileSync } from 'node:fs';
 import net from 'node:net';
 import { parseArgs } from 'node:util';
@@ -26,14 +26,14 @@ const server = tls.createServer({ ...identity, allowHalfOpen: true }, async (cli
   const { tx, rx, engine, error } = await relay(client, target, options);
   console.log(`${name}: ${tx} bytes to the target, ${rx} back, ${engine}${error ? `; ${error}` : ''}`);
 });
-// Scanners, and clients that do not trust the certificate.
+// Port scanners, and clients that do not trust the certificate.
 server.on('tlsClientError', (error) => console.log(`no handshake: ${error.message}`));
 server.listen(address(settings.listen), () => {
   const { address, port } = server.address();
   console.log(`listening on ${address}:${port}`);
 });
 
-// Nothing is accepted any more; the process ends with the last connection. A second signal resets the rest.
+// Stops accepting; the process ends with the last connection. A second signal resets the rest.
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.on(signal, () => {
     if (!server.listening) stopped.abort(new Error(signal));

@@ -1,4 +1,4 @@
-// A TCP proxy that prints a span for each connection and, inside it, one for the transfer, as lines of JSON:
+// A TCP proxy that prints spans as lines of JSON: one per connection, and inside it one for the transfer:
 //   node examples/tracing/main.js --listen 127.0.0.1:9000 --target 127.0.0.1:8080
 import net from 'node:net';
 import { parseArgs } from 'node:util';

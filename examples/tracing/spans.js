@@ -1,13 +1,14 @@
+// Spans of transfers in the format of OpenTelemetry, made from the tracing channel of fdsplice.
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomBytes } from 'node:crypto';
 import { tracingChannel } from 'node:diagnostics_channel';
 
-/** The span that surrounds what is running. */
+/** The active span. */
 const current = new AsyncLocalStorage();
 
 /**
- * Makes a span of every transfer of this thread, a child of the span in whose context it was started. To see the ones
- * that were refused for a mistake in their arguments, catch their rejections: nothing is published of them.
+ * Prints a span for every transfer of this thread, as a child of the span that was active at its start. The channel
+ * publishes nothing about calls with mistakes in their arguments; those only reject.
  */
 export function traceTransfers(print = console.log) {
   const spans = new WeakMap();
@@ -15,7 +16,7 @@ export function traceTransfers(print = console.log) {
     start(transfer) {
       spans.set(transfer, begin(`fdsplice.${transfer.kind}`));
     },
-    // Published after 'error', too.
+    // Also published after 'error'.
     asyncEnd(transfer) {
       const { kind, result, error } = transfer;
       const counts = result && {
@@ -34,7 +35,7 @@ export function traceTransfers(print = console.log) {
   });
 }
 
-/** Runs `work` inside a span, which ends with the promise that it gives. */
+/** Runs `work` inside a span, which ends when the returned promise settles. */
 export async function inSpan(name, attributes, work, print = console.log) {
   const span = begin(name);
   const result = await current.run(span, work);
@@ -53,12 +54,12 @@ function begin(name) {
 }
 
 function ended(span, attributes, error) {
-  // As OpenTelemetry has it: 1 is OK, 2 is ERROR.
+  // Status codes of OpenTelemetry: 1 is OK, 2 is ERROR.
   const status = error ? { code: 2, message: String(error) } : { code: 1 };
   return { ...span, endTimeUnixNano: now(), attributes, status };
 }
 
-/** Nanoseconds since 1970, as text: more than a number holds. */
+/** Nanoseconds since 1970, as text: a number cannot hold them exactly. */
 function now() {
   return String(BigInt(Math.round((performance.timeOrigin + performance.now()) * 1000)) * 1000n);
 }

@@ -1,6 +1,6 @@
-// A gateway for WebSockets, and for whatever else is an HTTP upgrade:
+// A gateway for WebSockets and other HTTP upgrades:
 //   node examples/websocket-gateway/main.js --listen 127.0.0.1:9000 --target http://127.0.0.1:8080
-// The handshake goes through Node's HTTP; after it the two sockets are joined in the kernel.
+// Node's HTTP performs the handshake; afterwards the kernel joins the two sockets.
 import http from 'node:http';
 import { parseArgs } from 'node:util';
 import { relay } from 'fdsplice';
@@ -20,7 +20,7 @@ const gateway = http.createServer((_request, response) => {
 
 gateway.on('upgrade', (request, client, head) => {
   const { method, url, headers, socket } = request;
-  // It would have to reach the target before that agrees to the upgrade. WebSockets have none.
+  // A body would have to reach the target before the target accepts the upgrade. WebSocket requests have none.
   if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0) {
     client.end(
       'HTTP/1.1 501 Upgrades with a body are not served\r\nContent-Length: 0\r\nConnection: close\r\n\r\n',
@@ -32,7 +32,7 @@ gateway.on('upgrade', (request, client, head) => {
     method,
     path: url,
     headers: { ...headers, 'x-forwarded-for': forwarded },
-    // The socket is not Node's to use again.
+    // The relay destroys the socket, so no agent may keep it.
     agent: false,
   });
   const leave = () => asked.destroy();
@@ -42,7 +42,7 @@ gateway.on('upgrade', (request, client, head) => {
     client.off('error', leave).off('close', leave);
     client.write(headOf(response, response.rawHeaders));
     const { tx, rx, error } = await relay(client, upstream, {
-      // What either side sent together with its part of the handshake.
+      // Bytes that either side sent together with its part of the handshake.
       headFromA: head,
       headFromB: upstreamHead,
       signal: stopped.signal,
@@ -51,10 +51,10 @@ gateway.on('upgrade', (request, client, head) => {
     console.log(`${url}: ${tx} bytes to the target, ${rx} back${error ? `; ${error}` : ''}`);
   });
 
-  // The target refuses: its answer goes back as it is, and ends with the connection.
+  // The target refuses: its answer goes back unchanged, and the connection ends after it.
   asked.on('response', (response) => {
     const headers = { ...response.headers, connection: 'close' };
-    // Node has undone the chunks.
+    // Node has decoded the chunks.
     delete headers['transfer-encoding'];
     client.write(headOf(response, Object.entries(headers).flat(1)));
     response.pipe(client);
@@ -81,7 +81,7 @@ gateway.listen({ host, port: Number(port) }, () => {
   console.log(`listening on ${address}:${port}`);
 });
 
-// Open connections get their time to finish; the process ends with the last one. A second signal resets the rest.
+// Open connections get --grace milliseconds to finish; the process ends with the last one. A second signal resets the rest.
 for (const signal of ['SIGINT', 'SIGTERM']) {
   process.on(signal, () => {
     if (!gateway.listening) stopped.abort(new Error(signal));

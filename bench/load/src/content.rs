@@ -1,4 +1,4 @@
-//! Files whose content says where it belongs.
+//! Files for the load: each page identifies itself, so that a wrong byte or page is found.
 
 use std::{
     fs::{self, File},
@@ -14,32 +14,32 @@ use crate::wire::{self, pattern};
 
 const PAGE: usize = 4096;
 const STAMP: usize = 8;
-/// How much is written and read at a time; whole pages.
-const PIECE: usize = 256 * 1024;
+/// Bytes per read and write; whole pages.
+const CHUNK: usize = 256 * 1024;
 
 static FILLER: LazyLock<Vec<u8>> = LazyLock::new(|| pattern(PAGE));
 
 #[derive(Args)]
 pub(crate) struct Options {
-    what: Task,
-    /// Where they are, named 0, 1, 2 and so on
+    action: Action,
+    /// Directory of the files, which are named 0, 1, 2 and so on
     #[arg(long)]
     directory: PathBuf,
-    /// How many
+    /// Number of files
     #[arg(long, default_value_t = 1)]
     files: u32,
-    /// Bytes of each
+    /// Bytes of each file
     #[arg(long)]
     size: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Task {
-    /// Write those that are not there yet
+enum Action {
+    /// Write the files that do not exist yet
     Make,
-    /// Fail unless each has its content, all of it and nothing else
+    /// Fail unless each file has exactly its content
     Check,
-    /// Write them to the disk and drop them from the page cache
+    /// Write the files to the disk and drop them from the page cache
     Evict,
 }
 
@@ -47,10 +47,10 @@ pub(crate) fn perform(options: &Options) -> io::Result<()> {
     fs::create_dir_all(&options.directory)?;
     for index in 0..options.files {
         let path = options.directory.join(index.to_string());
-        let done = match options.what {
-            Task::Make => make(&path, index, options.size),
-            Task::Check => check(&path, index, options.size),
-            Task::Evict => evict(&path),
+        let done = match options.action {
+            Action::Make => make(&path, index, options.size),
+            Action::Check => check(&path, index, options.size),
+            Action::Evict => evict(&path),
         };
         done.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?;
     }
@@ -63,11 +63,11 @@ fn make(path: &Path, index: u32, size: u64) -> io::Result<()> {
     }
     let mut file = File::create(path)?;
     let mut content = Content::new(index, size);
-    let mut piece = vec![0; PIECE];
+    let mut chunk = vec![0; CHUNK];
     loop {
-        match content.fill(&mut piece) {
+        match content.fill(&mut chunk) {
             0 => return Ok(()),
-            count => file.write_all(&piece[..count])?,
+            count => file.write_all(&chunk[..count])?,
         }
     }
 }
@@ -75,23 +75,23 @@ fn make(path: &Path, index: u32, size: u64) -> io::Result<()> {
 fn check(path: &Path, index: u32, size: u64) -> io::Result<()> {
     let mut file = File::open(path)?;
     let mut content = Content::new(index, size);
-    let mut piece = vec![0; PIECE];
+    let mut chunk = vec![0; CHUNK];
     loop {
-        match file.read(&mut piece)? {
+        match file.read(&mut chunk)? {
             0 => return content.end(),
-            count => content.expect(&piece[..count])?,
+            count => content.expect(&chunk[..count])?,
         }
     }
 }
 
 fn evict(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
-    // Pages that have not been written cannot be dropped.
+    // Dirty pages cannot be dropped.
     file.sync_all()?;
     Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
 }
 
-/// A file's bytes in order: each page begins with the number of its file and its own, so that none passes for another.
+/// The bytes of a file in order. Each page begins with the number of the file and its own, so that no two pages are equal.
 pub(crate) struct Content {
     index: u32,
     size: u64,
@@ -111,7 +111,7 @@ impl Content {
         self.size - self.position
     }
 
-    /// Writes the next bytes to the buffer and returns how many; 0 at the end.
+    /// Writes the next bytes to the buffer; returns their number, 0 at the end.
     fn fill(&mut self, buffer: &mut [u8]) -> usize {
         let mut filled = 0;
         while filled < buffer.len() && self.left() > 0 {
@@ -123,7 +123,7 @@ impl Content {
         filled
     }
 
-    /// Compares what has arrived with what comes next.
+    /// Compares the received bytes with the next ones.
     pub(crate) fn expect(&mut self, arrived: &[u8]) -> io::Result<()> {
         let mut seen = 0;
         while seen < arrived.len() {
@@ -144,7 +144,7 @@ impl Content {
         Ok(())
     }
 
-    /// Checks that nothing is missing.
+    /// Checks that all bytes have been seen.
     pub(crate) fn end(&self) -> io::Result<()> {
         match self.left() {
             0 => Ok(()),
@@ -155,7 +155,7 @@ impl Content {
         }
     }
 
-    /// Gives `take` the rest of this page, at most `most` bytes, in one or two parts, each with its distance from here.
+    /// Passes the rest of this page, at most `most` bytes, to `take` in one or two parts, each with its offset.
     fn next(&mut self, most: usize, mut take: impl FnMut(usize, &[u8])) -> usize {
         let page = self.position / PAGE as u64;
         #[expect(clippy::cast_possible_truncation, reason = "less than a page")]
@@ -188,11 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn content_is_recognized_in_pieces_of_any_size() {
+    fn content_is_recognized_in_chunks_of_any_size() {
         let whole = bytes(3, 10_001);
-        for piece in [1, 7, 8, 4095, 4096, 4097, 20_000] {
+        for size in [1, 7, 8, 4095, 4096, 4097, 20_000] {
             let mut content = Content::new(3, 10_001);
-            for part in whole.chunks(piece) {
+            for part in whole.chunks(size) {
                 content.expect(part).unwrap();
             }
             content.end().unwrap();
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_place_or_file_a_flipped_bit_and_a_wrong_length_are_not() {
+    fn a_swapped_page_another_file_a_flipped_bit_and_a_wrong_length_are_refused() {
         let whole = bytes(3, 3 * 4096);
         let mut swapped = whole.clone();
         swapped.copy_within(8192.., 4096);

@@ -48,7 +48,7 @@ impl Samples {
         })
     }
 
-    /// The nearest rank, of samples that are sorted and not empty.
+    /// The nearest rank of the samples, which must be sorted and not empty.
     fn per_mille(&self, part: usize) -> f64 {
         let rank = (self.0.len() * part).div_ceil(1000).max(1);
         microseconds(self.0[rank - 1])

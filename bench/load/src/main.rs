@@ -1,7 +1,7 @@
-//! Load for relays on loopback, the same for every relay that is measured.
+//! The load generator of the benchmark: the same traffic on loopback for every relay.
 //!
-//! `fdsplice-load origin` is the server behind the relay, `fdsplice-load run` the client in front of it. Every byte count
-//! is checked at both ends: a relay that loses, adds or truncates anything fails the run instead of looking fast.
+//! `fdsplice-load origin` is the server behind the relay, `fdsplice-load run` the client in front of it. Both ends check
+//! every byte count: a relay that loses, adds or truncates anything fails the run instead of looking fast.
 
 mod content;
 mod latency;
@@ -21,9 +21,9 @@ use clap::Parser;
 enum Command {
     /// Serve connections: the end behind the relay
     Origin(origin::Options),
-    /// Make connections, do one work over them, print its figures as one line of JSON
+    /// Connect, run one work, print its figures as one line of JSON
     Run(run::Options),
-    /// Make, check or evict the files that `run --work files` asks for
+    /// Make, check or evict the files for `run --work files`
     Files(content::Options),
 }
 

@@ -1,4 +1,4 @@
-//! The server behind the relay.
+//! The origin: the server behind the relay, which checks and counts.
 
 use std::{io, net::SocketAddr};
 
@@ -18,10 +18,10 @@ use crate::{
 pub(crate) struct Options {
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
-    /// What every connection gets; without it each says so in its first bytes, as `run` does
+    /// The same service for every connection; without it each connection begins with a request, as `run` sends it
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// How much `--mode source` sends
+    /// Number of bytes that `--mode source` sends
     #[arg(long, default_value_t = 1 << 30)]
     bytes: u64,
     #[arg(long, default_value_t = 1)]
@@ -30,7 +30,7 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Mode {
-    /// Send back whatever comes
+    /// Send back all received bytes
     Echo,
     /// Read to the end
     Sink,
@@ -55,7 +55,7 @@ pub(crate) fn serve(options: &Options) -> io::Result<()> {
 fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     let listener = std::net::TcpListener::bind(address)?;
     listener.set_nonblocking(true)?;
-    // The standard library's backlog of 128 drops connections of a burst, which then wait a second for a retry.
+    // The standard library's backlog is 128. Connections of a burst beyond it are dropped, and wait a second for a retry.
     rustix::net::listen(&listener, 4096)?;
     Ok(listener)
 }
@@ -103,7 +103,7 @@ async fn serve_request(mut stream: TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut first = [0; request::LENGTH];
     match stream.read(&mut first[..1]).await? {
-        // A probe: something that only wanted to know whether the relay accepts.
+        // A probe whether the relay accepts: no request.
         0 => return Ok(()),
         _ => stream.read_exact(&mut first[1..]).await?,
     };
@@ -133,18 +133,18 @@ async fn serve_request(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Says that the connection is up all the way, and waits for the word to begin.
+/// Reports that the connection to the origin is up, and waits for the start signal.
 async fn start(stream: &mut TcpStream) -> io::Result<()> {
     stream.write_all(b"R").await?;
     match stream.read_u8().await? {
         b'G' => Ok(()),
         other => Err(wire::wrong(format!(
-            "expected the word to begin, not byte {other}"
+            "expected the start signal, not byte {other}"
         ))),
     }
 }
 
-/// The last word of a connection: how many bytes came.
+/// Ends a connection with the number of received bytes.
 async fn report(stream: &mut TcpStream, received: u64) -> io::Result<()> {
     stream.write_u64_le(received).await?;
     stream.shutdown().await

@@ -1,4 +1,4 @@
-//! The first bytes of a connection: what the client asks of the origin.
+//! The first bytes of a connection: the client's request to the origin.
 
 use std::io;
 
@@ -7,16 +7,16 @@ pub(crate) const LENGTH: usize = 16;
 
 const MAGIC: [u8; 7] = *b"FDSLOAD";
 
-/// What one connection is for.
+/// The purpose of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Request {
-    /// Messages of so many bytes, each answered with itself once it is complete.
+    /// Messages of `size` bytes; the origin sends each one back when it is complete.
     Echo { size: u64 },
-    /// One message of so many bytes, of which the request is the beginning, answered with itself.
+    /// One message of `size` bytes, which begins with the request; the origin sends it back.
     Exchange { size: u64 },
-    /// The client sends, the origin counts and answers with the count.
+    /// The client sends; the origin answers with the number of bytes.
     Sink,
-    /// The origin sends so many bytes.
+    /// The origin sends `bytes` bytes.
     Source { bytes: u64 },
     /// `Sink` and `Source` at the same time.
     Both { bytes: u64 },

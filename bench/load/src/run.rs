@@ -1,4 +1,4 @@
-//! The client in front of the relay: establish, begin, count, print.
+//! The client in front of the relay: connects, starts the work on all threads, prints the figures.
 
 use std::{
     io::{self, BufRead},
@@ -27,47 +27,47 @@ pub(crate) struct Options {
     work: Kind,
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Seconds after which the run has failed
+    /// Seconds before the run fails
     #[arg(long, default_value_t = 120)]
     timeout: u64,
     /// Print `{"event":"ready"}` once everything is connected and wait for a line on stdin; after the result, keep the
-    /// connections until stdin says another line or ends
+    /// connections until another line or the end of stdin
     #[arg(long)]
     gate: bool,
-    /// bulk: how many at a time
+    /// bulk: number of streams
     #[arg(long, default_value_t = 1)]
     streams: usize,
-    /// bulk, mixed: bytes of a stream in each direction it has
+    /// bulk, mixed: bytes of a stream in each of its directions
     #[arg(long, default_value_t = 1 << 30)]
     bytes_per_stream: u64,
     /// bulk: `up` is from the client to the origin
     #[arg(long, value_enum, default_value_t = Direction::Up)]
     direction: Direction,
-    /// pingpong, idle, mixed, files: how many
+    /// pingpong, idle, mixed, files: number of connections
     #[arg(long, default_value_t = 1)]
     connections: usize,
-    /// pingpong, idle: bytes of a message; churn: bytes each way; files: bytes of each
+    /// pingpong, idle: bytes of a message; churn: bytes each way; files: bytes of a file
     #[arg(long, default_value_t = 64)]
     size: u64,
-    /// pingpong, idle, mixed, files: for how long
+    /// pingpong, idle, mixed, files: duration
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// pingpong, files: how many in all, instead of for how long
+    /// pingpong, files: total number, instead of a duration
     #[arg(long)]
     round_trips: Option<usize>,
-    /// churn: how many at a time
+    /// churn: connections at a time
     #[arg(long, default_value_t = 1)]
     connections_at_once: usize,
-    /// churn: how many in all
+    /// churn: total number of connections
     #[arg(long, default_value_t = 1000)]
     count: usize,
-    /// idle: one of them makes round trips meanwhile
+    /// idle: one connection makes round trips
     #[arg(long)]
     active: bool,
-    /// files: what stands before their numbers in a request
+    /// files: prefix of the paths
     #[arg(long, default_value = "/")]
     path: String,
-    /// files: how many different ones
+    /// files: number of different files
     #[arg(long, default_value_t = 1)]
     files: u32,
 }
@@ -78,13 +78,13 @@ enum Kind {
     Bulk,
     /// Messages to and fro
     Pingpong,
-    /// Connect, exchange, close, again and again
+    /// Connect, exchange, close, repeatedly
     Churn,
-    /// Connections that do nothing
+    /// Idle connections
     Idle,
-    /// Many small messages beside a few streams in bulk, some of them read slowly
+    /// Many small messages beside a few bulk streams, some of them read slowly
     Mixed,
-    /// Requests to an HTTP server for what `files make` has made
+    /// Requests to an HTTP server for the files of `files make`
     Files,
 }
 
@@ -157,7 +157,7 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
     }
 }
 
-/// What a shard tells the main thread.
+/// The reports of a shard to the main thread.
 enum Report<T> {
     Established,
     Finished(T),
@@ -178,7 +178,7 @@ fn drive<W: Work>(work: W, options: &Options) -> io::Result<()> {
             let (work, reports) = (work.clone(), reports.clone());
             thread::spawn(move || {
                 if let Err(error) = shard(&*work, part, &reports, &orders) {
-                    // Without a receiver the run has failed already.
+                    // Without a receiver the run has already failed.
                     let _ = reports.send(Err(error));
                 }
             });
@@ -196,7 +196,7 @@ fn drive<W: Work>(work: W, options: &Options) -> io::Result<()> {
     }
     let started = Instant::now();
     for begin in &begins {
-        // A shard that is gone has reported why.
+        // A shard that has ended has reported its error.
         let _ = begin.send(());
     }
     let mut tallies = Vec::new();
@@ -212,7 +212,7 @@ fn drive<W: Work>(work: W, options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// One thread's part: connects, waits for the word to begin, works, and keeps its connections until the process ends.
+/// One thread's part: connects, waits for the start, works, and keeps its connections until the process ends.
 fn shard<W: Work>(
     work: &W,
     part: Part,
@@ -227,7 +227,7 @@ fn shard<W: Work>(
     }
     let (_connections, tally) = runtime.block_on(work.drive(part, connections))?;
     let _ = reports.send(Ok(Report::Finished(tally)));
-    // Ends when the main thread does, and with it the process.
+    // Waits until the main thread ends, and with it the process.
     let _ = orders.recv();
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Threads that share nothing: each has its own event loop and its part of the connections.
+//! Shards: threads that share nothing, each with its own event loop and its part of the connections.
 
 use std::{io, thread};
 
@@ -8,7 +8,7 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }
 
-/// Runs `work` for each input in a thread of its own, and returns the results in order or the first error.
+/// Runs `work` for each input in a separate thread; returns the results in order, or the first error.
 pub(crate) fn each<I: Send, O: Send>(
     inputs: Vec<I>,
     work: impl Fn(usize, I) -> io::Result<O> + Sync,
@@ -31,7 +31,7 @@ pub(crate) fn each<I: Send, O: Send>(
     })
 }
 
-/// How many of `total` belong to shard `index` of `shards`.
+/// The share of `total` for shard `index` of `shards`.
 pub(crate) fn share(total: usize, index: usize, shards: usize) -> usize {
     total / shards + usize::from(index < total % shards)
 }

@@ -1,4 +1,4 @@
-//! Sending and counting bytes, as cheaply as a socket allows: the load shares its processors with what it measures.
+//! Sends and counts bytes as cheaply as possible, because the load shares its processors with the measured relay.
 
 use std::{io, sync::LazyLock};
 
@@ -11,21 +11,21 @@ use tokio::{
 const SEND_SIZE: usize = 256 * 1024;
 const DISCARD_SIZE: usize = 1024 * 1024;
 
-/// What is sent in bulk; it fits a processor's second-level cache.
+/// The bytes for bulk; they fit a processor's second-level cache.
 static FILLER: LazyLock<Vec<u8>> = LazyLock::new(|| pattern(SEND_SIZE));
 
-/// Bytes in which neighbours and pages differ, so that a message put together wrongly is not equal to the right one.
+/// Bytes in which neighbours and pages differ, so that a wrongly assembled message differs from the right one.
 pub(crate) fn pattern(length: usize) -> Vec<u8> {
     (0..length)
         .map(|index| (index.wrapping_mul(31) ^ (index >> 8)).to_le_bytes()[0])
         .collect()
 }
 
-pub(crate) fn wrong(what: impl Into<String>) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, what.into())
+pub(crate) fn wrong(problem: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, problem.into())
 }
 
-/// Sends so many bytes.
+/// Sends `bytes` bytes.
 pub(crate) async fn send(stream: &TcpStream, bytes: u64) -> io::Result<()> {
     let mut left = bytes;
     while left > 0 {
@@ -40,9 +40,9 @@ pub(crate) async fn send(stream: &TcpStream, bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Receives at most `limit` bytes, or until the end, and returns how many. TCP discards them without a copy.
+/// Receives until the end, at most `limit` bytes; returns their number. TCP discards them without a copy.
 pub(crate) async fn discard(stream: &TcpStream, limit: u64) -> io::Result<u64> {
-    // Never written to, so it costs addresses but no memory.
+    // Never written to, so it takes address space but no memory.
     let mut scratch = vec![0; DISCARD_SIZE];
     let mut received = 0;
     while received < limit {
@@ -64,7 +64,7 @@ pub(crate) async fn discard(stream: &TcpStream, limit: u64) -> io::Result<u64> {
     Ok(received)
 }
 
-/// Receives exactly so many bytes; an earlier end is an error that says how many came.
+/// Receives exactly `bytes` bytes; an earlier end is an error with the number received.
 pub(crate) async fn discard_exactly(stream: &TcpStream, bytes: u64) -> io::Result<()> {
     let received = discard(stream, bytes).await?;
     if received == bytes {
@@ -76,7 +76,7 @@ pub(crate) async fn discard_exactly(stream: &TcpStream, bytes: u64) -> io::Resul
     }
 }
 
-/// Checks that nothing follows.
+/// Checks that the stream ends here.
 pub(crate) async fn expect_end(stream: &mut TcpStream) -> io::Result<()> {
     match stream.read(&mut [0]).await? {
         0 => Ok(()),

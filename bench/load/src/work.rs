@@ -1,4 +1,4 @@
-//! The kinds of load.
+//! The works of the load: the trait, and the parts that several works share.
 
 mod bulk;
 mod churn;
@@ -26,16 +26,16 @@ pub(crate) use self::{
 };
 use crate::{request::Request, wire};
 
-/// How many connections are being made at a time: fewer than any listener's backlog.
+/// Concurrent connects: fewer than any listener's backlog.
 const CONNECTING: usize = 64;
 
-/// What one thread has to do of a work.
+/// One thread's part of a work.
 #[derive(Clone, Copy)]
 pub(crate) struct Part {
     pub(crate) index: usize,
     /// Its share of the work's total.
     pub(crate) size: usize,
-    /// How many parts there are.
+    /// Number of parts.
     pub(crate) of: usize,
 }
 
@@ -43,17 +43,17 @@ pub(crate) trait Work: Send + Sync + 'static {
     type Connection;
     type Tally: Send + 'static;
 
-    /// What is divided among threads.
+    /// The number of connections or exchanges to divide among threads.
     fn total(&self) -> usize;
-    /// Makes a part's connections, up all the way to the origin.
+    /// Makes the connections of a part, through to the origin.
     async fn establish(&self, part: Part) -> io::Result<Vec<Self::Connection>>;
-    /// Does the part. What it returns of its connections is kept open until the figures are taken.
+    /// Runs the part. The returned connections stay open until the figures are taken.
     async fn drive(
         &self,
         part: Part,
         connections: Vec<Self::Connection>,
     ) -> io::Result<(Vec<TcpStream>, Self::Tally)>;
-    /// The result of all parts.
+    /// The figures of all parts together.
     fn summary(&self, tallies: Vec<Self::Tally>, elapsed: Duration) -> Value;
 }
 
@@ -70,7 +70,7 @@ async fn open(target: SocketAddr, request: Request) -> io::Result<TcpStream> {
     }
 }
 
-/// As `open`, for many.
+/// Opens several connections, in batches.
 async fn open_all(target: SocketAddr, requests: Vec<Request>) -> io::Result<Vec<TcpStream>> {
     let mut opened = Vec::with_capacity(requests.len());
     for batch in requests.chunks(CONNECTING) {
@@ -79,7 +79,7 @@ async fn open_all(target: SocketAddr, requests: Vec<Request>) -> io::Result<Vec<
     Ok(opened)
 }
 
-/// Runs all at once and returns the results, in the order of completion, or the first error.
+/// Runs all futures concurrently; returns the results in the order of completion, or the first error.
 async fn all<T: Send + 'static>(
     futures: impl Iterator<Item = impl Future<Output = io::Result<T>> + Send + 'static>,
 ) -> io::Result<Vec<T>> {

@@ -1,4 +1,4 @@
-//! The load against its own origin, with nothing in between, and with something in between that is not a faithful relay.
+//! The load against its own origin: directly, and through a relay that alters bytes.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -82,7 +82,7 @@ fn every_byte_of_bulk_is_counted_in_each_direction() {
 }
 
 #[test]
-fn round_trips_and_connections_are_as_many_as_asked_for() {
+fn the_requested_number_of_round_trips_and_connections_is_made() {
     let origin = Origin::start();
     for args in [
         "--work pingpong --connections 5 --size 1 --round-trips 77",
@@ -100,7 +100,7 @@ fn round_trips_and_connections_are_as_many_as_asked_for() {
 }
 
 #[test]
-fn the_active_one_among_idle_connections_makes_round_trips() {
+fn the_active_connection_among_idle_ones_makes_round_trips() {
     let origin = Origin::start();
     let result = succeed(
         origin.address,
@@ -118,13 +118,13 @@ fn a_mixed_work_counts_messages_and_bulk() {
         "--work mixed --connections 100 --seconds 0.2 --bytes-per-stream 1000000",
     );
     assert_eq!(result["count"], 95 * 20);
-    // Up, down, both, up; and an eighth for the one that is read slowly.
+    // Up, down, both, up; and an eighth for the slow reader.
     assert_eq!(result["bytes"], 5_000_000 + 125_000);
 }
 
 type Spoil = fn(&mut Vec<u8>);
 
-/// A relay that passes on everything but, on the way to the client, what `spoil` does to it.
+/// A relay that applies `spoil` to the bytes on their way to the client.
 fn unfaithful_relay(target: SocketAddr, spoil: Spoil) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -139,7 +139,7 @@ fn unfaithful_relay(target: SocketAddr, spoil: Spoil) -> SocketAddr {
             });
             thread::spawn(move || {
                 let mut everything = Vec::new();
-                // The answer that the connection is up has to arrive before the rest is asked for.
+                // The client waits for the origin's first answer before it requests the rest.
                 let mut answer = [0];
                 upstream.read_exact(&mut answer).unwrap();
                 client.write_all(&answer).unwrap();
@@ -172,8 +172,8 @@ fn a_relay_that_loses_or_adds_a_byte_fails_the_run() {
             relay,
             &format!("--work bulk --bytes-per-stream 1000 --direction {direction}"),
         );
-        let said = String::from_utf8_lossy(&stderr);
-        assert_eq!(status.success(), complaint.is_none(), "{said}");
-        assert!(said.contains(complaint.unwrap_or_default()), "{said}");
+        let message = String::from_utf8_lossy(&stderr);
+        assert_eq!(status.success(), complaint.is_none(), "{message}");
+        assert!(message.contains(complaint.unwrap_or_default()), "{message}");
     }
 }

@@ -1,4 +1,4 @@
-//! The load against HTTP servers, faithful and not.
+//! The load against HTTP servers that are correct, and against ones that are not.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use serde_json::Value;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_fdsplice-load");
 const SIZE: usize = 300_000;
 
-/// Three files, in a directory of that name.
+/// Makes three files in a directory of this name.
 fn files(name: &str) -> PathBuf {
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let _ = fs::remove_dir_all(&directory);
@@ -22,9 +22,9 @@ fn files(name: &str) -> PathBuf {
     directory
 }
 
-fn perform(what: &str, directory: &Path) -> Output {
+fn perform(action: &str, directory: &Path) -> Output {
     Command::new(PROGRAM)
-        .args(["files", what, "--files", "3", "--size", &SIZE.to_string()])
+        .args(["files", action, "--files", "3", "--size", &SIZE.to_string()])
         .arg("--directory")
         .arg(directory)
         .output()
@@ -68,7 +68,7 @@ fn serve(directory: PathBuf, answer: Respond) -> SocketAddr {
                     requests
                         .by_ref()
                         .find(|line| line.as_ref().is_ok_and(String::is_empty));
-                    // The load leaves as soon as something is wrong.
+                    // The load disconnects at the first error.
                     if answer(&mut client, body).is_err() {
                         return;
                     }
@@ -148,9 +148,9 @@ fn a_server_that_sends_anything_else_fails_the_run() {
     for (name, path, answer, complaint) in cases {
         let server = serve(files(name), answer);
         let Output { status, stderr, .. } = run(server, &format!("{path} --round-trips 1"));
-        let said = String::from_utf8_lossy(&stderr);
+        let message = String::from_utf8_lossy(&stderr);
         assert!(!status.success(), "{name}");
-        assert!(said.contains(complaint), "{name}: {said}");
+        assert!(message.contains(complaint), "{name}: {message}");
     }
 }
 
@@ -162,7 +162,10 @@ fn a_copy_that_is_not_equal_is_found() {
     assert!(perform("check", &directory).status.success());
     fs::copy(directory.join("0"), directory.join("2")).unwrap();
     let Output { status, stderr, .. } = perform("check", &directory);
-    let said = String::from_utf8_lossy(&stderr);
+    let message = String::from_utf8_lossy(&stderr);
     assert!(!status.success());
-    assert!(said.contains("a wrong byte in the page at 0"), "{said}");
+    assert!(
+        message.contains("a wrong byte in the page at 0"),
+        "{message}"
+    );
 }

@@ -1,6 +1,5 @@
-//! How many instructions the core's pieces take in user space, counted by Callgrind: the same on a
-//! busy machine as on an idle one, and a failure where a bound is passed. The kernel's part is not
-//! in it.
+//! Counts the instructions of parts of the core in user space with Callgrind, and fails above a
+//! bound. The counts are the same on a busy machine; they do not include the kernel.
 
 #![allow(missing_docs, reason = "the macros write public items")]
 
@@ -14,8 +13,8 @@ use tokio::runtime::Runtime;
 /// Calls per measurement.
 const CALLS: u64 = 100;
 
-/// The most instructions a call may take: what was measured and a tenth more, for the differences
-/// between one compiler or C library and the next.
+/// The maximum of instructions per call: the measured number and a tenth, for differences between
+/// compilers and C libraries.
 fn at_most(instructions: u64) -> LibraryBenchmarkConfig {
     let mut callgrind = Callgrind::default();
     callgrind.hard_limits([(EventKind::Ir, CALLS * instructions)]);
@@ -61,7 +60,7 @@ fn limiter(mut throttle: Throttle) -> Throttle {
 
 #[library_benchmark]
 #[bench::message_64(args = (64), setup = Hop::warm, config = at_most(2660))]
-// Half more: the kernel decides in how many pieces they come.
+// Half as many again, because the kernel decides in how many reads the bytes arrive.
 #[bench::bulk_128_kib(args = (128 * 1024), setup = Hop::warm, config = at_most(4800))]
 fn direction(mut hop: Hop) -> Hop {
     for _ in 0..CALLS {

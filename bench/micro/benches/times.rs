@@ -1,4 +1,4 @@
-//! How long the core's pieces take: `cargo bench -p fdsplice-micro --bench times`.
+//! Measures the time of parts of the core: `cargo bench -p fdsplice-micro --bench times`.
 
 use divan::Bencher;
 use divan::counter::BytesCount;
@@ -10,7 +10,7 @@ fn main() {
     divan::main();
 }
 
-/// A pipe that is in the pool already, taken and given back.
+/// A pipe from the pool, leased and returned.
 #[divan::bench]
 fn pipe_from_the_pool(bencher: Bencher<'_, '_>) {
     let runtime = runtime();
@@ -19,7 +19,7 @@ fn pipe_from_the_pool(bencher: Bencher<'_, '_>) {
     bencher.bench_local(lease_and_return);
 }
 
-/// A pipe made, sized and closed, because the pool has none.
+/// A pipe that is made, sized and closed, because the pool has none.
 #[divan::bench]
 fn pipe_made(bencher: Bencher<'_, '_>) {
     let pipe = || fdsplice::bench::lease_of(64 * 1024);

@@ -1,5 +1,4 @@
-//! The pieces that both benchmarks put to work: a direction between two socket pairs, with its two
-//! far ends.
+//! The setup of both benchmarks: a direction between two socket pairs, with the two far ends.
 
 use std::os::fd::OwnedFd;
 
@@ -8,13 +7,13 @@ use rustix::io::{read, write};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use tokio::runtime::{Builder, Runtime};
 
-/// What one hop moves: below, at, and far above the size from which a pipe is cheaper.
+/// Message sizes: below, at, and far above the size from which a pipe is cheaper.
 pub const SIZES: [usize; 3] = [64, 16 * 1024, 128 * 1024];
 
-/// Hops after which a direction has found out what it carries, and holds what it needs.
+/// Messages after which a direction has chosen its engine and holds its resources.
 const WARM_UP: usize = 16;
 
-/// A direction from one socket pair to another: what is written to `near` comes out of `far`.
+/// A direction from one socket pair to another: bytes written to `near` arrive at `far`.
 #[derive(Debug)]
 pub struct Hop {
     runtime: Runtime,
@@ -25,10 +24,10 @@ pub struct Hop {
 }
 
 impl Hop {
-    /// A direction that has carried messages of `size` bytes for a while.
+    /// A direction that has already carried messages of `size` bytes.
     ///
     /// # Panics
-    /// Where the system has no sockets left.
+    /// If the system has no sockets left.
     pub fn warm(size: usize) -> Self {
         let runtime = runtime();
         let (near, source) = pair();
@@ -53,22 +52,22 @@ impl Hop {
     /// Sends one message through.
     ///
     /// # Panics
-    /// When it does not arrive.
+    /// If the message does not arrive.
     pub fn once(&mut self) {
         let size = self.message.len();
         assert_eq!(write(&self.near, &self.message), Ok(size));
         self.runtime.block_on(self.joint.carry(size));
         let mut received = 0;
         while received < size {
-            received += read(&self.far, &mut self.message[received..]).expect("what was sent");
+            received += read(&self.far, &mut self.message[received..]).expect("the message");
         }
     }
 }
 
-/// As the addon runs it: one thread, I/O and time.
+/// A runtime like those of the addon: one thread, I/O and time.
 ///
 /// # Panics
-/// Where the system has no descriptors left.
+/// If the system has no descriptors left.
 pub fn runtime() -> Runtime {
     Builder::new_current_thread()
         .enable_all()

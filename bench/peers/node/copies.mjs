@@ -1,4 +1,4 @@
-// Copies files, one after the other. Each line of input says how many, and is answered when they are there.
+// A peer that copies files one after the other. Each line of input is a number of files; the answer follows their copies.
 import { copyFile, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';

@@ -1,4 +1,4 @@
-// Ours, as the package's users write it. `--package` names another built checkout of it.
+// Our relay as a user of the package writes it. `--package` selects another built checkout.
 import { loadOurs } from './ours.mjs';
 import { serve, settings } from './serve.mjs';
 

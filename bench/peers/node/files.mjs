@@ -1,4 +1,4 @@
-// An HTTP server of the files below a directory. `--with` says what sends them.
+// An HTTP file server on Node. `--with` selects the sender: ours, createReadStream().pipe(), send, or memory.
 import { createReadStream } from 'node:fs';
 import { readFile, stat } from 'node:fs/promises';
 import { createServer } from 'node:http';
@@ -15,7 +15,7 @@ const { values: settings } = parseArgs({
   },
 });
 
-/** `createReadStream().pipe()`, and the two things it leaves to its user: the length, and what to do about errors. */
+/** `createReadStream().pipe()`, with the length and the error handling that it leaves to its user. */
 function pipe(highWaterMark) {
   return async (path, _request, response) => {
     response.setHeader('Content-Length', (await stat(path)).size);
@@ -33,7 +33,7 @@ const senders = {
   },
   'pipe-64': () => pipe(64 * 1024),
   'pipe-1024': () => pipe(1024 * 1024),
-  /** No peer: what Node's HTTP costs before anything is sent from a file. */
+  /** Not a peer: the cost of Node's HTTP without a file. */
   memory() {
     const bodies = new Map();
     return async (path, _request, response) => {

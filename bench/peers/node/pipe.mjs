@@ -1,4 +1,4 @@
-// Two calls of `pipe`, with the errors that it does not pass on.
+// A relay of two `pipe` calls, with the error handling that `pipe` lacks.
 import { serve } from './serve.mjs';
 
 serve((client, upstream) => {

@@ -1,4 +1,4 @@
-// One `stream.pipeline` through both sockets and back.
+// A relay of one `stream.pipeline` through both sockets and back.
 import { pipeline } from 'node:stream';
 import { serve } from './serve.mjs';
 

@@ -1,3 +1,4 @@
+// The server of the Node relays: arguments, accepting, connecting.
 import { connect, createServer } from 'node:net';
 import { parseArgs } from 'node:util';
 
@@ -11,7 +12,7 @@ export const { values: settings } = parseArgs({
   },
 });
 
-/** Accepts for ever and gives each connection and its upstream to `relay`, half-open and without Nagle's delay. */
+/** Accepts forever and passes each connection and its upstream to `relay`, half-open and with TCP_NODELAY. */
 export function serve(relay, { pauseOnConnect = false } = {}) {
   const [host, port] = split(settings.listen);
   const [targetHost, targetPort] = split(settings.target);

@@ -1,4 +1,4 @@
-//! Many bytes in few streams.
+//! The work `bulk`: many bytes in few streams.
 
 use std::{
     io,
@@ -41,7 +41,7 @@ impl Direction {
 
 impl Work for Bulk {
     type Connection = TcpStream;
-    /// How long each stream took.
+    /// The duration of each stream.
     type Tally = Vec<Duration>;
 
     fn total(&self) -> usize {
@@ -84,13 +84,13 @@ impl Work for Bulk {
             "bytes": bytes,
             "seconds": elapsed.as_secs_f64(),
             "bytesPerSecond": per_second(bytes, elapsed),
-            // All streams carry the same, so 1 means that none was served better than another.
+            // All streams carry the same amount, so 1 means equal service.
             "evenness": fastest / slowest,
         })
     }
 }
 
-/// Moves the bytes of one stream and checks both ends' counts and both ends' ends.
+/// Moves the bytes of one stream; checks the counts and the ends of both sides.
 pub(crate) async fn carry(
     mut stream: TcpStream,
     bytes: u64,
@@ -121,7 +121,7 @@ pub(crate) async fn carry(
     Ok(stream)
 }
 
-/// Ends at once, while the other direction may go on.
+/// Sends and ends the direction, while the other one may continue.
 async fn send_and_end(stream: &TcpStream, bytes: u64) -> io::Result<()> {
     wire::send(stream, bytes).await?;
     Ok(rustix::net::shutdown(stream, rustix::net::Shutdown::Write)?)

@@ -1,4 +1,4 @@
-//! Connect, exchange, close, again and again.
+//! The work `churn`: connect, exchange, close, repeatedly.
 
 use std::{
     io,

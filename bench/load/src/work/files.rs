@@ -1,4 +1,4 @@
-//! Files from an HTTP server, over connections that stay open.
+//! The work `files`: requests to an HTTP server over connections that stay open.
 
 use std::{
     io,
@@ -22,12 +22,12 @@ use crate::{content::Content, latency::Samples, wire};
 
 const BUFFER: usize = 256 * 1024;
 
-/// Requests for `/0`, `/1` and so on below `path`, each file as `content` makes it.
+/// Requests for `/0`, `/1` and so on below `path`; each file has the content of `content`.
 pub(crate) struct Files {
     pub(crate) target: SocketAddr,
     pub(crate) connections: usize,
     pub(crate) path: String,
-    /// How many there are.
+    /// Number of different files.
     pub(crate) different: u32,
     pub(crate) size: u64,
     pub(crate) extent: Extent,
@@ -61,7 +61,7 @@ impl Work for Files {
     ) -> io::Result<(Vec<TcpStream>, Samples)> {
         let extent = self.extent.share(part.index, part.of);
         let count = streams.len();
-        // Shared, so that no file is asked for again before all others were.
+        // Shared, so that every file is requested once before any is requested again.
         let turn = Arc::new(AtomicU32::new(0));
         let each = streams.into_iter().enumerate().map(|(index, stream)| {
             let client = Client {
@@ -115,7 +115,7 @@ impl Client {
         Ok((self.stream, samples))
     }
 
-    /// One request; the response has to be the whole file and nothing else.
+    /// One request; the response must be exactly the file.
     async fn get(&mut self, index: u32) -> io::Result<()> {
         let (path, host) = (&self.path, &self.host);
         let request = format!("GET {path}/{index} HTTP/1.1\r\nHost: {host}\r\n\r\n");
@@ -133,7 +133,7 @@ impl Client {
         Ok(())
     }
 
-    /// Reads a head into the buffer and checks it; returns its length and that of all that came with it.
+    /// Reads and checks a response head; returns its length and the number of bytes in the buffer.
     async fn head(&mut self) -> io::Result<(usize, usize)> {
         let mut filled = 0;
         loop {

@@ -1,4 +1,4 @@
-//! Connections that do nothing, but for one of them on demand.
+//! The work `idle`: idle connections, of which one may make round trips.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{latency::Samples, request::Request, wire};
 pub(crate) struct Idle {
     pub(crate) target: SocketAddr,
     pub(crate) connections: usize,
-    /// Size of the messages of the one that is active.
+    /// Message size of the active connection, if there is one.
     pub(crate) active: Option<u64>,
     pub(crate) span: Duration,
 }
@@ -66,7 +66,7 @@ impl Work for Idle {
     }
 }
 
-/// An idle connection has nothing to read, not even its end.
+/// Checks that an idle connection has nothing to read, not even an end.
 fn check_alive(stream: &TcpStream) -> io::Result<()> {
     match stream.try_read(&mut [0]) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),

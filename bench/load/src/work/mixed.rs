@@ -1,4 +1,4 @@
-//! Small messages on most connections, bytes in bulk on some, and one in a hundred that is read slowly.
+//! The work `mixed`: small messages on most connections, bulk on some, and one in a hundred with a slow reader.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{latency::Samples, request::Request, wire};
 
-/// Every so many connections one carries bulk.
+/// One of this many connections carries bulk.
 const BULK_EVERY: usize = 20;
-/// What those do, in turn; the third is read slowly.
+/// The roles of the bulk connections in turn; the third has a slow reader.
 const ROLES: [Role; 5] = [
     Role::Bulk(Direction::Up),
     Role::Bulk(Direction::Down),
@@ -27,21 +27,21 @@ const ROLES: [Role; 5] = [
     Role::Bulk(Direction::Both),
     Role::Bulk(Direction::Up),
 ];
-/// Bytes of the messages of the others, in turn.
+/// Message sizes of the other connections, in turn.
 const SIZES: [u64; 3] = [64, 512, 2048];
-/// How long one of them thinks before its next message.
+/// Pause before the next message of a connection.
 const THINKING: Duration = Duration::from_millis(10);
-/// A slow reader reads so much at a time, through a receive buffer of the same size, so that what waits is in the relay.
-const SLOW_PIECE: u64 = 64 * 1024;
-/// It gets that part of what the others get.
+/// Bytes per read of a slow reader. Its receive buffer has the same size, so that the unread bytes stay in the relay.
+const SLOW_READ: u64 = 64 * 1024;
+/// A slow stream carries this fraction of the other streams' bytes.
 const SLOW_PART: u64 = 8;
 
 pub(crate) struct Mixed {
     pub(crate) target: SocketAddr,
     pub(crate) connections: usize,
-    /// In each direction of a bulk stream.
+    /// Bytes in each direction of a bulk stream.
     pub(crate) bytes: u64,
-    /// How long messages are exchanged, and slow readers read.
+    /// Duration of the messages and of the slow readers.
     pub(crate) span: Duration,
 }
 
@@ -91,7 +91,7 @@ impl Work for Mixed {
             };
             let stream = open(self.target, request).await?;
             if matches!(role, Role::Slow) {
-                let size = usize::try_from(SLOW_PIECE).map_err(io::Error::other)?;
+                let size = usize::try_from(SLOW_READ).map_err(io::Error::other)?;
                 rustix::net::sockopt::set_socket_recv_buffer_size(&stream, size)?;
             }
             connections.push((stream, role));
@@ -112,7 +112,7 @@ impl Work for Mixed {
             .map(|(index, (stream, role))| async move {
                 match role {
                     Role::Message(size) => {
-                        // Not all at the same instant.
+                        // Spread over the pause, so that not all send at once.
                         let offset =
                             THINKING.mul_f64(precise(index as u64) / precise(count as u64));
                         let (stream, samples) = converse(stream, size, span, offset).await?;
@@ -171,8 +171,8 @@ impl Tally {
     }
 }
 
-/// As many round trips as `span` has room for with time to think before each, even if that takes longer: all relays carry
-/// the same messages.
+/// Makes as many round trips as fit into `span` with a pause before each. The number is fixed even if they take longer, so that
+/// all relays carry the same messages.
 async fn converse(
     stream: TcpStream,
     size: u64,
@@ -189,18 +189,18 @@ async fn converse(
     Ok((rally.stream, rally.samples))
 }
 
-/// Spreads the reading evenly over `span`.
+/// Reads all bytes, evenly spread over `span`.
 async fn read_slowly(mut stream: TcpStream, bytes: u64, span: Duration) -> io::Result<TcpStream> {
     stream.write_all(b"G").await?;
-    let pieces = bytes.div_ceil(SLOW_PIECE).max(1);
-    let pause = span.div_f64(precise(pieces));
+    let reads = bytes.div_ceil(SLOW_READ).max(1);
+    let pause = span.div_f64(precise(reads));
     let mut ticks = interval(pause.max(Duration::from_micros(1)));
     let mut left = bytes;
     while left > 0 {
         ticks.tick().await;
-        let piece = left.min(SLOW_PIECE);
-        wire::discard_exactly(&stream, piece).await?;
-        left -= piece;
+        let next = left.min(SLOW_READ);
+        wire::discard_exactly(&stream, next).await?;
+        left -= next;
     }
     wire::expect_end(&mut stream).await?;
     Ok(stream)

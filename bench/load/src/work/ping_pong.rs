@@ -1,4 +1,4 @@
-//! Messages to and fro.
+//! The work `pingpong`: messages to and fro.
 
 use std::{
     io,
@@ -22,11 +22,11 @@ pub(crate) struct PingPong {
     pub(crate) extent: Extent,
 }
 
-/// When to stop.
+/// The end of a work: after a time or a number of round trips.
 #[derive(Clone, Copy)]
 pub(crate) enum Extent {
     Time(Duration),
-    /// Of round trips.
+    /// Round trips.
     Count(usize),
 }
 
@@ -101,7 +101,7 @@ pub(crate) async fn volley(
     Ok((rally.stream, rally.samples))
 }
 
-/// Round trips on one connection; each answer has to equal its message.
+/// Round trips on one connection; each answer must equal its message.
 pub(crate) struct Rally {
     pub(crate) stream: TcpStream,
     pub(crate) samples: Samples,
@@ -121,7 +121,7 @@ impl Rally {
     }
 
     pub(crate) async fn trip(&mut self) -> io::Result<()> {
-        // Otherwise a late or repeated message would pass for the right one.
+        // Each message differs, so that a late or repeated answer is detected.
         self.message[0] = self.message[0].wrapping_add(1);
         let sent = Instant::now();
         self.stream.write_all(&self.message).await?;

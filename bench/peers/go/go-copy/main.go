@@ -1,4 +1,4 @@
-// A relay on io.Copy, which the standard library turns into splice(2) between two TCP connections.
+// A relay on io.Copy, which uses splice(2) between two TCP connections.
 package main
 
 import (
@@ -45,7 +45,7 @@ func relay(client *net.TCPConn, target string) {
 	<-up
 }
 
-// One direction, until its end, which is passed on.
+// half copies one direction until its end, and passes the end on.
 func half(destination, source *net.TCPConn) {
 	if _, err := io.Copy(destination, source); err != nil {
 		log.Print(err)

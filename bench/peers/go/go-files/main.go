@@ -1,4 +1,4 @@
-// An HTTP server on http.ServeContent, which the standard library turns into sendfile(2).
+// An HTTP file server on http.ServeContent, which uses sendfile(2).
 package main
 
 import (
@@ -13,7 +13,7 @@ import (
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "host:port")
-	directory := flag.String("directory", ".", "what is served")
+	directory := flag.String("directory", ".", "the served directory")
 	flag.Parse()
 	listener, err := net.Listen("tcp", *listen)
 	if err != nil {
@@ -37,7 +37,7 @@ func serve(w http.ResponseWriter, r *http.Request, path string) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	// Without a type it would read the beginning to guess one, which no other peer does.
+	// Without a type ServeContent would read the beginning of the file to guess one, which no other peer does.
 	w.Header().Set("Content-Type", "application/octet-stream")
 	http.ServeContent(w, r, path, info.ModTime(), file)
 }

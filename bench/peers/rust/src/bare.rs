@@ -1,4 +1,4 @@
-//! The bare loops: blocking sockets, a thread for each connection or direction, and nothing but the calls that move bytes.
+//! Bare loops: blocking sockets, a thread for each connection or direction, and only the calls that move bytes.
 
 use std::{
     io,
@@ -15,10 +15,10 @@ use rustix::{
 
 use crate::{Addresses, threads};
 
-/// Capacity of a pipe, and the most that one call moves.
-pub const PIECE: usize = 1024 * 1024;
+/// Capacity of a pipe, and the maximum of one call.
+pub const CHUNK: usize = 1024 * 1024;
 
-/// Accepts for ever, each connection in a thread of its own.
+/// Accepts forever, with a thread for each connection.
 pub fn accept<E: Clone + Send + 'static>(
     listen: SocketAddr,
     environment: E,
@@ -40,10 +40,10 @@ pub fn accept<E: Clone + Send + 'static>(
     }
 }
 
-/// One direction, until its end.
+/// Moves one direction until its end.
 pub type Carry = fn(&TcpStream, &TcpStream) -> io::Result<()>;
 
-/// A relay whose directions differ in nothing.
+/// A relay that runs `carry` for both directions.
 pub fn relay(carry: Carry) -> io::Result<()> {
     let Addresses { listen, target } = Addresses::parse();
     accept(listen, (target, carry), |client, (target, carry)| {
@@ -69,24 +69,24 @@ pub fn both(
 ) -> io::Result<()> {
     let (ended, up_ended) = channel();
     threads::run(move || {
-        // Somebody waits for it below.
+        // The receiver waits below.
         let _ = ended.send(up());
     });
     let down = down();
     up_ended.recv().map_err(io::Error::other)?.and(down)
 }
 
-/// A pipe as large as one is let have.
+/// A pipe of `CHUNK` bytes, or of the default size if the quota is used up.
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
-    match fcntl_setpipe_size(&writer, PIECE) {
-        // An ordinary user is over the quota: it stays as it was made.
+    match fcntl_setpipe_size(&writer, CHUNK) {
+        // The quota of an ordinary user is used up: the pipe keeps its default size.
         Ok(_) | Err(Errno::PERM) => Ok((reader, writer)),
         Err(errno) => Err(errno.into()),
     }
 }
 
-/// Moves what is there, at most `most` and at least one byte unless the source is at its end, and returns how many.
+/// Moves the available bytes, at most `most`; returns their number, 0 at the end of the source.
 pub fn splice_some(
     source: impl AsFd,
     (reader, writer): &(OwnedFd, OwnedFd),
@@ -103,6 +103,6 @@ pub fn splice_some(
 
 pub fn splice_all(source: &TcpStream, destination: &TcpStream) -> io::Result<()> {
     let pipe = pipe()?;
-    while splice_some(source, &pipe, destination, PIECE)? > 0 {}
+    while splice_some(source, &pipe, destination, CHUNK)? > 0 {}
     destination.shutdown(Shutdown::Write)
 }

@@ -1,5 +1,5 @@
-//! The floor of bulk: bytes are received into nothing and sent from memory that is there already. As the load does not look at
-//! bytes in bulk, only at their number, this passes for a relay, and no relay can do with less than it does.
+//! The floor of bulk: bytes are received into `/dev/null` and sent from memory that is there already. The load only counts bulk
+//! bytes, so it accepts this as a relay. No relay can do less.
 
 use std::{
     fs::{File, OpenOptions},
@@ -11,18 +11,18 @@ use std::{
 
 use rustix::fs::{MemfdFlags, memfd_create, sendfile};
 
-use crate::bare::{PIECE, both, pipe, splice_some};
+use crate::bare::{CHUNK, both, pipe, splice_some};
 
-/// Length of the request that begins a connection: a magic of 7, the kind, a number.
+/// Length of the request at the start of a connection: 7 bytes of magic, the kind, a number.
 const REQUEST: usize = 16;
 
-/// The request of a client, as the load's own origin reads it.
+/// The request of a client, in the format of the load's origin.
 #[derive(Clone, Copy)]
 pub struct Request {
     encoded: [u8; REQUEST],
     /// Whether the client sends in bulk.
     pub up: bool,
-    /// How many bytes the origin sends.
+    /// Number of bytes that the origin sends.
     pub down: u64,
 }
 
@@ -42,7 +42,7 @@ impl Request {
     }
 }
 
-/// Where bytes go to, and where they come from.
+/// The sink and the source of the bytes.
 struct Void {
     pipe: (OwnedFd, OwnedFd),
     null: File,
@@ -52,7 +52,7 @@ struct Void {
 impl Void {
     fn new() -> io::Result<Self> {
         let memory = File::from(memfd_create("floor", MemfdFlags::CLOEXEC)?);
-        (&memory).write_all(&vec![b'.'; PIECE])?;
+        (&memory).write_all(&vec![b'.'; CHUNK])?;
         Ok(Self {
             pipe: pipe()?,
             null: OpenOptions::new().write(true).open("/dev/null")?,
@@ -60,21 +60,21 @@ impl Void {
         })
     }
 
-    /// Receives what is there, at most `most`; 0 at the end.
+    /// Receives the available bytes, at most `most`; 0 at the end.
     fn receive(&self, source: &TcpStream, most: u64) -> io::Result<usize> {
-        splice_some(source, &self.pipe, &self.null, piece(most))
+        splice_some(source, &self.pipe, &self.null, chunk(most))
     }
 
     fn send(&self, destination: &TcpStream, bytes: u64) -> io::Result<()> {
         let mut left = bytes;
         while left > 0 {
             let mut start = 0;
-            left -= sendfile(destination, &self.memory, Some(&mut start), piece(left))? as u64;
+            left -= sendfile(destination, &self.memory, Some(&mut start), chunk(left))? as u64;
         }
         Ok(())
     }
 
-    /// Receives so many bytes, or all, and sends as many.
+    /// Receives at most `bytes`, and sends as many.
     fn carry(&self, source: &TcpStream, destination: &TcpStream, bytes: u64) -> io::Result<()> {
         let mut left = bytes;
         while left > 0 {
@@ -98,7 +98,7 @@ pub fn relay(client: TcpStream, upstream: TcpStream, request: Request) -> io::Re
         move || {
             (&*upstream).write_all(&request.encoded)?;
             if request.up {
-                // The word to begin is one byte.
+                // The start signal is one byte.
                 pass(&client, &upstream, 1)?;
                 Void::new()?.carry(&client, &upstream, u64::MAX)?;
             } else {
@@ -108,7 +108,7 @@ pub fn relay(client: TcpStream, upstream: TcpStream, request: Request) -> io::Re
         }
     };
     let down = || {
-        // The answer that the connection is up.
+        // The origin's answer: one byte.
         pass(&upstream, &client, 1)?;
         Void::new()?.carry(&upstream, &client, request.down)?;
         // The origin's count of what it received.
@@ -118,7 +118,7 @@ pub fn relay(client: TcpStream, upstream: TcpStream, request: Request) -> io::Re
     both(up, down)
 }
 
-/// One socket, and nothing behind it: receives what is sent up, sends what goes down.
+/// One socket without an upstream: receives the bytes that go up, sends those that go down.
 pub fn half(client: TcpStream, request: Request) -> io::Result<()> {
     let client = Arc::new(client);
     (&*client).write_all(b"R")?;
@@ -143,19 +143,19 @@ pub fn half(client: TcpStream, request: Request) -> io::Result<()> {
             (&*client).write_all(&total.to_le_bytes())?;
         }
         client.shutdown(Shutdown::Write)?;
-        // Until the client has ended as well, so that the count has somewhere to go.
+        // Wait until the client has ended as well, so that it receives the count.
         let _ = received.recv();
         Ok(())
     };
     both(up, down)
 }
 
-/// Passes at most so many bytes on as they are.
+/// Relays at most `bytes` unchanged.
 fn pass(source: &TcpStream, mut destination: &TcpStream, bytes: u64) -> io::Result<()> {
     io::copy(&mut source.take(bytes), &mut destination)?;
     Ok(())
 }
 
-fn piece(bytes: u64) -> usize {
-    usize::try_from(bytes).map_or(PIECE, |bytes| bytes.min(PIECE))
+fn chunk(bytes: u64) -> usize {
+    usize::try_from(bytes).map_or(CHUNK, |bytes| bytes.min(CHUNK))
 }

@@ -1,4 +1,4 @@
-//! What every relay here has in common: arguments, accepting, connecting. The binaries differ in one call.
+//! The common part of the Rust relays: arguments, accepting, connecting. The binaries differ in one call.
 
 pub mod bare;
 pub mod bulk;
@@ -20,7 +20,7 @@ pub struct Addresses {
     pub target: SocketAddr,
 }
 
-/// Accepts for ever on tokio's multi-threaded runtime with its default number of workers, and gives each connection and
+/// Accepts forever on tokio's multi-threaded runtime with its default number of workers, and passes each connection and
 /// its upstream to `relay`.
 pub fn serve<F>(relay: fn(TcpStream, TcpStream) -> F) -> io::Result<()>
 where

@@ -1,4 +1,4 @@
-//! Threads that are used again: what an ended one has used, the kernel tells only in hundredths of a second.
+//! A pool of threads. The kernel reports the CPU time of ended threads only in hundredths of a second, so none ends.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ static IDLE: Mutex<Vec<Sender<Job>>> = Mutex::new(Vec::new());
 pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
     let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop();
     let thread = idle.unwrap_or_else(start);
-    // One that is idle is waiting.
+    // An idle thread waits for a job.
     let _ = thread.send(Box::new(job));
 }
 

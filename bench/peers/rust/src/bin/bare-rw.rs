@@ -1,4 +1,4 @@
-//! read(2) and write(2) in a loop, whatever the size, with a buffer of 64 KiB for each direction.
+//! A relay of read(2) and write(2) in a loop, with a buffer of 64 KiB for each direction.
 
 use std::{
     io::{self, Read, Write},

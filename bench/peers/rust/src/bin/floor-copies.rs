@@ -1,4 +1,4 @@
-//! copy_file_range(2) in a loop. Each line of input says how many files to copy, and is answered when they are.
+//! Copies files by copy_file_range(2) in a loop. Each line of input is a number of files; the answer follows their copies.
 
 use std::{
     fs::File,

@@ -1,4 +1,4 @@
-//! An HTTP server that does the least possible: files stay open, and a response is a header and sendfile(2).
+//! A minimal HTTP file server: files stay open, and a response is a header and sendfile(2).
 
 use std::{
     collections::HashMap,
@@ -38,7 +38,7 @@ fn serve(client: TcpStream, directory: PathBuf) -> io::Result<()> {
         }
         let (file, size) = &files[&path];
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {size}\r\n\r\n");
-        // Into an empty or a draining send queue: a few dozen bytes go in one piece.
+        // The send queue is empty or draining, so a few dozen bytes fit at once.
         send(
             &client,
             head.as_bytes(),

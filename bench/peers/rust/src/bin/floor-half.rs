@@ -1,4 +1,4 @@
-//! One of the two halves of `floor` and of its two sockets: up, everything is received into `/dev/null`; down, sent from a memfd.
+//! Half of `floor`, with one socket: up it receives into `/dev/null`, down it sends from a memfd.
 
 use clap::Parser;
 use fdsplice_bench_peers::{

@@ -1,4 +1,4 @@
-//! What no relay of bulk can do with less than: everything received into `/dev/null`, as much sent from a memfd.
+//! The minimum of a bulk relay: receives everything into `/dev/null` and sends as much from a memfd.
 
 use clap::Parser;
 use fdsplice_bench_peers::{
