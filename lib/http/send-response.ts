@@ -121,7 +121,10 @@ function frame(response: Response, { length }: Range): void {
   const declared = headerOf(response, 'content-length');
   if (length === undefined || response.statusCode === 204 || response.statusCode === 304) return;
   if (declared !== undefined && Number(declared) !== length) {
-    throw invalidValue('destination', `has a Content-Length of ${declared}, but ${length} bytes are to be sent`);
+    throw invalidValue(
+      'destination',
+      `has a Content-Length of ${declared}, but ${length} bytes are to be sent`,
+    );
   }
   if (declared !== undefined || response.headersSent) return;
   if (headerOf(response, 'transfer-encoding') === undefined) response.setHeader('Content-Length', length);
