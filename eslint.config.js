@@ -1,7 +1,25 @@
+// The rules of the linter. Beside the recommended ones there is one of this project: the parts of Node that its
+// documentation does not name are used in one file alone.
 import eslint from '@eslint/js';
 import { defineConfig, globalIgnores } from 'eslint/config';
 import globals from 'globals';
 import tseslint from 'typescript-eslint';
+
+/** Names of Node's internals, wherever a name can stand. */
+const INTERNAL =
+  '/^(_[a-z]|(readStop|readStart|writeQueueSize|setPrototypeOf|__proto__|kBytesWritten|UpgradeStream|FileHandle|TCP|Pipe|TTY)$)/';
+const message =
+  'This names an undocumented part of Node. Only lib/node/internals.ts may do that; use a function from there, or add one.';
+
+const noInternals = [
+  `MemberExpression[computed=false][property.name=${INTERNAL}]`,
+  `Property[computed=false][key.name=${INTERNAL}]`,
+  `:matches(PropertyDefinition, MethodDefinition)[key.name=${INTERNAL}]`,
+  `:matches(TSPropertySignature, TSMethodSignature)[key.name=${INTERNAL}]`,
+  // Computed keys, and arguments of functions that take a name.
+  `Literal[value=${INTERNAL}]`,
+  `TemplateElement[value.raw=${INTERNAL}]`,
+].map((selector) => ({ selector, message }));
 
 export default defineConfig(
   globalIgnores(['dist/', 'target/', 'index.d.ts', 'lib/binding.d.ts']),
@@ -17,5 +35,10 @@ export default defineConfig(
       '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
       '@typescript-eslint/switch-exhaustiveness-check': 'error',
     },
+  },
+  {
+    files: ['lib/**/*.ts'],
+    ignores: ['lib/node/internals.ts'],
+    rules: { 'no-restricted-syntax': ['error', ...noInternals] },
   },
 );

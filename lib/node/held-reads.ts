@@ -61,7 +61,10 @@ export class HeldReads {
     const readOn = this.#readOn;
     // `read()` also emits 'data', and these bytes are no longer meant for its listeners.
     const emit = socket.emit.bind(socket) as (event: string, ...args: unknown[]) => boolean;
-    this.#overlay.set('emit', (event: string, ...args: unknown[]) => event !== 'data' && emit(event, ...args));
+    this.#overlay.set(
+      'emit',
+      (event: string, ...args: unknown[]) => event !== 'data' && emit(event, ...args),
+    );
     for (let chunk = socket.read() as Buffer | null; chunk !== null; chunk = socket.read() as Buffer | null) {
       chunks.push(chunk);
     }

@@ -2,7 +2,7 @@
 // streams, hooks of net.Socket, and two fields of HTTP responses. They are the same in Node 20 to 26. Each function
 // states what it is for and what happens in a Node without that part; probe.ts tries them before a transfer relies on
 // them.
-import { ServerResponse } from 'node:http';
+import type { ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { types } from 'node:util';
 import type { PropertyOverlay } from './overlay.js';
@@ -313,10 +313,12 @@ export const PROBLEMS = {
   descriptor: 'socket._handle.fd is not the descriptor of the socket',
   genuine: 'socket._handle is not a TCP or Pipe handle with an _externalStream of its own',
   reading: 'socket._handle.reading does not show that the socket is read from',
-  readStop: 'socket._handle.readStop() does not stop reading',
+  stopReading: 'socket._handle.readStop() does not stop reading',
   readAgain: 'socket._read() does not start reading again',
-  interceptReads: 'socket._read is not called by each read() for which socket._readableState.reading was cleared',
-  oneWay: 'socket._readableState.readable and socket._writableState.writable do not show a socket for one direction',
+  interceptReads:
+    'socket._read is not called by each read() for which socket._readableState.reading was cleared',
+  oneWay:
+    'socket._readableState.readable and socket._writableState.writable do not show a socket for one direction',
   interceptWrites: 'socket._write and socket._writev are not the methods that write() calls',
   interceptEnd: 'socket._final is not the method that end() calls',
   restartIdle: 'socket._unrefTimer is not the method that starts the idle timer anew',

@@ -1,3 +1,4 @@
+// Chooses the reader and the writer for each kind of end, and destroys the ends of a relay of streams.
 import type { Http2Stream } from 'node:http2';
 import { Socket } from 'node:net';
 import { type Duplex, PassThrough, type Readable } from 'node:stream';
@@ -16,7 +17,7 @@ import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';
 import { StreamWriter } from './writer.js';
 
-/** What a copy reads from; `range` has a meaning in files alone. */
+/** The reader of a copy's source. `range` applies to files alone. */
 export function readerOf(
   endpoint: UsableEndpoint,
   range: { start: number | undefined; length: number | undefined },
@@ -31,7 +32,7 @@ export function readerOf(
   return new FileReader(heldIn(end), { position: range.start, rewind });
 }
 
-/** What a copy writes to; `position` has a meaning in files alone. */
+/** The writer of a copy's destination. `position` applies to files alone. */
 export function writerOf(
   endpoint: UsableEndpoint,
   position: number | undefined,
@@ -46,7 +47,7 @@ export function writerOf(
   return new BridgeWriter(endpoint.side, end, endDestination);
 }
 
-/** A duplicate: it is closed when its owner is collected, and somebody else's file would then have its number. */
+/** A duplicate. Its owner stays referenced: a collected one closes it, and another file could get its number. */
 function heldIn(end: NativeEnd): HeldFile {
   return {
     get fd() {
@@ -56,7 +57,7 @@ function heldIn(end: NativeEnd): HeldFile {
   };
 }
 
-/** The caller's own. A FileHandle that is collected closes its descriptor too. */
+/** The caller's own descriptor. Its owner stays referenced: a collected FileHandle closes its descriptor too. */
 function heldOf(endpoint: FileEndpoint): HeldFile {
   const { fd, owner } = endpoint;
   return { fd, owner, dispose: () => {} };
@@ -66,17 +67,17 @@ function streamOf(endpoint: StreamEndpoint | { kind: 'socket'; socket: Socket })
   return endpoint.kind === 'socket' ? endpoint.socket : endpoint.stream;
 }
 
-/** Both ways of one end of a relay. */
+/** Both directions of one end of a relay. */
 export interface RelayEnds {
   readonly reader: Reader;
   readonly writer: Writer;
-  /** Lets go of it, after a failure in the strongest way its transport has; resolves when nothing is held any more. */
+  /** Destroys the end, after a failure in the strongest way of its transport; resolves when nothing is held any more. */
   destroy(failure: Failure | undefined, traffic: Traffic): Promise<void>;
 }
 
 export function relayEndsOf(endpoint: Endpoint, refuse: () => void): RelayEnds {
   if (endpoint.kind === 'descriptor') return new NumberEnd(endpoint.side, endpoint.end);
-  // Its relay fails before it starts; there is nothing to let go of.
+  // The relay fails before it starts, so there is nothing to destroy.
   if (endpoint.kind === 'unavailable') return new DuplexEnd(endpoint.side, new PassThrough(), refuse);
   return new DuplexEnd(endpoint.side, streamOf(endpoint as StreamEndpoint) as Duplex, refuse);
 }
@@ -105,7 +106,7 @@ class DuplexEnd implements RelayEnds {
   readonly writer: StreamWriter;
   readonly #stream: Duplex;
   readonly #closeCleanly: () => void;
-  /** Its 'close': a socket's `closed` is true some time before that. */
+  /** Resolves at 'close'. The `closed` of a socket is true some time before that. */
   readonly #closed: Promise<void>;
 
   constructor(side: Side, stream: Duplex, refuse: () => void) {
@@ -122,7 +123,7 @@ class DuplexEnd implements RelayEnds {
   async destroy(failure: Failure | undefined, traffic: Traffic): Promise<void> {
     const stream = this.#stream;
     await this.reader.release(Buffer.alloc(0));
-    // Kept from throwing where nobody listens; nobody hears it.
+    // Without a listener, Node would throw a late 'error'.
     stream.on('error', () => {});
     if (failure === undefined) {
       this.#closeCleanly();
@@ -130,7 +131,7 @@ class DuplexEnd implements RelayEnds {
     } else {
       breakOff(stream, new TransferError(failure.message, { ...failure, traffic }));
     }
-    // A stream need not say that it has closed.
+    // Not every stream emits 'close'.
     const patience = new AbortController();
     const { signal } = patience;
     await Promise.race([this.#closed, sleep(1000, undefined, { ref: false, signal }).catch(() => {})]);
@@ -147,12 +148,12 @@ function breakOff(stream: Duplex, error: TransferError): void {
     stream.destroy();
     return;
   }
-  // Sockets close by a reset from when they were handed over, whoever destroys them.
+  // A socket has closed by reset, whatever destroys it, since it was handed over.
   if (stream instanceof Socket && hasHandle(stream)) stream.destroy();
   else stream.destroy(error);
 }
 
-/** An HTTP/2 stream, whichever side made it: its class is not public. */
+/** Whether this is an HTTP/2 stream of either side. The class is not public. */
 function isHttp2Stream(stream: Duplex): stream is Http2Stream {
   return 'session' in stream && 'rstCode' in stream;
 }
