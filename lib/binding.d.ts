@@ -191,9 +191,9 @@ export interface EndRole {
 export declare function isSame(one: NativeEnd, other: NativeEnd): boolean
 
 /**
- * Two connected stream sockets: the first is non-blocking, for Node; reading from the second blocks
- * for a limited time. TCP over the loopback interface, or Unix sockets where TCP has no loopback.
- * Both numbers are the caller's to close.
+ * Two connected stream sockets: the first is non-blocking, for Node; reading from the second blocks for a limited
+ * time. TCP over the loopback interface, or Unix sockets where TCP has no loopback. Both numbers are the caller's to
+ * close.
  *
  * # Errors
  * When the process or the system has no descriptors left.

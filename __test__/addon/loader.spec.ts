@@ -66,7 +66,11 @@ test('in a checkout, FDSPLICE_ADDON names the addon to load', async (t) => {
 
 test('in an installation, FDSPLICE_ADDON is ignored', async (t) => {
   const folder = installation(t, { platform, contents: native });
-  const found = await capabilitiesIn(t, folder, pretend("process.env.FDSPLICE_ADDON = '/nonexistent/chosen.node'"));
+  const found = await capabilitiesIn(
+    t,
+    folder,
+    pretend("process.env.FDSPLICE_ADDON = '/nonexistent/chosen.node'"),
+  );
   t.true(found.native, found.reason);
 });
 

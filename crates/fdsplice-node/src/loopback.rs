@@ -27,7 +27,7 @@ const BUFFER: usize = 16 * 1024;
 /// # Errors
 /// When the process or the system has no descriptors left.
 #[napi]
-pub(crate) fn loopback_pair() -> Result<Vec<i32>> {
+pub fn loopback_pair() -> Result<Vec<i32>> {
     let (near, far) = tcp_pair()
         .or_else(|_| unix_pair())
         .map_err(|error| Error::from_reason(error.to_string()))?;
