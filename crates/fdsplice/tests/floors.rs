@@ -24,6 +24,7 @@ const BINDING: &[&[&str]] = &[
     &["convert"],
     &[
         "delivery",
+        "loopback",
         "native_end",
         "native_rate_limiter",
         "sockets",
