@@ -274,7 +274,7 @@ export declare function openEnd(fd: number, role: string, isNodeTcp: boolean): N
 
 /** The reason why a descriptor cannot be used. Nothing was read, written or kept. */
 export interface Refusal {
-  /** What the descriptor is instead; absent for a system failure. */
+  /** The kind of the descriptor, where another is required; absent for a system failure. */
   found?: string
   /** The error number, negative as in Node. */
   errno?: number

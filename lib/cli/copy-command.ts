@@ -62,7 +62,7 @@ class CopyRun {
 
   /** The outcome after a second signal. */
   async stoppedAtOnce(): Promise<CopyOutcome> {
-    // Only a settled transfer has exact counts. A file on a slow disk can delay that.
+    // Only a settled transfer has exact counts. A file on a slow disk can delay the settlement.
     await Promise.race([Promise.allSettled([this.#transfer]), delay(SETTLE_MS)]);
     return this.#failed(undefined, await this.#endpoints.breakOff(0));
   }

@@ -1,4 +1,4 @@
-// What `fdsplice copy` prints on stderr: the address it listens on, the progress, and the outcome.
+// The output of `fdsplice copy` on stderr: the address it listens on, the progress, and the outcome.
 import { isatty } from 'node:tty';
 import prettyBytes from 'pretty-bytes';
 import type { Transfer } from '../../index.js';

@@ -1,4 +1,4 @@
-// What `fdsplice relay` prints: one line per event.
+// The output of `fdsplice relay`: one line per event.
 import prettyBytes from 'pretty-bytes';
 import { stats } from '../../index.js';
 import { escapeControls, jsonLine, lineWriter, withCode } from './text.js';

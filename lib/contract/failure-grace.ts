@@ -1,4 +1,4 @@
-// A time limit that both engines have.
+// The time limit on bytes that were read before a failure. Both engines use it.
 
 /**
  * Milliseconds that bytes read before a failure may take to be accepted by the other side and to leave this machine.

@@ -5,7 +5,7 @@ import type { Capabilities } from '../contract/types.js';
 import { binding, reason } from './addon.js';
 import { platform } from './loader.js';
 
-/** What this platform offers. Never throws. */
+/** The capabilities of this platform. Never throws. */
 export function capabilities(): Capabilities {
   const core = binding();
   const native = core !== undefined;

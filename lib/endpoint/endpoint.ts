@@ -185,7 +185,7 @@ function checkSocket(side: Side, socket: Socket): void {
   if (binding() === undefined) return;
   // Node has the same handles for several kinds of pipes and terminals, and only the system can distinguish them.
   if (hasHandle(socket) && !isTcp(socket) && !socket.connecting) {
-    // If no descriptor is left for this check, opening the socket for the transfer reports that.
+    // If no descriptor is left for this check, opening the socket for the transfer reports the failure.
     discard(openDescriptor(side, descriptorOf(socket) ?? -1));
   }
 }

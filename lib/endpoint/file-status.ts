@@ -1,4 +1,4 @@
-// What Node and procfs report about a descriptor where there is no core to inspect it.
+// Inspects a descriptor through Node and procfs, where there is no core for it.
 import { constants, fstatSync, readFileSync } from 'node:fs';
 import { badDescriptor } from '../contract/errors.js';
 

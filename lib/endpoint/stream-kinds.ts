@@ -1,4 +1,4 @@
-// Tells kinds of streams apart by what they can do, because not every stream inherits from Node's classes.
+// Distinguishes kinds of streams by their methods, because not every stream inherits from Node's classes.
 import type { EventEmitter } from 'node:events';
 import { Readable, Writable } from 'node:stream';
 import { types } from 'node:util';

@@ -1,5 +1,5 @@
 // Answers in one place whether an end can be used and whether it can still be written to. The engines and the verbs
-// ask here, at the moments when the answer may have changed.
+// query it at the moments when the answer may have changed.
 import { alreadyDestroyed, alreadyEnded, type Failure } from '../contract/errors.js';
 import type { Endpoint, StreamEndpoint } from './endpoint.js';
 

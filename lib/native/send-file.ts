@@ -23,7 +23,7 @@ interface Target {
 interface Framing {
   /** Whether the core shuts down the descriptor at the end. */
   endDestination: boolean;
-  /** Whether the peer was told the number of bytes, so that fewer of them are a failure. */
+  /** Whether a Content-Length was sent, so that fewer bytes are a failure. */
   isFramed: boolean;
 }
 
@@ -57,7 +57,7 @@ export function sendNatively(
   };
   to.hold(() => task.traffic.tx);
   task.run((settled) => {
-    // The core inspects the size of the file again and sends less of one that has become shorter since.
+    // The core checks the size of the file again, and sends fewer bytes if it was truncated.
     const ended = (outcome: NativeOutcome) => {
       const isShort = isFramed && outcome.error === undefined && outcome.tx < (length ?? 0);
       settled(outcome, isShort ? truncated() : undefined);

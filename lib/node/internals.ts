@@ -129,7 +129,7 @@ export function stopReading(socket: Socket): void {
   try {
     if (handle.readStop() === 0) handle.reading = false;
   } catch {
-    // The handle goes on reading, and its flag shows that.
+    // The handle goes on reading, and its flag stays set.
   }
 }
 
@@ -259,7 +259,7 @@ function isTcpHandle(handle: unknown): handle is TcpHandle {
   return typeof reset === 'function' && typeof close === 'function';
 }
 
-/** What carries a stream: its socket, and the TCP connection of that as soon as it is connected. */
+/** The socket that carries a stream, and the TCP connection of the socket once it is connected. */
 export interface Carrier {
   readonly socket: Socket;
   /** Without it, a stream that fails would be closed by FIN, and its peer would take what it got for complete. */

@@ -167,14 +167,14 @@ export class BridgeWriter implements Writer {
 
   /** Counts the bytes that the descriptor has accepted since the last call. */
   #sync(accepted = this.#carrier?.transfer.traffic().tx ?? 0): void {
-    let fresh = accepted - this.#counted;
-    if (fresh <= 0) return;
+    let newlyAccepted = accepted - this.#counted;
+    if (newlyAccepted <= 0) return;
     this.#counted = accepted;
-    this.#accepted(fresh);
-    for (let first = this.#chunks[0]; first !== undefined && fresh > 0; first = this.#chunks[0]) {
-      if (first.length > fresh) this.#chunks[0] = first.subarray(fresh);
+    this.#accepted(newlyAccepted);
+    for (let first = this.#chunks[0]; first !== undefined && newlyAccepted > 0; first = this.#chunks[0]) {
+      if (first.length > newlyAccepted) this.#chunks[0] = first.subarray(newlyAccepted);
       else this.#chunks.shift();
-      fresh -= Math.min(fresh, first.length);
+      newlyAccepted -= Math.min(newlyAccepted, first.length);
     }
   }
 

@@ -100,6 +100,9 @@ class NumberEnd implements RelayEnds {
   }
 }
 
+/** Milliseconds to wait for the 'close' of a destroyed stream. */
+const CLOSE_WAIT_MS = 1000;
+
 /** A stream, which belongs to the relay. */
 class DuplexEnd implements RelayEnds {
   readonly reader: StreamReader;
@@ -132,10 +135,13 @@ class DuplexEnd implements RelayEnds {
       breakOff(stream, new TransferError(failure.message, { ...failure, traffic }));
     }
     // Not every stream emits 'close'.
-    const patience = new AbortController();
-    const { signal } = patience;
-    await Promise.race([this.#closed, sleep(1000, undefined, { ref: false, signal }).catch(() => {})]);
-    patience.abort();
+    const timeout = new AbortController();
+    const { signal } = timeout;
+    await Promise.race([
+      this.#closed,
+      sleep(CLOSE_WAIT_MS, undefined, { ref: false, signal }).catch(() => {}),
+    ]);
+    timeout.abort();
     await this.writer.release();
   }
 }

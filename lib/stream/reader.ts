@@ -110,7 +110,7 @@ export class StreamReader implements Reader {
     // A tick after this event Node stops reading a process.stdin without readers, and the process can end.
     if (this.#isStdin && this.#flowing === null) stream.emit('pause');
     // In the next tick Node would make the stream flow, because no listener for 'readable' is left. Calls that the owner
-    // makes after the copy have to come later than that.
+    // makes after the copy have to come after that tick.
     return new Promise((resolve) =>
       process.nextTick(() => {
         if (this.#flowing === false) stream.pause();

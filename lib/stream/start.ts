@@ -60,7 +60,7 @@ function runFlow(task: Task, flow: Flow, moveOptions: CopySettings['moveOptions'
     await release(ending);
   };
   task.obeySignal();
-  // A copy would drop the bytes that it was asked to deliver. In a relay only that direction has ended.
+  // A copy would drop the bytes that it has to deliver. In a relay only that direction has ended.
   if (flow.writer.isEnded) task.fail(alreadyEnded('destination'));
   if (task.isOver) return;
   task.run((settled) => {

@@ -19,7 +19,7 @@ import { binding, type NativeOutcome, type NativeTransfer } from '../core/core.j
 import { onAbort } from './abort-signal.js';
 import { type Trace, traceStart, type TransferKind } from './diagnostics.js';
 
-/** What an engine offers while it moves the bytes of a transfer. */
+/** The handle of an engine on a transfer whose bytes it moves. */
 export type EngineTransfer = Pick<NativeTransfer, 'traffic' | 'abort'>;
 
 /** Called by an engine when its transfer has ended; `failure` is one that it detected itself. */
@@ -195,7 +195,7 @@ export class Task {
     this.#forgetSignal();
     clearInterval(this.#timer);
     this.#report();
-    // Ending the destination can throw: a response whose Content-Length is not the length of its body does.
+    // Ending the destination can throw, for example on a response whose Content-Length differs from the length of its body.
     const unreleased = (error: unknown) => {
       this.#failure ??= streamFailure('destination', error as Error);
       this.#settle(outcome);

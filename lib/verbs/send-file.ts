@@ -69,7 +69,7 @@ function unused(response: Response): Response {
 }
 
 /**
- * What to open. The file may be read in advance if its bytes will be sent at once: the limiter is consulted before
+ * The part of the file to open. The file may be read in advance if its bytes will be sent at once: the limiter is consulted before
  * reading, and a response without a body needs no bytes.
  */
 function wanted({ start, end, limit }: SendFileSettings, target: Endpoint | Response): Wanted {

@@ -1,4 +1,4 @@
-// Checks the commands that a document tells its readers to run: the npm script, the files, the options, the specs and the
+// Checks the commands that a document gives its readers to run: the npm script, the files, the options, the specs and the
 // tests that a command names have to exist.
 import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';

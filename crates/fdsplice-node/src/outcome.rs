@@ -9,7 +9,7 @@ use napi_derive::napi;
 /// The reason why a descriptor cannot be used. Nothing was read, written or kept.
 #[napi(object)]
 pub struct Refusal {
-    /// What the descriptor is instead; absent for a system failure.
+    /// The kind of the descriptor, where another is required; absent for a system failure.
     pub found: Option<String>,
     /// The error number, negative as in Node.
     pub errno: Option<i32>,
