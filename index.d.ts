@@ -235,7 +235,7 @@ interface Stats extends Traffic {
     };
 }
 
-/** What this platform offers. Never throws. */
+/** The capabilities of this platform. Never throws. */
 declare function capabilities(): Capabilities;
 
 /** Live counts of the whole process, all threads together; without the core, of this thread. */

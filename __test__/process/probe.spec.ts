@@ -88,7 +88,7 @@ const BREAKS: Record<string, { code: string; problem: string }> = {
     problem: 'socket._readableState.readable and socket._writableState.writable do not show',
   },
   'a write() that does not call _write': {
-    code: "without(Socket.prototype, 'write', '_write');",
+    code: "without(Writable.prototype, 'write', '_write'); Socket.prototype.write = Writable.prototype.write;",
     problem: 'socket._write and socket._writev are not the methods',
   },
   'a _writev that cannot be replaced': {
@@ -263,10 +263,41 @@ test('without descriptors the probe waits until there are some', async (t) => {
     } catch {}
     const counts = [capabilities().native, sockets];
     for (const fd of taken) closeSync(fd);
+    // Within one turn of the event loop the answer stays the same.
+    counts.push(capabilities().native, sockets);
+    await new Promise(setImmediate);
     counts.push(capabilities().native, sockets);
     console.log(JSON.stringify(counts));
   `;
-  t.deepEqual(await run(t, program), [true, 0, true, 2]);
+  t.deepEqual(await run(t, program), [true, 0, true, 0, true, 2]);
+});
+
+test('a program that observes or replaces methods of sockets and responses keeps the core, and sees no probe', async (t) => {
+  const program = `
+    import { channel } from 'node:diagnostics_channel';
+    import { Socket } from 'node:net';
+    import { PerformanceObserver } from 'node:perf_hooks';
+    import { ServerResponse } from 'node:http';
+    import { capabilities } from 'fdsplice';
+    const seen = [];
+    for (const name of ['http.server.response.created', 'http.server.request.start']) {
+      channel(name).subscribe(({ request }) => seen.push(request.headers.host.length));
+    }
+    new PerformanceObserver((list) => seen.push(...list.getEntries().map(({ name }) => name)))
+      .observe({ entryTypes: ['http', 'net'] });
+    for (const [owner, name] of [[ServerResponse, 'writeHead'], [Socket, 'write'], [Socket, 'end']]) {
+      const call = owner.prototype[name];
+      owner.prototype[name] = function (...args) {
+        seen.push(name);
+        process.nextTick(() => call.apply(this, args));
+        return true;
+      };
+    }
+    const { native, reason } = capabilities();
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    console.log(JSON.stringify([native, reason ?? null, seen]));
+  `;
+  t.deepEqual(await run(t, program), [true, null, []]);
 });
 
 test('a worker runs a probe of its own', async (t) => {

@@ -6,7 +6,8 @@ import { type Binding, loadBinding, platform } from './loader.js';
 /** Tries, once per thread, whether Node can serve the addon. `postponed` means that this could not be tried yet. */
 export type Probe = (binding: Binding) => 'passed' | 'postponed' | { reason: string };
 
-let { binding: usable, reason: unusable } = loadBinding();
+const loaded = loadBinding();
+let { binding: usable, reason: unusable } = loaded;
 let probe: Probe | undefined;
 
 /** Sets the probe that runs when the addon is first needed. A floor above sets it, because it depends on Node. */
@@ -30,16 +31,19 @@ function runProbe(check: Probe, found: Binding): void {
   probe = undefined;
   const verdict = check(found);
   if (verdict === 'postponed') {
-    probe = check;
+    // Not in this turn of the event loop: all ends of a call must get the same answer.
+    setImmediate(() => (probe = check)).unref();
   } else if (verdict !== 'passed') {
     usable = undefined;
     unusable = `no native core for ${platform}: ${verdict.reason}`;
   }
 }
 
-/** The addon, for callers that cannot work without it. */
+/**
+ * The addon, for callers that cannot work without it. A transfer that has chosen the core gets it even if a postponed
+ * probe fails meanwhile.
+ */
 export function required(): Binding {
-  const found = binding();
-  if (found !== undefined) return found;
-  throw unavailable(unusable ?? '');
+  if (loaded.binding !== undefined) return loaded.binding;
+  throw unavailable(loaded.reason);
 }

@@ -2,7 +2,7 @@
 // streams, hooks of net.Socket, and two fields of HTTP responses. They are the same in Node 20 to 26. Each function
 // states what it is for and what happens in a Node without that part; probe.ts tries them before a transfer relies on
 // them.
-import type { ServerResponse } from 'node:http';
+import { OutgoingMessage, type ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { types } from 'node:util';
 import type { PropertyOverlay } from './overlay.js';
@@ -28,8 +28,8 @@ export interface TcpHandle {
 
 interface SocketInternals {
   _handle?: Handle | null;
-  _readableState: { reading: boolean; readable?: boolean };
-  _writableState: { writable?: boolean };
+  _readableState?: { reading: boolean; readable?: boolean };
+  _writableState?: { writable?: boolean };
   _onTimeout(): void;
   _unrefTimer(): void;
 }
@@ -114,7 +114,7 @@ export function overrides(socket: Socket, direction: 'reads' | 'writes'): boolea
  */
 export function lacks(socket: Socket, direction: 'readable' | 'writable'): boolean {
   const { _readableState: reads, _writableState: writes } = internalsOf(socket);
-  return (direction === 'readable' ? reads.readable : writes.writable) === false;
+  return (direction === 'readable' ? reads?.readable : writes?.writable) === false;
 }
 
 /** Whether Node reads from the descriptor of a socket. Without the flag, Node would take bytes of the transfer. */
@@ -153,7 +153,8 @@ export function interceptReads(overlay: PropertyOverlay, wanted: () => void): vo
  * given back after a copy would stay silent.
  */
 export function forgetPendingRead(socket: Socket): void {
-  internalsOf(socket)._readableState.reading = false;
+  const { _readableState: state } = internalsOf(socket);
+  if (state !== undefined) state.reading = false;
 }
 
 // Writing
@@ -306,7 +307,31 @@ export function creditBody(response: ServerResponse, bytes: number): void {
   else response.strictContentLength = false;
 }
 
-// Sentences for the probe
+// Parts of the probe
+
+interface MessageInternals {
+  socket: Socket | null;
+  _storeHeader(firstLine: string, headers: object): void;
+}
+
+/**
+ * An HTTP message with a body of `length` bytes, whose headers were written to a socket. It is the base class of
+ * responses: a `ServerResponse` would be published to subscribers of Node's diagnostics channels and performance
+ * observers, and programs often replace its methods.
+ */
+export function messageOn(socket: Socket, length: number): { message: ServerResponse; detach: () => void } {
+  const message = new OutgoingMessage() as ServerResponse & MessageInternals;
+  const carrier = socket as Socket & { _httpMessage?: object | null };
+  carrier._httpMessage = message;
+  message.socket = socket;
+  message._storeHeader('HTTP/1.1 200 OK\r\n', { 'Content-Length': length });
+  message.flushHeaders();
+  const detach = () => {
+    carrier._httpMessage = null;
+    message.socket = null;
+  };
+  return { message, detach };
+}
 
 /** For each part that the probe tries, the problem of a Node in which it does not do what it should. */
 export const PROBLEMS = {
