@@ -176,7 +176,7 @@ test('a peer that sends answers all the time does not stall the copy', async (t)
   t.like(copied, { bytes: 32 * MiB, error: null });
 });
 
-test('a source that is reset: what came before it arrives, and the destination is reset, too', async (t) => {
+test('a source that is reset: bytes sent before the reset arrive, and the destination is reset too', async (t) => {
   const [source, destination] = [await firstConnection(t), await firstConnection(t)];
   const copy = new Copy(t, `tcp:127.0.0.1:${source.port}`, `tcp:127.0.0.1:${destination.port}`);
   const [sender, receiver] = [await source.connection, await destination.connection];

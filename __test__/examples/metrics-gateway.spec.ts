@@ -160,7 +160,7 @@ test('an idle connection is ended and counted as ERR_IDLE_TIMEOUT', async (t) =>
   t.is(value('gateway_bytes_total', { direction: 'rx' }), 5);
 });
 
-test('a target that refuses is counted as ECONNREFUSED, and the gateway goes on', async (t) => {
+test('a target that refuses is counted as ECONNREFUSED, and the gateway still answers', async (t) => {
   const { port, scrape } = await start(t, await nobody(t));
   t.is(await endingOf(dial(t, { port })), 'ECONNRESET');
   const refused = { outcome: 'ECONNREFUSED' };

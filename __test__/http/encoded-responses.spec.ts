@@ -59,7 +59,7 @@ test('chunked and compressed responses keep their framing', async (t) => {
   for (const result of results) t.like(result, { tx: 700_000, engine: 'stream', zeroCopy: 0 });
 });
 
-test('HTTPS responses never carry the file in plain', async (t) => {
+test('HTTPS responses never carry the file in plain text', async (t) => {
   const { path, bytes } = sample(t, 500_000);
   let result: TrafficResult | undefined;
   const server = https.createServer(identity, (_request, response) => {

@@ -172,7 +172,7 @@ for (const side of ['a', 'b'] as const) {
   });
 }
 
-test('idleTimeout fires while the destination takes nothing of what Node still has to write', async (t) => {
+test('idleTimeout fires while the destination does not accept the bytes that Node still has to write', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer, 'tcp', { origin: { rcvbuf: 4096 } });
   b.write(Buffer.alloc(32 * MiB));
@@ -229,7 +229,7 @@ for (const [name, start] of VERBS) {
   for (const transport of ['tcp', 'unix'] as Transport[]) {
     const define = isDevice ? nativeTest : test;
     define(
-      `${transport}, ${name}: idleTimeout fires when the destination takes nothing`,
+      `${transport}, ${name}: idleTimeout fires when the destination accepts nothing`,
       async (t: ExecutionContext) => {
         const peer = Peer.start(t);
         const made = await pair(t, peer, transport, { origin: { rcvbuf: 16 * KiB } });

@@ -86,7 +86,7 @@ for (const [direction, from, to] of [
   });
 }
 
-test.serial('zeroCopy: false takes every byte through user space', async (t) => {
+test.serial('zeroCopy: false moves every byte through user space', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);
   const transfer = relay(a, b, { zeroCopy: false });

@@ -337,7 +337,7 @@ const FAILING: Record<string, (() => number) | undefined> = {
 };
 
 for (const [behaviour, readStop] of Object.entries(FAILING)) {
-  nativeTest(`a relay fails whose socket goes on reading because readStop() ${behaviour}`, async (t) => {
+  nativeTest(`a relay fails if Node does not stop reading its socket: readStop() ${behaviour}`, async (t) => {
     const peer = Peer.start(t);
     const meet = await crossing(t, peer, 'tcp');
     const { a, b } = await meet();

@@ -1,5 +1,5 @@
 // Half-closes through a relay, in both orders and around its start: an end of input is passed on behind all data, and the
-// other direction goes on.
+// other direction continues.
 import { setTimeout as sleep } from 'node:timers/promises';
 
 import test from 'ava';
