@@ -30,8 +30,7 @@ export declare class Dispatcher {
    */
   relay(id: number, a: number | NativeEnd, b: number | NativeEnd, roleOfA?: EndRole | undefined | null, roleOfB?: EndRole | undefined | null, options?: MoveSpec | undefined | null, limiter?: NativeRateLimiter | undefined | null, limiterOfTx?: NativeRateLimiter | undefined | null, limiterOfRx?: NativeRateLimiter | undefined | null): void
   /**
-   * Sends a file or a range of one. The file is the number that it was opened with, or a
-   * descriptor.
+   * Sends a file or a range of one. The file is the number of a preopened file, or an end.
    *
    * # Errors
    * When no worker thread can be started, an end was used before, or the number is in use.

@@ -35,7 +35,7 @@ pub(crate) struct Options {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Action {
-    /// Write the files that do not exist yet
+    /// Write the files that are missing or have another size
     Make,
     /// Fail unless each file has exactly its content
     Check,
@@ -91,7 +91,7 @@ fn evict(path: &Path) -> io::Result<()> {
     Ok(fadvise(&file, 0, None, Advice::DontNeed)?)
 }
 
-/// The bytes of a file in order. Each page begins with the number of the file and its own, so that no two pages are equal.
+/// The bytes of a file in order. Each page begins with the file number and the page number, so all pages differ.
 pub(crate) struct Content {
     index: u32,
     size: u64,

@@ -32,7 +32,7 @@ const GRACE: Duration = Duration::from_millis(500);
 
 static ENVIRONMENTS: AtomicU64 = AtomicU64::new(0);
 
-/// An end of a relay: the number of a connected TCP socket of Node, or an end opened before.
+/// An end of a relay: the descriptor of a connected TCP socket of Node, or an end opened before.
 type RelayEnd<'a> = Either<i32, ClassInstance<'a, NativeEnd>>;
 
 /// Starts transfers, and calls `settled` with a batch of outcomes when some have ended.
@@ -157,8 +157,7 @@ impl Dispatcher {
         }
     }
 
-    /// Sends a file or a range of one. The file is the number that it was opened with, or a
-    /// descriptor.
+    /// Sends a file or a range of one. The file is the number of a preopened file, or an end.
     ///
     /// # Errors
     /// When no worker thread can be started, an end was used before, or the number is in use.

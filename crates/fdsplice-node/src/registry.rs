@@ -1,10 +1,11 @@
-//! The transfers of the process: the one place that knows those that JavaScript can still refer to,
-//! and the totals of those that have ended.
+//! The registry of all transfers of the process. It maps the number of each transfer that JavaScript
+//! can still refer to, and adds up the counts of the ended ones.
 //!
 //! A transfer has the number that its environment gave it, so the key is the environment and that
-//! number. It stays here after its end, until JavaScript has processed its outcome. Every operation
-//! takes one process-wide lock for one hash lookup; a short relay takes it at its begin and at its
-//! end, and finished transfers are forgotten a batch at a time.
+//! number. It stays here after its end, until JavaScript has processed its outcome. An
+//! operation on one transfer takes one process-wide lock for one hash lookup: a short relay at its
+//! begin and at its end. Finished transfers are forgotten a batch at a time. `counts`, `abort_all` and
+//! `forget_all` visit every entry.
 
 use std::collections::{HashMap, hash_map};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -155,8 +156,8 @@ pub(crate) fn forget(environment: u64, ids: &[u32]) {
     }
 }
 
-/// Removes everything that an environment would have to forget, because it no longer exists. Running
-/// transfers are removed at their end.
+/// Removes all entries of an ended environment, except those of running transfers, which are removed
+/// when they end.
 pub(crate) fn forget_all(environment: u64) {
     lock().transfers.retain(|key, transfer| {
         if key.0 != environment {

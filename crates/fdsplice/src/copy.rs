@@ -73,13 +73,14 @@ impl CopyOptions {
 /// # Errors
 /// A failure is in [`TrafficResult::error`], beside counts that are always exact. Bytes that were
 /// taken from the source and not accepted by the destination are in [`TransferError::undelivered`];
-/// for a file, its position is before them instead. A source that is not readable or a destination
+/// if the source is a file, its position is set to the first undelivered byte instead. A source that is not readable or a destination
 /// that is not writable is `EBADF`. Overlapping ranges of one file are `EINVAL`, and so are both
 /// ends of one pipe, or one socket twice.
 ///
 /// # Cancel safety
 /// Dropping the future closes the endpoints and loses the held bytes. Use [`Control::abort`] to end
-/// a copy early. File input and output stop after the current call, of at most 1 MiB.
+/// a copy early: file input and output then stop after the current call of at most 1 MiB. After a
+/// drop, the current step of at most 8 MiB still finishes on its thread.
 ///
 /// # Panics
 /// Outside a tokio runtime that has I/O and time enabled.
@@ -100,8 +101,7 @@ pub async fn copy(source: Endpoint, destination: Endpoint, options: CopyOptions)
     .await
 }
 
-/// Runs a transfer in one direction. A source that is memory is `None`: the head of the plan, then
-/// the end of input.
+/// Runs a transfer in one direction. `source` is `None` when all bytes are in the head of the plan.
 pub(crate) async fn run(
     source: Option<Endpoint>,
     destination: Endpoint,

@@ -19,8 +19,8 @@ macro_rules! one_way_options {
             self
         }
 
-        /// `false`: all bytes pass through a private buffer, never a pipe, so that later changes
-        /// of a source file cannot alter what was sent. Default `true`.
+        /// With `false`, all bytes are copied through a buffer in user space, and no pipe is used, so
+        /// that later changes of a source file cannot alter the bytes that were sent. Default `true`.
         #[must_use]
         pub fn zero_copy(mut self, zero_copy: bool) -> Self {
             self.plan.copy_only = !zero_copy;

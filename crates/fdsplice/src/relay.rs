@@ -55,7 +55,8 @@ impl RelayOptions {
         self
     }
 
-    /// `false`: all bytes pass through a private buffer, never a pipe. Default `true`.
+    /// With `false`, all bytes are copied through a buffer in user space, and no pipe is used. Default
+    /// `true`.
     #[must_use]
     pub fn zero_copy(mut self, zero_copy: bool) -> Self {
         self.copy_only = !zero_copy;
@@ -134,8 +135,8 @@ impl RelayOptions {
 /// with `EMFILE`.
 ///
 /// # Cancel safety
-/// Dropping the future closes the endpoints without a reset and loses the held bytes. Use
-/// [`Control::abort`] to end a relay early.
+/// Dropping the future closes the endpoints and loses the held bytes; the peers may see a clean end.
+/// Use [`Control::abort`] to end a relay early.
 ///
 /// # Panics
 /// Outside a tokio runtime that has I/O and time enabled.

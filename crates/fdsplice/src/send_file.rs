@@ -1,5 +1,5 @@
-//! The verb `send_file`: a file, or a part of one, to any destination. The file is open, or was
-//! opened by the core and perhaps read already.
+//! The verb `send_file`: sends a file, or a range of it, to any destination. The caller passes a
+//! descriptor, or a `PreopenedFile` that the core has opened and may have read into memory.
 
 use rustix::io::Errno;
 use tracing::Instrument;
@@ -71,8 +71,8 @@ pub async fn send_file(
 }
 
 impl PreopenedFile {
-    /// Sends the file, or the bytes that [`PreopenedFile::send_now`] has not sent; those it has
-    /// sent are counted here. The options must not name another part than the one that was opened.
+    /// Sends the bytes that [`PreopenedFile::send_now`] has not sent. The result also counts those that
+    /// it has sent. The range in the options must be the range that was opened.
     ///
     /// # Errors
     /// As [`send_file`]. If the file was read when it was opened, later changes of it are not

@@ -1,4 +1,5 @@
-//! Copies to a destination without room: the counted bytes are on the disk, and no other byte is lost.
+//! Copies to a destination without free space. All counted bytes are on the disk, and the other bytes
+//! can still be read from the source.
 
 mod copy_support;
 
@@ -151,7 +152,8 @@ fn a_file_size_limit_fails_at_the_destination_with_an_exact_count() {
         return fill(Path::new(&directory), Errno::FBIG);
     }
     let scratch = Scratch::new();
-    // In units of 512 bytes: 1 MiB and half a page. Node also ignores the signal.
+    // `ulimit -f` counts blocks of 512 bytes, so the limit is 1 MiB and 2 KiB. The shell ignores
+    // SIGXFSZ, as Node does.
     let limited = run_limited(
         NAME,
         &["sh", "-c"],

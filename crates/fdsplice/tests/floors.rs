@@ -1,5 +1,5 @@
-//! Checks that the modules of the core and of the binding import only from their own floor or from a
-//! lower one, and that no imports form a circle.
+//! Checks that each module of the core and of the binding imports only from its own floor or a lower
+//! one, and that no imports form a circle. A room is a top-level module; a floor is a layer of rooms.
 
 mod floors_support;
 

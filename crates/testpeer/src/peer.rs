@@ -158,7 +158,7 @@ impl Peer {
         })
     }
 
-    /// Runs a command that may take long and belongs to no queue on a thread of its own.
+    /// Starts a thread for a slow command that is not queued on a connection.
     fn in_background(&self, id: u64, run: impl FnOnce() -> Reply + Send + 'static) {
         let replies = self.replies.clone();
         std::thread::spawn(move || replies.send(id, run()));

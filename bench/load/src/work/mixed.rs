@@ -31,9 +31,9 @@ const ROLES: [Role; 5] = [
 const SIZES: [u64; 3] = [64, 512, 2048];
 /// Pause before the next message of a connection.
 const THINKING: Duration = Duration::from_millis(10);
-/// Bytes per read of a slow reader. Its receive buffer has the same size, so that the unread bytes stay in the relay.
+/// Bytes per read of a slow reader, and the `SO_RCVBUF` that it requests, so that the unread bytes stay in the relay.
 const SLOW_READ: u64 = 64 * 1024;
-/// A slow stream carries this fraction of the other streams' bytes.
+/// A slow stream carries the bytes of another stream divided by this number.
 const SLOW_PART: u64 = 8;
 
 pub(crate) struct Mixed {

@@ -64,14 +64,15 @@ pub(crate) struct Direction {
     pass_end_on: bool,
     engine: Engine,
     pipe_size: Option<usize>,
-    /// Reads left until a pipe is requested again.
+    /// Number of buffered reads until a pipe is requested again.
     lease_pause: u32,
     detector: BulkDetector,
     stall: Option<Stall>,
 }
 
 impl Direction {
-    /// A source that is memory is `None`; the [`Route`] of every poll must agree.
+    /// `source` is `None` when all bytes are in the head of the plan. The [`Route`] of every poll must
+    /// agree.
     pub(crate) fn new(
         plan: Plan,
         source: Option<&RegisteredFd>,
@@ -274,13 +275,13 @@ impl Direction {
                 Pushed::Unsupported => self.engine = Engine::ReadWrite,
             }
         }
-        // A direction that waits holds no buffer.
+        // A direction that waits for its source holds no buffer.
         self.held.free_buffer();
         Poll::Ready(Ok(()))
     }
 
-    /// Ready when the destination has accepted no byte for so long that its pipe is returned for
-    /// other transfers to use. The bytes in it wait in the buffer instead.
+    /// Ready when the destination has accepted no byte for the stall time. The held bytes are then in
+    /// the buffer, and the leased pipe is back in the pool.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, route: Route<'_>) -> Poll<()> {
         let moved = route.counter.get();
         let stall = self.stall.get_or_insert_with(|| Stall::new(moved));

@@ -50,7 +50,7 @@ impl Default for Wanted {
 /// The two ends of a direction, and its count.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route<'a> {
-    /// `None` where the source is memory: the head of the [`Plan`], then the end of input.
+    /// `None` when all bytes are in the head of the [`Plan`].
     pub(crate) source: Option<&'a RegisteredFd>,
     pub(crate) destination: &'a RegisteredFd,
     pub(crate) counter: Counter<'a>,

@@ -13,7 +13,7 @@ use crate::fault::IoFailure;
 use crate::fd::{Ready, RegisteredFd};
 use crate::pipe::Lease;
 
-/// Reads through the buffer before a refused lease is requested again.
+/// Number of buffered reads between a refused lease and the next request.
 const LEASE_PAUSE: u32 = 64;
 
 impl Direction {
@@ -33,7 +33,8 @@ impl Direction {
                     }
                     return Ok(0);
                 }
-                // Ambiguous; the recv below distinguishes the cases.
+                // 0: the end of input or a reset. EAGAIN: no bytes or an out-of-band byte. The recv in
+                // `pull_through_buffer` distinguishes them.
                 Ok(0) | Err(Errno::AGAIN) => {}
                 Ok(taken) => {
                     self.note_taken(taken);
@@ -81,7 +82,7 @@ impl Direction {
                 self.engine = Engine::ReadWrite;
                 self.pull_through_buffer(source, route, Some(readable), most)
             }
-            // If the destination is a pipe, only a missing reader is its failure.
+            // If the destination is a pipe, every error except EPIPE is one of the source.
             Err(errno) if errno != Errno::PIPE && route.destination.is_pipe() => {
                 Err(IoFailure::source("splice")(errno))
             }

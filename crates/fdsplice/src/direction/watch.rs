@@ -19,8 +19,8 @@ use crate::traffic::Control;
 /// Resolves with the error of the destination, and notes an out-of-band byte of the source. An end
 /// that the reactor does not know is `None`.
 ///
-/// The error of the source is left to its reads, which report it after its bytes. The error of the
-/// destination could stay unnoticed while the source is silent.
+/// The source is not watched for errors: its reads return the remaining bytes first, and then the
+/// error. The error of the destination could stay unnoticed while the source is silent.
 pub(crate) async fn destination_failure(
     source: Option<&RegisteredFd>,
     destination: Option<&RegisteredFd>,
@@ -68,8 +68,8 @@ impl<'a, F: Future<Output = Errno>> Watch<'a, F> {
         }
     }
 
-    /// Polls `step`, which gets the limiter of the transfer. Ready when the step is, or when the
-    /// transfer has to end for another reason.
+    /// Polls `step`, which gets the limiter of the transfer. Returns its result, or the error that
+    /// ends the transfer for another reason.
     pub(crate) fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,

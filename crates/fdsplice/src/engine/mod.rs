@@ -47,7 +47,7 @@ pub(crate) enum Engine {
 }
 
 /// The engines for a pair of ends, best first. Each is tried until the kernel refuses the pair; the
-/// last one serves every pair. A source that is memory is `None`.
+/// last one serves every pair. `source` is `None` when all bytes are in memory.
 ///
 /// Reasons for the choices that are not obvious:
 /// - `O_APPEND`: `copy_file_range` and `splice` refuse such a file. A pipe has no position, so the

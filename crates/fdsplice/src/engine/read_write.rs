@@ -13,7 +13,7 @@ use crate::fd::{Endpoint, Kind};
 pub(crate) const BUFFER: usize = 64 * 1024;
 
 thread_local! {
-    // Never held across an await: a transfer that waits holds no buffer.
+    // Never borrowed across an await: unsent bytes are copied to the transfer that holds them.
     static SHARED: RefCell<Box<[u8]>> = RefCell::new(vec![0; BUFFER].into_boxed_slice());
 }
 
@@ -32,8 +32,8 @@ pub(crate) fn recv_or_read(
     let fd = source.as_fd();
     let received = retry_on_intr(|| match position {
         Some(position) => pread(fd, &mut *buffer, position),
-        // MSG_DONTWAIT also serves a socket that was passed in blocking. Its flags are not changed:
-        // they belong to every owner of its open file description.
+        // MSG_DONTWAIT keeps this call from blocking even if the socket has no O_NONBLOCK. That flag
+        // is not set here, because it belongs to every owner of the open file description.
         None if source.is_socket() => {
             recv(fd, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, received)| received)
         }
@@ -55,7 +55,7 @@ pub(crate) fn send_or_write(
     let fd = destination.as_fd();
     retry_on_intr(|| match position {
         Some(position) => pwrite(fd, bytes, position),
-        // MSG_NOSIGNAL: an embedder that does not ignore SIGPIPE also gets EPIPE.
+        // MSG_NOSIGNAL makes a failed send return EPIPE instead of raising SIGPIPE.
         None if destination.is_socket() => {
             send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
         }

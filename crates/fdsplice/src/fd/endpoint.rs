@@ -98,8 +98,8 @@ impl Endpoint {
         self
     }
 
-    /// Whether the socket was already shut down for writing. A relay then writes nothing to it, and
-    /// that direction starts as ended.
+    /// Whether the socket was already shut down for writing. A relay then starts the direction to it
+    /// as ended. A head for it fails with `EPIPE`.
     #[must_use]
     pub fn write_ended(mut self, write_ended: bool) -> Self {
         self.write_ended = write_ended;
@@ -234,9 +234,9 @@ impl Endpoint {
                 flags | OFlags::CLOEXEC | OFlags::NOCTTY,
                 Mode::empty(),
             );
-            // When it cannot be opened again, its calls are made on a thread that may block.
-            // A FIFO that is opened after its writers have closed it waits for the next writer, and
-            // never reports the end of input that the original description has reached.
+            // The blocking descriptor is kept in two cases. The reopen has failed. Or all writers of
+            // the FIFO have closed it: a new description would wait for the next writer, and never
+            // report the end of input.
             if let Ok(fd) = reopened
                 && !hung_up(&self.fd)
             {

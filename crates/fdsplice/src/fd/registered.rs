@@ -114,8 +114,8 @@ impl RegisteredFd {
         }
     }
 
-    /// The cause of a failed write. A TCP socket that has lost its connection reports the cause only
-    /// once, and `EPIPE` from then on. It also reports `EPIPE` when a reset came after the FIN of the
+    /// Replaces `EPIPE` by `ECONNRESET` where a TCP socket has lost its connection. Such a socket
+    /// reports the cause only once, and `EPIPE` from then on. A TCP socket also reports `EPIPE` when a reset came after the FIN of the
     /// peer. `EPIPE` from a connected socket means that it was shut down for writing.
     pub(crate) fn explain(&self, errno: Errno) -> Errno {
         if errno == Errno::PIPE && self.is_lost() {

@@ -1,5 +1,5 @@
-//! The part of a copy with blocking calls that runs on a thread that may block: a state machine
-//! that is moved there and back for each step.
+//! `FileJob` makes the blocking calls of a copy. Each step moves the job to a thread that may block,
+//! and then back to the async task.
 
 mod engines;
 
@@ -19,7 +19,8 @@ const PIPE_BUF: usize = 4096;
 
 /// Why a step has ended.
 pub(super) enum Step {
-    /// Its quantum is used up.
+    /// The next step can follow at once: the quantum is used up, the transfer was aborted, or the
+    /// readiness of an end has changed.
     Again,
     SourceEmpty,
     DestinationFull,
@@ -90,7 +91,7 @@ impl FileJob {
     }
 
     /// Returns the bytes taken from the source that the destination has not accepted, in order. The
-    /// bytes of a file are not among them: its position is before them.
+    /// bytes of a file are not among them: its position is set to the first undelivered byte.
     pub(super) fn into_undelivered(self) -> Vec<u8> {
         let holds_head = self.holds_head();
         let undelivered = self.held.into_undelivered();
@@ -106,7 +107,7 @@ impl FileJob {
         self.taken == 0
     }
 
-    /// Moves the descriptors' own positions to where the bytes are.
+    /// Sets the position of each descriptor to its next undelivered or unwritten byte.
     fn sync_positions(&self, ends: &Ends) {
         let held = if self.holds_head() {
             0

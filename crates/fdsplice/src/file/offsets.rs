@@ -11,8 +11,8 @@ use crate::file::holes::{self, Extent, Holes};
 use crate::file::range::{Remaining, size};
 
 /// The position in a file. Every call names its position explicitly; the descriptor's own position
-/// is set afterwards, to what was delivered. So it is right at any moment, whichever engine ran and
-/// however the copy ends.
+/// is set afterwards, to the next undelivered byte. It is therefore correct for every engine and after
+/// every kind of end.
 #[derive(Clone, Copy, Debug)]
 struct Position {
     at: u64,

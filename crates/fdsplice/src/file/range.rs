@@ -36,7 +36,7 @@ impl Remaining {
         }
     }
 
-    /// No more than a file of `size` bytes has from `start` on.
+    /// Caps the count to the bytes between `start` and the end of a file of `size` bytes.
     #[must_use]
     pub(crate) fn up_to(self, start: u64, size: u64) -> Self {
         Self {
@@ -65,8 +65,8 @@ impl Remaining {
     }
 }
 
-/// The size of a file or a block device. `fstat` reports no size for a block device, so its end is
-/// sought in a description of its own, and no other owner's position moves.
+/// The size of a file or a block device. `fstat` reports no size for a block device. The device is
+/// opened again to seek to its end, so that no other owner's position moves.
 pub(crate) fn size(file: BorrowedFd<'_>) -> Result<u64, Errno> {
     let stat = fstat(file)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::BlockDevice {

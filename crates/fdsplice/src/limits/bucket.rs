@@ -12,7 +12,7 @@ pub(super) const SMALLEST_QUANTUM: f64 = 1.0;
 const LARGEST_QUANTUM: f64 = 1024.0 * 1024.0;
 /// The default burst, as seconds at the rate in force.
 const BURST_SECONDS: f64 = 0.020;
-/// The longest sleep before the bucket is checked again. A new rate takes effect within this time.
+/// The longest sleep before the bucket is checked again, so that waiting transfers follow a new rate.
 pub(super) const RECHECK: Duration = Duration::from_millis(50);
 
 /// A token bucket. All amounts are in bytes.

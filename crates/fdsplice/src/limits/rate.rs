@@ -1,5 +1,5 @@
-//! A limit on bytes per second that any number of transfers share, and the use that one transfer
-//! makes of it.
+//! A `RateLimiter` limits the bytes per second of all transfers that share it. A `Throttle` holds the
+//! reservation and the timer of one transfer.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -73,7 +73,7 @@ impl RateLimiter {
     }
 }
 
-/// The use that one transfer makes of a limiter. When a relay is limited as a whole, both of its
+/// The reservation and the timer of one transfer at a limiter. When a relay is limited as a whole, both of its
 /// directions share one `Throttle` and take turns.
 ///
 /// Request a quantum when there is something to move, move at most that many bytes, and report how
@@ -216,7 +216,8 @@ impl Throttle {
         }
     }
 
-    /// `direction` (0 or 1) makes no more requests.
+    /// Withdraws the request of `direction` (0 or 1), so that the other direction does not wait for its
+    /// turn.
     ///
     /// # Panics
     /// When `direction` is above 1.

@@ -75,7 +75,7 @@ impl RelayBounds {
     }
 }
 
-/// The use that both directions of a relay make of their limiters.
+/// The throttles of a relay: none, one for both directions, or one for each.
 pub(crate) enum Throttles {
     None,
     Both(Throttle),

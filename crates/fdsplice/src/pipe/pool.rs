@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::pipe::quota::{self, LARGE, PipeQuota};
 
-/// Requested once half of the budget is in use, so that more flows find a pipe.
+/// The capacity requested after half of the budget is in use. It leaves room for more pipes.
 const MEDIUM: usize = 256 * 1024;
 /// The capacity of a new pipe (`pipe(7)`).
 const DEFAULT: usize = 64 * 1024;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustix::process::{Resource, getrlimit};
 
-/// Requested where there is room. It halves the cost per GiB against the default of 64 KiB.
+/// The capacity requested while less than half of the budget is in use. It halves the cost per GiB
+/// against the default of 64 KiB.
 pub(super) const LARGE: usize = 1024 * 1024;
 /// The budget without a quota: enough for every bulk flow that a machine can push at once.
 const UNLIMITED_BUDGET: usize = 256 * LARGE;
@@ -40,8 +41,8 @@ impl PipeQuota {
             Some(pages) if pages > 0 && !exempt_from_quota() => pages * page / 4,
             _ => UNLIMITED_BUDGET,
         };
-        // A pipe has two descriptors. At most an eighth of the descriptors of the process go to
-        // pipes.
+        // A pipe has two descriptors. The budget lets pipes of 1 MiB use at most an eighth of the
+        // descriptors of the process. Smaller pipes can use more.
         let files = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
         let pipes = usize::try_from(files / 16).unwrap_or(usize::MAX);
         Self {

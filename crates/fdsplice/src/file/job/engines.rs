@@ -13,7 +13,7 @@ use crate::file::holes::Extent;
 /// Bytes that one call moves at most. An abort waits for one call.
 const CALL: u64 = 1024 * 1024;
 
-/// `None` where bytes were taken; otherwise why the step ends here.
+/// `None`: the step continues. `Some`: the reason why the step ends.
 type Pulled = Result<Option<Step>, IoFailure>;
 
 impl FileJob {
@@ -84,8 +84,8 @@ impl FileJob {
                 }
             }
             Err(errno) if splice::is_unsupported(errno) => self.next_engine(pair, most),
-            // If the source is a pipe, the destination has failed. If the destination is a pipe,
-            // only a missing reader is its failure.
+            // If the source is a pipe, the destination has failed. If the destination is a pipe, every
+            // error except EPIPE is one of the source.
             Err(errno) if pair.source.endpoint().kind() == Kind::Pipe || errno == Errno::PIPE => {
                 Err(IoFailure::destination("splice")(errno))
             }
