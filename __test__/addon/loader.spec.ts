@@ -158,7 +158,7 @@ test('with --no-addons, the reason names that option', async (t) => {
   const folder = installation(t, { platform, contents: native });
   t.regex(
     reasonOf(t, await capabilitiesIn(t, folder, '--no-addons')),
-    /^Node is not to load addons .*--no-addons/,
+    /^addons are disabled in this process .*--no-addons/,
   );
 });
 

@@ -73,7 +73,7 @@ const WITHOUT_DESCRIPTORS = `
 
 coreTestWithTool(
   'prlimit',
-  'a transfer without a descriptor for a duplicate fails at that end, and the next one works',
+  'a transfer fails at the end whose descriptor cannot be duplicated, and the next one works',
   async (t) => {
     const body = `${WITHOUT_DESCRIPTORS}
     for (const spare of [0, 1]) {

@@ -99,7 +99,7 @@ for (const fault of [
   'recvfrom:error=EAGAIN:when=5+5',
   'sendto:error=EAGAIN:when=5+5',
 ]) {
-  coreTestWithTool('strace', `a false ${fault} stalls a relay at most until its idle timeout`, async (t) => {
+  coreTestWithTool('strace', `a false ${fault} ends a relay by its idle timeout at the latest`, async (t) => {
     const peer = Peer.start(t);
     const relay = await RelayProcess.start(t, peer, injecting(fault), { relay: { idleTimeout: 1500 } });
     const { client, origin } = await relay.connect();

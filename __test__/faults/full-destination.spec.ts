@@ -39,7 +39,7 @@ function emptied(fd: number): Buffer {
 for (const zeroCopy of [true, false]) {
   for (const ending of ['an abort', 'the idle timeout'] as const) {
     nativeTest(
-      `a copy to a pipe without a reader is ended by ${ending}, and each byte is in exactly one place, zeroCopy: ${zeroCopy}`,
+      `${ending} ends a copy to a full pipe, and each byte is in exactly one place, zeroCopy: ${zeroCopy}`,
       async (t) => {
         const peer = Peer.start(t);
         const meet = await crossing(t, peer, 'tcp', { untouched: true });

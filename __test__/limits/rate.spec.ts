@@ -67,7 +67,7 @@ for (const kind of KINDS) {
     });
   }
 
-  test(`${kind}: a limit that is lowered far does not stop the flow`, async (t) => {
+  test(`${kind}: a limit that is lowered by a large factor does not stop the flow`, async (t) => {
     const limiter = new RateLimiter(50 * MiB);
     const running = await flow(t, kind, limiter);
     await started(running);

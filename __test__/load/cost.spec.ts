@@ -163,7 +163,7 @@ test.serial('idle pipes are closed after a while', async (t) => {
   await relay.end();
 });
 
-coreTestWithTool('prlimit', 'bulk goes through a buffer if there are no descriptors for pipes', async (t) => {
+coreTestWithTool('prlimit', 'bulk arrives if there are no descriptors for pipes', async (t) => {
   const peer = Peer.start(t);
   const relay = await RelayProcess.start(t, peer);
   const used = relay.descriptors();

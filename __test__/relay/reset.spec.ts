@@ -76,7 +76,7 @@ for (const role of ['client', 'origin'] as const) {
     },
   );
 
-  test.serial(`a reset by the ${role} ends the relay while bytes for it are blocked`, async (t) => {
+  test.serial(`a reset by the ${role} ends the relay while bytes to the ${role} are blocked`, async (t) => {
     const peer = Peer.start(t);
     const made = await pair(t, peer);
     const transfer = relay(made.a, made.b);

@@ -53,7 +53,7 @@ for (const transport of transports) {
     ['aborted', { signal: AbortSignal.timeout(1000) }, 'ABORT_ERR'],
     ['timed out', { idleTimeout: 500 }, 'ERR_IDLE_TIMEOUT'],
   ] as const) {
-    test(`${transport}: a small file that is ${ending} in the middle counts the bytes that the kernel accepted`, async (t) => {
+    test(`${transport}: a small file that is ${ending} in the middle reports the bytes that the kernel accepted`, async (t) => {
       const peer = Peer.start(t);
       const { b, origin } = await pair(t, peer, transport);
       const { path } = sample(t, SIZE);

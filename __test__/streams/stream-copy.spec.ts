@@ -180,7 +180,7 @@ test('an ended stream accepts nothing, and the source keeps its bytes', async (t
   t.is(String(Buffer.concat(chunks)), 'kept');
 });
 
-test('an exception from a wrapped write fails the copy, and its bytes are not counted', async (t) => {
+test('an exception from a replaced write fails the copy, and its bytes are not counted', async (t) => {
   const cause = new Error('not today');
   const destination = new Writable({ write: (_chunk, _encoding, callback) => callback() });
   destination.write = () => {

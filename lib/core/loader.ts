@@ -88,7 +88,7 @@ function explain(error: unknown): string {
   if (error instanceof Unavailable) return error.message;
   const { code, message } = error as NodeJS.ErrnoException;
   if (code === 'ERR_DLOPEN_DISABLED') {
-    return 'Node is not to load addons (--permission without --allow-addons, or --no-addons)';
+    return 'addons are disabled in this process (--permission without --allow-addons, or --no-addons)';
   }
   // The first line is the message of the C library. Node may add lines on the requiring modules.
   const [first = ''] = String(message).split('\n');
