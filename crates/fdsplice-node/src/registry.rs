@@ -150,22 +150,32 @@ pub(crate) fn abort(key: Key) {
 
 /// Removes transfers of an environment whose outcomes JavaScript has processed.
 pub(crate) fn forget(environment: u64, ids: &[u32]) {
+    let mut removed = Vec::with_capacity(ids.len());
     let mut registry = lock();
-    for id in ids {
-        registry.transfers.remove(&(environment, *id));
-    }
+    removed.extend(
+        ids.iter()
+            .filter_map(|id| registry.transfers.remove(&(environment, *id))),
+    );
+    // The last handle on a transfer frees its task, which would keep other threads waiting.
+    drop(registry);
 }
 
 /// Removes all entries of an ended environment, except those of running transfers, which are removed
 /// when they end.
 pub(crate) fn forget_all(environment: u64) {
-    lock().transfers.retain(|key, transfer| {
-        if key.0 != environment {
-            return true;
-        }
-        transfer.is_orphan = true;
-        transfer.state == State::Running
-    });
+    let mut registry = lock();
+    let removed: Vec<_> = registry
+        .transfers
+        .extract_if(|key, transfer| {
+            if key.0 != environment {
+                return false;
+            }
+            transfer.is_orphan = true;
+            transfer.state != State::Running
+        })
+        .collect();
+    drop(registry);
+    drop(removed);
 }
 
 /// Aborts every transfer of an environment, and waits for at most `grace` until their sockets are
