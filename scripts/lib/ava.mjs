@@ -28,6 +28,9 @@ const STREAM_FOLDERS = [
 /** Folders for the other Node lines: specs that depend on Node's internals, on workers or on processes. */
 const NODE_FOLDERS = ['http', 'process', 'sockets', 'streams'];
 
+/** Folders whose specs measure time: their files run one after the other. Those of the other folders run two at a time. */
+const TIMED_FOLDERS = ['limits', 'transfer'];
+
 /** The specs on this Node, on the engine that it has. */
 export async function runAva(args, env) {
   return runIn('ava', process.execPath, args, env);
@@ -36,13 +39,13 @@ export async function runAva(args, env) {
 /** Specs with a debug build of the addon. `args` are for ava; without them, some folders or, with `all`, every spec. */
 export async function runDebug(args, env, { all }) {
   const debugEnv = { ...env, ...(await debugAddon()) };
-  return runIn('debug build', process.execPath, select(args, DEBUG_FOLDERS, all), debugEnv);
+  return runSelected('debug build', process.execPath, { args, folders: DEBUG_FOLDERS, all }, debugEnv);
 }
 
 /** Specs on the stream engine. `args` and `all` as in `runDebug`. */
 export async function runStream(args, env, { all }) {
   const streamEnv = { ...env, FDSPLICE_ENGINE: 'stream' };
-  return runIn('stream engine', process.execPath, select(args, STREAM_FOLDERS, all), streamEnv);
+  return runSelected('stream engine', process.execPath, { args, folders: STREAM_FOLDERS, all }, streamEnv);
 }
 
 /** Specs on each supported Node line other than this Node's. `args` and `all` as in `runDebug`. */
@@ -51,13 +54,22 @@ export async function runOtherNodes(args, env, { all }) {
   const results = [];
   for (const [line, version] of Object.entries(versions)) {
     if (line === major) continue;
-    results.push(await runIn(`Node ${version}`, await node(version), select(args, NODE_FOLDERS, all), env));
+    const specs = { args, folders: NODE_FOLDERS, all };
+    results.push(await runSelected(`Node ${version}`, await node(version), specs, env));
   }
-  return results;
+  return results.flat();
 }
 
-function select(args, folders, all) {
-  return args.length > 0 || all ? args : folders.map((folder) => `__test__/${folder}/**`);
+/** Runs the given specs or every spec one file after the other; without either, some folders, as fast as they allow. */
+async function runSelected(name, binary, { args, folders, all }, env) {
+  if (args.length > 0 || all) return runIn(name, binary, args, env);
+  const globs = (timed) =>
+    folders
+      .filter((folder) => TIMED_FOLDERS.includes(folder) === timed)
+      .map((folder) => `__test__/${folder}/**`);
+  const results = [await runIn(name, binary, ['--concurrency=2', ...globs(false)], env)];
+  if (globs(true).length > 0) results.push(await runIn(name, binary, globs(true), env));
+  return results;
 }
 
 async function runIn(name, binary, args, env) {
