@@ -55,21 +55,26 @@ export async function runOtherNodes(args, env, { all }) {
   for (const [line, version] of Object.entries(versions)) {
     if (line === major) continue;
     const specs = { args, folders: NODE_FOLDERS, all };
-    results.push(await runSelected(`Node ${version}`, await node(version), specs, env));
+    results.push(...(await runSelected(`Node ${version}`, await node(version), specs, env)));
   }
-  return results.flat();
+  return results;
 }
 
-/** Runs the given specs or every spec one file after the other; without either, some folders, as fast as they allow. */
+/** Runs the given specs or, with `all`, every spec; without either, some folders. */
 async function runSelected(name, binary, { args, folders, all }, env) {
-  if (args.length > 0 || all) return runIn(name, binary, args, env);
-  const globs = (timed) =>
-    folders
-      .filter((folder) => TIMED_FOLDERS.includes(folder) === timed)
-      .map((folder) => `__test__/${folder}/**`);
-  const results = [await runIn(name, binary, ['--concurrency=2', ...globs(false)], env)];
-  if (globs(true).length > 0) results.push(await runIn(name, binary, globs(true), env));
+  const runs = args.length > 0 || all ? [args] : folderRuns(folders);
+  const results = [];
+  for (const runArgs of runs) results.push(await runIn(name, binary, runArgs, env));
   return results;
+}
+
+/** The arguments of each run of ava that the folders need. */
+function folderRuns(folders) {
+  const globs = (names) => names.map((name) => `__test__/${name}/**`);
+  const timed = folders.filter((folder) => TIMED_FOLDERS.includes(folder));
+  const others = folders.filter((folder) => !TIMED_FOLDERS.includes(folder));
+  const runs = [['--concurrency=2', ...globs(others)]];
+  return timed.length > 0 ? [...runs, globs(timed)] : runs;
 }
 
 async function runIn(name, binary, args, env) {

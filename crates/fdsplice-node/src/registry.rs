@@ -150,14 +150,14 @@ pub(crate) fn abort(key: Key) {
 
 /// Removes transfers of an environment whose outcomes JavaScript has processed.
 pub(crate) fn forget(environment: u64, ids: &[u32]) {
-    let mut removed = Vec::with_capacity(ids.len());
     let mut registry = lock();
-    removed.extend(
-        ids.iter()
-            .filter_map(|id| registry.transfers.remove(&(environment, *id))),
-    );
-    // The last handle on a transfer frees its task, which would keep other threads waiting.
+    let removed: Vec<_> = ids
+        .iter()
+        .filter_map(|id| registry.transfers.remove(&(environment, *id)))
+        .collect();
     drop(registry);
+    // The last handle on a transfer frees its task: with the lock held, other threads would wait.
+    drop(removed);
 }
 
 /// Removes all entries of an ended environment, except those of running transfers, which are removed
@@ -175,6 +175,7 @@ pub(crate) fn forget_all(environment: u64) {
         })
         .collect();
     drop(registry);
+    // After the lock, as in `forget`.
     drop(removed);
 }
 
