@@ -121,9 +121,9 @@ export function notStopped(side: Side): Failure {
   return { message: 'Node could not be stopped from reading the socket', code: 'ERR_INVALID_STATE', side };
 }
 
-/** A socket whose descriptor turned out to be of another kind, `found`. */
+/** A socket whose descriptor turned out to be of another kind; `found` completes "the descriptor is ...". */
 export function wrongKind(side: Side, found: string | undefined): Failure {
-  const message = `expected a connected stream socket, found ${found}`;
+  const message = `expected a connected stream socket: the descriptor is ${found}`;
   return { message, code: 'ERR_INVALID_ARG_VALUE', side };
 }
 

@@ -9,7 +9,8 @@ use napi_derive::napi;
 /// The reason why a descriptor cannot be used. Nothing was read, written or kept.
 #[napi(object)]
 pub struct Refusal {
-    /// The kind of the descriptor, where another is required; absent for a system failure.
+    /// What the descriptor is, where another kind is required; completes the sentence "the descriptor
+    /// is ...". Absent for a system failure.
     pub found: Option<String>,
     /// The error number, negative as in Node.
     pub errno: Option<i32>,
@@ -19,7 +20,7 @@ pub struct Refusal {
 
 pub(crate) fn refusal(error: EndpointError) -> Refusal {
     let (found, system) = match error {
-        EndpointError::Unsupported(found) => (Some(found), None),
+        EndpointError::Unsupported { found, .. } => (Some(found), None),
         EndpointError::System { errno, syscall } => (None, Some((errno, syscall))),
         _ => (Some("something else"), None),
     };

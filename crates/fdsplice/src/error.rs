@@ -119,8 +119,13 @@ impl Error for TransferError {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndpointError {
-    /// The descriptor is open, but of a kind that the transfer cannot use; the text names the kind.
-    Unsupported(&'static str),
+    /// The descriptor is open, but of a kind that the transfer cannot use.
+    Unsupported {
+        /// What the transfer needs: a noun with its article.
+        expected: &'static str,
+        /// What the descriptor is: a text that completes the sentence "the descriptor is ...".
+        found: &'static str,
+    },
     /// A system call on the descriptor failed: `EBADF` when it is closed, `EMFILE` when the process
     /// has no free descriptor for the duplicate.
     System {
@@ -134,8 +139,8 @@ pub enum EndpointError {
 impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unsupported(found) => {
-                write!(f, "expected a connected stream socket, found {found}")
+            Self::Unsupported { expected, found } => {
+                write!(f, "expected {expected}: the descriptor is {found}")
             }
             Self::System { errno, syscall } => write!(f, "{syscall} failed: {errno}"),
         }

@@ -10,7 +10,7 @@ use copy_support::{
     Kind, Scratch, Wire, copied, data, duplicate, failure, position, read_exactly, runtime,
     write_all,
 };
-use fdsplice::{CopyOptions, Endpoint, EndpointError, SendFileOptions, Side, send_file};
+use fdsplice::{CopyOptions, Endpoint, EndpointError, Role, SendFileOptions, Side, send_file};
 use rustix::event::{EventfdFlags, epoll, eventfd};
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -18,7 +18,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 fn found(fd: impl AsFd) -> &'static str {
     match Endpoint::duplicate(fd) {
-        Err(EndpointError::Unsupported(found)) => found,
+        Err(EndpointError::Unsupported { found, .. }) => found,
         other => panic!("{other:?}"),
     }
 }
@@ -62,6 +62,34 @@ fn descriptors_without_a_stream_of_bytes_are_refused_with_their_kind() {
     );
     let (one, _other) = seqpacket();
     assert_eq!(found(one), "a sequenced-packet socket");
+}
+
+#[test]
+fn a_refusal_is_one_sentence_that_names_what_was_expected_and_what_was_found() {
+    let file = Endpoint::duplicate(opened("/dev/null", OFlags::WRONLY)).expect("an endpoint");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let refusals = [
+        (
+            file.require(Role::Source).expect_err("a refusal"),
+            "expected a readable descriptor: the descriptor is open for writing only",
+        ),
+        (
+            file.require(Role::Relay).expect_err("a refusal"),
+            "expected a connected stream socket: the descriptor is a character device",
+        ),
+        (
+            Endpoint::duplicate(socket).expect_err("a refusal"),
+            "expected a connected stream socket: the descriptor is a datagram socket",
+        ),
+        (
+            Endpoint::duplicate(opened("/", OFlags::RDONLY)).expect_err("a refusal"),
+            "expected a stream of bytes (a connected socket, a pipe, a file, a terminal or a device): \
+             the descriptor is a directory",
+        ),
+    ];
+    for (refusal, sentence) in refusals {
+        assert_eq!(refusal.to_string(), sentence);
+    }
 }
 
 fn seqpacket() -> (OwnedFd, OwnedFd) {

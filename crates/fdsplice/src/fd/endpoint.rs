@@ -117,13 +117,17 @@ impl Endpoint {
     /// [`EndpointError::Unsupported`] with a text that names what was found instead.
     pub fn require(&self, role: Role) -> Result<(), EndpointError> {
         let mode = self.flags & OFlags::RWMODE;
-        let found = match role {
-            Role::Source if mode == OFlags::WRONLY => "open for writing only",
-            Role::Destination if mode == OFlags::RDONLY => "open for reading only",
-            Role::Relay if !self.is_socket() => self.kind.name(),
+        let (expected, found) = match role {
+            Role::Source if mode == OFlags::WRONLY => {
+                ("a readable descriptor", "open for writing only")
+            }
+            Role::Destination if mode == OFlags::RDONLY => {
+                ("a writable descriptor", "open for reading only")
+            }
+            Role::Relay if !self.is_socket() => (STREAM_SOCKET, self.kind.name()),
             _ => return Ok(()),
         };
-        Err(EndpointError::Unsupported(found))
+        Err(EndpointError::Unsupported { expected, found })
     }
 
     /// Whether every write appends to the file (`O_APPEND`).
@@ -192,7 +196,7 @@ impl Endpoint {
         let stat = fstat(&fd).map_err(failed("fstat"))?;
         let flags = fcntl_getfl(&fd).map_err(failed("fcntl"))?;
         if flags.contains(OFlags::PATH) {
-            return Err(EndpointError::Unsupported("opened with O_PATH"));
+            return Err(not_a_stream("opened with O_PATH"));
         }
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Socket => socket_kind(&fd)?,
@@ -200,9 +204,9 @@ impl Endpoint {
             FileType::Fifo => Kind::Pipe,
             FileType::CharacterDevice if isatty(&fd) => Kind::Tty,
             FileType::CharacterDevice => Kind::Device,
-            FileType::Directory => return Err(EndpointError::Unsupported("a directory")),
+            FileType::Directory => return Err(not_a_stream("a directory")),
             // eventfd, epoll, signalfd and timerfd descriptors have no file type.
-            _ => return Err(EndpointError::Unsupported("not a stream of bytes")),
+            _ => return Err(not_a_stream("not a stream of bytes")),
         };
         let identity = Some((stat.st_dev, stat.st_ino));
         let endpoint = Self {
@@ -248,6 +252,22 @@ impl Endpoint {
     }
 }
 
+const STREAM_SOCKET: &str = "a connected stream socket";
+
+fn not_a_stream(found: &'static str) -> EndpointError {
+    EndpointError::Unsupported {
+        expected: "a stream of bytes (a connected socket, a pipe, a file, a terminal or a device)",
+        found,
+    }
+}
+
+fn not_a_stream_socket(found: &'static str) -> EndpointError {
+    EndpointError::Unsupported {
+        expected: STREAM_SOCKET,
+        found,
+    }
+}
+
 fn hung_up(fd: &OwnedFd) -> bool {
     let mut ends = [PollFd::new(fd, PollFlags::empty())];
     let polled = retry_on_intr(|| poll(&mut ends, Some(&Timespec::default())));
@@ -271,15 +291,15 @@ pub(crate) fn socket_kind(fd: impl AsFd) -> Result<Kind, EndpointError> {
     let fd = fd.as_fd();
     match sockopt::socket_type(fd).map_err(failed("getsockopt"))? {
         SocketType::STREAM => {}
-        SocketType::DGRAM => return Err(EndpointError::Unsupported("a datagram socket")),
+        SocketType::DGRAM => return Err(not_a_stream_socket("a datagram socket")),
         // A splice shorter than a packet would lose the rest of the packet.
         SocketType::SEQPACKET => {
-            return Err(EndpointError::Unsupported("a sequenced-packet socket"));
+            return Err(not_a_stream_socket("a sequenced-packet socket"));
         }
-        _ => return Err(EndpointError::Unsupported("a raw socket")),
+        _ => return Err(not_a_stream_socket("a raw socket")),
     }
     if sockopt::socket_acceptconn(fd).map_err(failed("getsockopt"))? {
-        return Err(EndpointError::Unsupported("a listening socket"));
+        return Err(not_a_stream_socket("a listening socket"));
     }
     Ok(
         match sockopt::socket_domain(fd).map_err(failed("getsockopt"))? {

@@ -51,8 +51,19 @@ impl PreopenedFile {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let fd = retry_on_intr(|| open(path, flags, Mode::empty())).map_err(failed("open"))?;
         let found = fstat(&fd).map_err(failed("fstat"))?;
-        if FileType::from_raw_mode(found.st_mode) != FileType::RegularFile {
-            return Err(EndpointError::Unsupported("not a regular file"));
+        let kind = FileType::from_raw_mode(found.st_mode);
+        if kind != FileType::RegularFile {
+            return Err(EndpointError::Unsupported {
+                expected: "a regular file",
+                found: match kind {
+                    FileType::Directory => "a directory",
+                    FileType::Fifo => "a FIFO",
+                    FileType::Socket => "a socket",
+                    FileType::BlockDevice => "a block device",
+                    FileType::CharacterDevice => "a character device",
+                    _ => "not a file",
+                },
+            });
         }
         let size = u64::try_from(found.st_size).unwrap_or(0);
         let wanted = Remaining::of_file(start, last, size);
