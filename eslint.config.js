@@ -21,6 +21,19 @@ const noInternals = [
   `TemplateElement[value.raw=${INTERNAL}]`,
 ].map((selector) => ({ selector, message }));
 
+/** Timers and clocks that the tests of an application may replace. */
+const replaceable = [
+  'setTimeout',
+  'clearTimeout',
+  'setInterval',
+  'clearInterval',
+  'setImmediate',
+  'clearImmediate',
+  'queueMicrotask',
+  'performance',
+];
+const realTimers = 'The tests of an application may replace this. Import it from lib/contract/clock.ts.';
+
 export default defineConfig(
   globalIgnores(['dist/', 'target/', 'index.d.ts', 'lib/binding.d.ts']),
   { linterOptions: { reportUnusedDisableDirectives: 'error' } },
@@ -40,5 +53,20 @@ export default defineConfig(
     files: ['lib/**/*.ts'],
     ignores: ['lib/node/internals.ts'],
     rules: { 'no-restricted-syntax': ['error', ...noInternals] },
+  },
+  {
+    files: ['lib/**/*.ts'],
+    ignores: ['lib/contract/clock.ts', 'lib/cli/**'],
+    rules: {
+      'no-restricted-globals': ['error', ...replaceable.map((name) => ({ name, message: realTimers }))],
+      'no-restricted-imports': [
+        'error',
+        ...['node:timers', 'node:timers/promises', 'node:perf_hooks'].map((name) => ({
+          name,
+          message: realTimers,
+        })),
+      ],
+      'no-restricted-properties': ['error', { object: 'process', property: 'nextTick', message: realTimers }],
+    },
   },
 );

@@ -68,8 +68,8 @@ export function systemFailure(errno: number, syscall: string, side?: Side, cause
 /** A system call of Node's own that failed: a connect, a flush, a read from a socket. `undefined` for other errors. */
 export function nodeFailure(side: Side, cause: Error | null): Failure | undefined {
   // A connect that tried several addresses fails with the errors of all of them.
-  const first = cause instanceof AggregateError ? (cause.errors[0] as unknown) : cause;
-  const { code, errno, syscall } = (first ?? {}) as NodeJS.ErrnoException;
+  const first = (cause as Partial<AggregateError> | null)?.errors?.[0] as unknown;
+  const { code, errno, syscall } = (first ?? cause ?? {}) as NodeJS.ErrnoException;
   // The system never returns ECANCELED for a socket: Node does, for a write that was pending when it was destroyed.
   if (code === 'ECANCELED') return undefined;
   if (code === undefined || errno === undefined || syscall === undefined) return undefined;

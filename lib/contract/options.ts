@@ -1,6 +1,8 @@
 // Turns the options of a call into checked settings with their defaults. Every check throws a caller's mistake that
 // names the option.
+import { types } from 'node:util';
 import type { MoveSpec } from '../binding.js';
+import { isAbortSignal } from './realms.js';
 import { invalidType, outOfRange } from './errors.js';
 import { rejectUnknown } from './known-keys.js';
 import { type Limit, limitOf, RateLimiter } from './rate-limiter.js';
@@ -130,7 +132,7 @@ function common(options: Omit<CommonOptions, 'rateLimit'>): Settings {
 }
 
 function signal(value: AbortSignal | undefined): AbortSignal | undefined {
-  if (value === undefined || value instanceof AbortSignal) return value;
+  if (value === undefined || isAbortSignal(value)) return value;
   throw invalidType('options.signal', 'an AbortSignal', value);
 }
 
@@ -171,6 +173,6 @@ function callback<F>(name: string, value: F | undefined): F | undefined {
 
 function bytes(name: string, value: Uint8Array | undefined): Uint8Array | undefined {
   if (value === undefined) return undefined;
-  if (value instanceof Uint8Array) return value;
+  if (types.isUint8Array(value)) return value;
   throw invalidType(`options.${name}`, 'a Buffer or Uint8Array', value);
 }

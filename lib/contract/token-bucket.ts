@@ -1,7 +1,7 @@
 // The rate limit for platforms without the core: a token bucket, and the use that one transfer makes of it.
 // crates/fdsplice/src/limits/ has the same in Rust, with the same names.
 
-import { performance } from 'node:perf_hooks';
+import { now } from './clock.js';
 
 /** The quantum of a transfer, as seconds at the rate in force: small and even at any rate. */
 const QUANTUM_SECONDS = 0.01;
@@ -41,7 +41,7 @@ export class TokenBucket {
   /** At most `#reserved` + burst. */
   #earned = 0;
   #reserved = 0;
-  #updated = performance.now();
+  #updated = now();
 
   constructor(bytesPerSecond: number, burst?: number) {
     this.bytesPerSecond = bytesPerSecond;
@@ -79,9 +79,9 @@ export class TokenBucket {
   }
 
   #earn(): void {
-    const now = performance.now();
-    const seconds = (now - this.#updated) / 1000;
-    this.#updated = now;
+    const time = now();
+    const seconds = (time - this.#updated) / 1000;
+    this.#updated = time;
     const rate = this.bytesPerSecond;
     if (rate === Infinity) {
       this.#earned = this.#reserved;

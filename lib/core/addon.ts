@@ -1,5 +1,6 @@
 // The addon of this platform, or the reason why there is none. Only this file loads it.
 
+import { setImmediate } from '../contract/clock.js';
 import { unavailable } from '../contract/errors.js';
 import { type Binding, loadBinding, platform } from './loader.js';
 

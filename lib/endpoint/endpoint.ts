@@ -11,6 +11,7 @@ import {
   systemFailure,
   unavailable,
 } from '../contract/errors.js';
+import { isWebStream } from '../contract/realms.js';
 import { inspectFile, isOneFile } from './file-status.js';
 import { isReadByTransfer } from '../node/held-reads.js';
 import { isWrittenByTransfer } from '../node/held-writes.js';
@@ -215,17 +216,6 @@ function descriptorIn(value: unknown): unknown {
   if (value === process.stdout && !isPlainSocket(value, 'destination') && process.stdout.writableLength === 0)
     return 1;
   return value;
-}
-
-/** Whether a value is a web stream, or holds a pair of them as a `TransformStream` does. */
-function isWebStream(value: unknown): boolean {
-  if (value instanceof ReadableStream || value instanceof WritableStream) return true;
-  return (
-    typeof value === 'object' &&
-    value !== null &&
-    'readable' in value &&
-    value.readable instanceof ReadableStream
-  );
 }
 
 function requireNumber(name: string, fd: number): void {

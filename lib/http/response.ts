@@ -1,6 +1,7 @@
 // Responses of Node's HTTP servers: which of them have a body that the core can send, and how one is handed over.
 import { OutgoingMessage, ServerResponse } from 'node:http';
 import { Http2ServerResponse } from 'node:http2';
+import { nextTick } from '../contract/clock.js';
 import { type Failure, streamDestroyed } from '../contract/errors.js';
 import type { Openable } from '../endpoint/preparable.js';
 import { HeldCalls } from '../node/held-calls.js';
@@ -89,7 +90,7 @@ export class ResponseEnd implements Openable {
       this.#inner.prepare(ready, fail, idleTimeout);
     };
     // A pipelined response has no socket before its turn.
-    const assigned = () => process.nextTick(begin);
+    const assigned = () => nextTick(begin);
     const closed = () => fail(streamDestroyed('destination', response));
     response.once('socket', assigned).once('close', closed);
     this.#stopWaiting = () => void response.off('socket', assigned).off('close', closed);

@@ -1,4 +1,5 @@
 // Sends the range of a file to a descriptor on the native engine.
+import { setImmediate } from '../contract/clock.js';
 import { type Failure, truncated } from '../contract/errors.js';
 import type { FileRange } from '../contract/file-range.js';
 import type { SendFileSettings } from '../contract/options.js';

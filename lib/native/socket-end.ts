@@ -1,6 +1,6 @@
 // One end of a native transfer: it is connected and flushed, given to the core, and afterwards given back or destroyed.
 import type { Socket } from 'node:net';
-import { performance } from 'node:perf_hooks';
+import { now } from '../contract/clock.js';
 import { account, type Moved } from '../node/byte-counters.js';
 import type { NativeEndpoint } from '../endpoint/endpoint.js';
 import type { Openable } from '../endpoint/preparable.js';
@@ -101,11 +101,11 @@ export class SocketEnd implements Openable {
 
   /** A connect without an answer is idleness, and so is a peer that does not take the bytes Node still has to write. */
   #watchIdleness(limit: number, fail: (failure: Failure) => void): void {
-    let [left, since] = [this.writes?.pending, performance.now()];
+    let [left, since] = [this.writes?.pending, now()];
     const movedAt = () => {
-      const now = this.writes?.pending;
-      if (now !== left) since = performance.now();
-      left = now;
+      const pending = this.writes?.pending;
+      if (pending !== left) since = now();
+      left = pending;
       return since;
     };
     this.#idle = new TimeLimit(limit, movedAt, () => fail(idle()));

@@ -1,4 +1,5 @@
 // Prepares both ends of a transfer on the native engine and starts it when both are ready.
+import { setTimeout } from '../contract/clock.js';
 import type { NativeEnd } from '../core/core.js';
 import type { Openable, Preparable } from '../endpoint/preparable.js';
 import type { Task } from '../transfer/transfer.js';

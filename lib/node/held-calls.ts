@@ -1,6 +1,7 @@
 // Holds calls of `write` and `end` on a stream while a transfer writes to it. They are either queued until the transfer
 // is done, or refused.
 import { Socket } from 'node:net';
+import { nextTick } from '../contract/clock.js';
 import { PropertyOverlay } from './overlay.js';
 
 type Call = (...args: unknown[]) => unknown;
@@ -37,7 +38,7 @@ function refuse(stream: Refusing, args: unknown[]): void {
   const noun = stream instanceof Socket ? 'socket' : 'stream';
   const error = Object.assign(new Error(`the ${noun} belongs to a relay`), { code: 'ERR_INVALID_STATE' });
   const callback = args.find((arg) => typeof arg === 'function') as ((error: Error) => void) | undefined;
-  if (callback !== undefined) process.nextTick(callback, error);
+  if (callback !== undefined) nextTick(callback, error);
 }
 
 /** Calls of `write` and `end` on one stream. */

@@ -2,7 +2,7 @@
 import type { Http2Stream } from 'node:http2';
 import { Socket } from 'node:net';
 import { type Duplex, PassThrough, type Readable } from 'node:stream';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { clearTimeout, setTimeout } from '../contract/clock.js';
 import type { Endpoint, FileEndpoint, StreamEndpoint } from '../endpoint/endpoint.js';
 import { type Failure, TransferError } from '../contract/errors.js';
 import type { WritableLike } from '../endpoint/stream-kinds.js';
@@ -135,13 +135,13 @@ class DuplexEnd implements RelayEnds {
       breakOff(stream, new TransferError(failure.message, { ...failure, traffic }));
     }
     // Not every stream emits 'close'.
-    const timeout = new AbortController();
-    const { signal } = timeout;
-    await Promise.race([
-      this.#closed,
-      sleep(CLOSE_WAIT_MS, undefined, { ref: false, signal }).catch(() => {}),
-    ]);
-    timeout.abort();
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, CLOSE_WAIT_MS).unref();
+      void this.#closed.then(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
     await this.writer.release();
   }
 }

@@ -1,4 +1,5 @@
 // One direction of a transfer on the stream engine, and the interfaces of its two ends.
+import { clearTimeout, setTimeout } from '../contract/clock.js';
 import type { Failure } from '../contract/errors.js';
 import type { Throttle } from '../contract/token-bucket.js';
 
@@ -26,7 +27,7 @@ export interface Writer {
   readonly isEnded: boolean;
   /** Bytes that were written and not accepted yet. */
   readonly pending: number;
-  /** Time by `performance.now()` until which accepted bytes may still be in a kernel queue that a reset drops. */
+  /** Time by `now()` until which accepted bytes may still be in a kernel queue that a reset drops. */
   readonly queuedUntil?: number;
   start(wake: () => void, accepted: (bytes: number) => void, fail: (failure: Failure) => void): void;
   write(chunk: Buffer): void;

@@ -1,5 +1,6 @@
 // Reads bytes of a transfer from a Node stream.
 import type { Duplex, Readable } from 'node:stream';
+import { nextTick } from '../contract/clock.js';
 import { type Failure, streamDestroyed, streamFailure } from '../contract/errors.js';
 import { markRead, unmarkRead } from '../node/held-reads.js';
 import { PropertyOverlay } from '../node/overlay.js';
@@ -112,7 +113,7 @@ export class StreamReader implements Reader {
     // In the next tick Node would make the stream flow, because no listener for 'readable' is left. Calls that the owner
     // makes after the copy have to come after that tick.
     return new Promise((resolve) =>
-      process.nextTick(() => {
+      nextTick(() => {
         if (this.#flowing === false) stream.pause();
         resolve(Buffer.alloc(0));
       }),

@@ -1,5 +1,5 @@
 // Runs the flows of one transfer on the stream engine: counts, time limits, and the end of both on a failure.
-import { performance } from 'node:perf_hooks';
+import { clearTimeout, now, setTimeout } from '../contract/clock.js';
 import { aborted, type Failure, halfCloseTimeout, idle } from '../contract/errors.js';
 import { FAILURE_GRACE_MS } from '../contract/failure-grace.js';
 import type { Side } from '../contract/traffic.js';
@@ -29,7 +29,7 @@ export class StreamRun implements EngineTransfer {
   readonly #settled: Settled;
   readonly #counts = { tx: 0, rx: 0 };
   readonly #entry = newEntry();
-  #movedAt = performance.now();
+  #movedAt = now();
   #idle: TimeLimit | undefined;
   #halfClose: TimeLimit | undefined;
   #grace: NodeJS.Timeout | undefined;
@@ -62,7 +62,7 @@ export class StreamRun implements EngineTransfer {
 
   #accepted(direction: 'tx' | 'rx', bytes: number): void {
     this.#counts[direction] += bytes;
-    this.#movedAt = performance.now();
+    this.#movedAt = now();
     this.#entry.moved(direction === 'tx' ? bytes : 0, direction === 'rx' ? bytes : 0);
     if (this.#failure !== undefined) this.#settleWhenAccepted();
   }
@@ -77,7 +77,7 @@ export class StreamRun implements EngineTransfer {
     const { halfCloseTimeout: limit } = this.#options;
     if (limit === undefined) return;
     const side = this.#sides[1 - index];
-    const endedAt = performance.now();
+    const endedAt = now();
     this.#halfClose = new TimeLimit(
       limit,
       () => endedAt,
@@ -89,7 +89,7 @@ export class StreamRun implements EngineTransfer {
     const { idleTimeout } = this.#options;
     if (idleTimeout === undefined) return;
     const lastMoved = () => {
-      if (this.#flows.some((flow) => flow.isLimited)) this.#movedAt = performance.now();
+      if (this.#flows.some((flow) => flow.isLimited)) this.#movedAt = now();
       return this.#movedAt;
     };
     this.#idle = new TimeLimit(idleTimeout, lastMoved, () => this.#fail(idle(), false));
@@ -120,7 +120,7 @@ export class StreamRun implements EngineTransfer {
     if (writer === undefined) this.#settle();
     if (writer === undefined || writer.pending > 0) return;
     clearTimeout(this.#grace);
-    const wait = (writer.queuedUntil ?? 0) - performance.now();
+    const wait = (writer.queuedUntil ?? 0) - now();
     if (wait > 0) this.#grace = setTimeout(() => this.#settle(), Math.ceil(wait));
     else this.#settle();
   }

@@ -1,6 +1,6 @@
 // Writes bytes of a transfer to a Node stream and counts those that the stream has accepted.
-import { performance } from 'node:perf_hooks';
 import { types } from 'node:util';
+import { now } from '../contract/clock.js';
 import { type Failure, streamDestroyed, streamFailure, writeThrew } from '../contract/errors.js';
 import { FAILURE_GRACE_MS } from '../contract/failure-grace.js';
 import type { Side } from '../contract/traffic.js';
@@ -111,7 +111,7 @@ export class StreamWriter implements Writer {
     const chunk = this.#chunks.shift();
     if (chunk === undefined) return;
     this.#pending -= chunk.length;
-    this.#acceptedAt = performance.now();
+    this.#acceptedAt = now();
     this.#accepted(chunk.length);
     if (this.#pending === 0) this.#flushed?.();
   }

@@ -1,7 +1,7 @@
 // The time limit behind `idleTimeout` and `halfCloseTimeout`. It uses one timer per limit and polls the time of the last
 // event, because setting a timer anew at each event would cost more than the event.
-import { performance } from 'node:perf_hooks';
 
+import { clearImmediate, clearTimeout, now, setImmediate, setTimeout } from '../contract/clock.js';
 /** Calls back once when the last event is longer ago than the limit. */
 export class TimeLimit {
   readonly #limit: number;
@@ -12,7 +12,7 @@ export class TimeLimit {
   /** The event that the first check found to be too long ago. */
   #overdue: number | undefined;
 
-  /** `limit` is in milliseconds; `lastEvent` returns the time of the last event by `performance.now()`. */
+  /** `limit` is in milliseconds; `lastEvent` returns the time of the last event by `now()`. */
   constructor(limit: number, lastEvent: () => number, exceeded: () => void) {
     this.#limit = limit;
     this.#lastEvent = lastEvent;
@@ -27,7 +27,7 @@ export class TimeLimit {
 
   readonly #check = (): void => {
     const since = this.#lastEvent();
-    const late = performance.now() - since - this.#limit;
+    const late = now() - since - this.#limit;
     if (late < 0) {
       this.#wait(Math.ceil(-late), this.#check);
     } else if (since === this.#overdue) {

@@ -1,6 +1,6 @@
 // The promise that a caller gets and the life of the transfer behind it, the same for all verbs and both engines.
 import { AsyncResource } from 'node:async_hooks';
-import { performance } from 'node:perf_hooks';
+import { clearInterval, now, setInterval } from '../contract/clock.js';
 import {
   aborted,
   callbackThrew,
@@ -79,11 +79,12 @@ export class Task {
   readonly #trace: Trace | undefined;
   /** The async context of the call, for the caller's callbacks; absent if there are none. */
   readonly #caller: AsyncResource | undefined;
-  readonly #startedAt = performance.now();
+  readonly #startedAt = now();
   readonly #resolve: (result: TrafficResult) => void;
   readonly #reject: (error: Error) => void;
   #mistake: Error | undefined;
-  #forgetSignal = nothing;
+  /** Present once the signal is obeyed. */
+  #forgetSignal: (() => void) | undefined;
   #running: EngineTransfer | undefined;
   #traffic: Traffic = NO_TRAFFIC;
   #failure: Failure | undefined;
@@ -111,7 +112,7 @@ export class Task {
     const { signal } = this.#settings;
     if (signal === undefined) return;
     if (signal.aborted) this.abort(signal.reason);
-    else this.#forgetSignal = onAbort(signal, (reason) => this.abort(reason));
+    else this.#forgetSignal ??= onAbort(signal, (reason) => this.abort(reason));
   }
 
   /** Milliseconds; it applies to the preparation of the ends too. */
@@ -192,7 +193,7 @@ export class Task {
       this.#failure = failure === undefined ? undefined : (wasFirst ?? failure);
     }
     this.#over = true;
-    this.#forgetSignal();
+    this.#forgetSignal?.();
     clearInterval(this.#timer);
     this.#report();
     // Ending the destination can throw, for example on a response whose Content-Length differs from the length of its body.
@@ -222,7 +223,7 @@ export class Task {
       failure === undefined
         ? null
         : new TransferError(failure.message, { ...failure, traffic: this.traffic });
-    const durationMs = performance.now() - this.#startedAt;
+    const durationMs = now() - this.#startedAt;
     const zeroCopy = outcome?.zeroCopy ?? 0;
     const { tx, rx, total } = this.#traffic;
     const result: TrafficResult = { tx, rx, total, zeroCopy, durationMs, engine: this.engine, error };

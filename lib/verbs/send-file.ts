@@ -1,5 +1,6 @@
 // sendFile(): a file, or a part of one, to a socket, an HTTP response or another destination.
 import type { FileHandle } from 'node:fs/promises';
+import { urlOf } from '../contract/realms.js';
 import { invalidType, invalidValue } from '../contract/errors.js';
 import { type SendFileSettings, sendFileSettings } from '../contract/options.js';
 import type { Destination, SendFileOptions, Transfer } from '../contract/types.js';
@@ -50,7 +51,9 @@ export function sendFile(
   const task = new Task('sendFile', settings);
   const from =
     source === undefined
-      ? new PathFile(file as string | URL, wanted(settings, target), (mistake) => task.refuse(mistake))
+      ? new PathFile(urlOf(file) ?? (file as string), wanted(settings, target), (mistake) =>
+          task.refuse(mistake),
+        )
       : new CallerFile(source);
   if (isResponse(target)) {
     sendToResponse(task, from, target, settings);
@@ -82,8 +85,9 @@ function wanted({ start, end, limit }: SendFileSettings, target: Endpoint | Resp
 /** The endpoint of a file that is already open; `undefined` for a path or URL, which is opened for the transfer. */
 function fileEndpoint(file: unknown): FileEndpoints | undefined {
   if (typeof file === 'string') return undefined;
-  if (file instanceof URL) {
-    if (file.protocol !== 'file:') throw invalidValue('file', `must be a file: URL. Received ${file.href}`);
+  const url = urlOf(file);
+  if (url !== undefined) {
+    if (url.protocol !== 'file:') throw invalidValue('file', `must be a file: URL. Received ${url.href}`);
     return undefined;
   }
   const isHandle = typeof file === 'object' && file !== null && isFileHandle(file);
