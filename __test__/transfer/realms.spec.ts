@@ -1,6 +1,8 @@
 // Arguments that another realm or a polyfill made are accepted as Node accepts them, and served in the same way.
+import { execFile } from 'node:child_process';
 import { PassThrough } from 'node:stream';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { promisify } from 'node:util';
 import { runInNewContext } from 'node:vm';
 
 import { AbortController as Polyfill } from 'abort-controller';
@@ -93,4 +95,16 @@ test('values that only resemble a signal, a URL or bytes are refused', async (t)
   await t.throwsAsync(sendFile(parsed, destination), { code: wrong });
   const head = new DataView(new ArrayBuffer(2)) as unknown as Uint8Array;
   await t.throwsAsync(copy(opened(t, path), destination, { head }), { code: wrong });
+});
+
+test('the package works in a realm of its own, where Symbol.dispose may be missing', async (t) => {
+  const { path } = sample(t, KiB);
+  const program = fileURLToPath(new URL('../helpers/processes/foreign-realm.mjs', import.meta.url));
+  const { stdout } = await promisify(execFile)(process.execPath, [
+    '--experimental-vm-modules',
+    program,
+    path,
+  ]);
+  const expected = { head: 'A', sent: KiB, copied: KiB, relay: 'ABORT_ERR', refused: 'ECONNREFUSED' };
+  t.deepEqual(JSON.parse(stdout), expected);
 });

@@ -26,7 +26,13 @@ export function onAbort(signal: AbortSignal, call: (reason: unknown) => void): (
   return () => {
     if (calls.delete(call) && calls.size === 0 && shared.get(signal)?.calls === calls) {
       shared.delete(signal);
-      listening[Symbol.dispose]();
+      dispose(listening);
     }
   };
+}
+
+/** Removes a listener. Its method is found by position: a test runner's realm may have no `Symbol.dispose`. */
+function dispose(listening: Disposable): void {
+  const [method] = Object.getOwnPropertySymbols(listening);
+  (Reflect.get(listening, method ?? Symbol.dispose) as () => void)();
 }
