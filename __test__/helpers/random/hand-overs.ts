@@ -41,12 +41,20 @@ const byPipeline: Mover = async (a, b) => {
     if (!to.writableEnded) await pipeline(from, to);
     else await finished(to, { readable: false });
   });
-  const failure = await Promise.all(done).then(
+  // Since Node 22, both directions can stay pending for good if a socket is destroyed with bytes in its buffer.
+  const destroyed = new Promise<Error>((resolve) => {
+    for (const socket of [a, b]) {
+      socket.once('close', () => {
+        if (!socket.readableEnded || !socket.writableFinished) resolve(new Error('a socket was destroyed'));
+      });
+    }
+  });
+  const ended = Promise.all(done).then(
     () => null,
     (error: unknown) => error as Error,
   );
-  // The other direction may wait for a peer that does not read. Since Node 22 it can also stay pending for good if its
-  // source is destroyed with bytes in the buffer.
+  const failure = await Promise.race([ended, destroyed]);
+  // The other direction may wait for a peer that does not read.
   if (failure !== null) for (const socket of [a, b]) socket.destroy();
   return failure;
 };
