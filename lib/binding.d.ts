@@ -273,7 +273,10 @@ export declare function openEnd(fd: number, role: string, isNodeTcp: boolean): N
 
 /** The reason why a descriptor cannot be used. Nothing was read, written or kept. */
 export interface Refusal {
-  /** The kind of the descriptor, where another is required; absent for a system failure. */
+  /**
+   * What the descriptor is, where another kind is required; completes the sentence "the descriptor
+   * is ...". Absent for a system failure.
+   */
   found?: string
   /** The error number, negative as in Node. */
   errno?: number

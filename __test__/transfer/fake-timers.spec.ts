@@ -56,8 +56,8 @@ async function connected(t: ExecutionContext): Promise<[net.Socket, net.Socket]>
 
 for (const [name, replace] of Object.entries(FAKES)) {
   /** A test during which the timers are replaced. */
-  const faked = (title: string, run: (t: ExecutionContext, fake: () => void) => Promise<void>) =>
-    test.serial(`${name}: ${title}`, async (t) => {
+  const testFaked = (title: string, run: (t: ExecutionContext, fake: () => void) => Promise<void>) =>
+    test.serial(title, async (t) => {
       let restore = () => {};
       try {
         await run(t, () => {
@@ -68,7 +68,7 @@ for (const [name, replace] of Object.entries(FAKES)) {
       }
     });
 
-  faked('a small file, a HEAD request and a large file are answered', async (t, fake) => {
+  testFaked(`${name}: a small file, a HEAD request and a large file are answered`, async (t, fake) => {
     const small = sample(t, 4 * KiB);
     const large = sample(t, MiB);
     const [one, other] = [await served(t, small.path), await served(t, large.path)];
@@ -78,21 +78,24 @@ for (const [name, replace] of Object.entries(FAKES)) {
     t.deepEqual((await curl(other)).body, large.bytes);
   });
 
-  faked('a small file and a large file reach a socket, a descriptor and a stream', async (t, fake) => {
-    const small = sample(t, 4 * KiB);
-    const large = sample(t, MiB);
-    const [near, far] = await connected(t);
-    far.resume();
-    const fd = sink(t);
-    const stream = new PassThrough().resume();
-    fake();
-    for (const { path, bytes } of [small, large]) {
-      for (const destination of [near, fd, stream])
-        t.is((await sendFile(path, destination)).total, bytes.length);
-    }
-  });
+  testFaked(
+    `${name}: a small file and a large file reach a socket, a descriptor and a stream`,
+    async (t, fake) => {
+      const small = sample(t, 4 * KiB);
+      const large = sample(t, MiB);
+      const [near, far] = await connected(t);
+      far.resume();
+      const fd = sink(t);
+      const stream = new PassThrough().resume();
+      fake();
+      for (const { path, bytes } of [small, large]) {
+        for (const destination of [near, fd, stream])
+          t.is((await sendFile(path, destination)).total, bytes.length);
+      }
+    },
+  );
 
-  faked('idleTimeout, halfCloseTimeout and an abort end relays', async (t, fake) => {
+  testFaked(`${name}: idleTimeout, halfCloseTimeout and an abort end relays`, async (t, fake) => {
     const pairs = [];
     for (let each = 0; each < 3; each++) pairs.push(await Promise.all([connected(t), connected(t)]));
     fake();
@@ -107,7 +110,7 @@ for (const [name, replace] of Object.entries(FAKES)) {
     t.deepEqual(await Promise.all(codes), ['ERR_IDLE_TIMEOUT', 'ERR_HALF_CLOSE_TIMEOUT', 'ABORT_ERR']);
   });
 
-  faked('a limited copy between files reports its progress', async (t, fake) => {
+  testFaked(`${name}: a limited copy between files reports its progress`, async (t, fake) => {
     const source = opened(t, sample(t, 64 * KiB).path);
     const destination = opened(t, `${directory(t)}/destination`, 'w');
     const reports: number[] = [];
@@ -122,7 +125,7 @@ for (const [name, replace] of Object.entries(FAKES)) {
     t.true(reports.length > 0);
   });
 
-  faked('a limited copy between streams ends', async (t, fake) => {
+  testFaked(`${name}: a limited copy between streams ends`, async (t, fake) => {
     const [source, destination] = [new PassThrough(), new PassThrough().resume()];
     source.end(Buffer.alloc(8 * KiB));
     fake();
