@@ -15,10 +15,11 @@ export declare class Dispatcher {
    */
   constructor(settled: (arg0: Array<number>, arg1: Array<NativeFailure>) => void, files: NativeFiles)
   /**
-   * Reports an error of the connection of a socket that no transfer uses yet.
+   * Reports an error of the connection of a socket that no transfer uses yet. Without a worker
+   * there is no watch: the transfer itself then reports the error when it starts.
    *
    * # Errors
-   * When no worker thread can be started, the end was used before, or the number is in use.
+   * When the end was used before, or the number is in use.
    */
   waitForError(id: number, end: NativeEnd): void
   /**
@@ -26,21 +27,21 @@ export declare class Dispatcher {
    * writing, and was not read from. Absent `options` stand for the defaults.
    *
    * # Errors
-   * When no worker thread can be started, an end was used before, or the number is in use.
+   * When an end was used before, or the number is in use.
    */
   relay(id: number, a: number | NativeEnd, b: number | NativeEnd, roleOfA?: EndRole | undefined | null, roleOfB?: EndRole | undefined | null, options?: MoveSpec | undefined | null, limiter?: NativeRateLimiter | undefined | null, limiterOfTx?: NativeRateLimiter | undefined | null, limiterOfRx?: NativeRateLimiter | undefined | null): void
   /**
    * Sends a file or a range of one. The file is the number of a preopened file, or an end.
    *
    * # Errors
-   * When no worker thread can be started, an end was used before, or the number is in use.
+   * When an end was used before, or the number is in use.
    */
   sendFile(id: number, file: number | NativeEnd, destination: NativeEnd, options: SendFileSpec, moveOptions: MoveSpec, limiter?: NativeRateLimiter | undefined | null): void
   /**
    * Copies from one descriptor to another.
    *
    * # Errors
-   * When no worker thread can be started, an end was used before, or the number is in use.
+   * When an end was used before, or the number is in use.
    */
   copy(id: number, source: NativeEnd, destination: NativeEnd, options: CopySpec, moveOptions: MoveSpec, limiter?: NativeRateLimiter | undefined | null): void
   /** The live counts of a transfer; zeros once it is forgotten. */
@@ -222,7 +223,10 @@ export interface NativeCapabilities {
 
 /** The failure of a transfer. */
 export interface NativeFailure {
-  /** A reason other than a system call: `aborted`, `truncated`, `idle` or `halfOpen`. */
+  /**
+   * A reason other than a system call: `aborted`, `truncated`, `idle`, `halfOpen`, or `died` for a
+   * transfer whose task has panicked.
+   */
   reason?: string
   /** The error number, negative as in Node. */
   errno?: number
@@ -295,13 +299,10 @@ export interface SendFileSpec {
 }
 
 /**
- * Two connected Unix sockets. They connect a descriptor for which Node has no stream to one that
- * has. The caller closes both.
- *
- * # Errors
- * When the process or the system has no free descriptor.
+ * Two connected Unix sockets, or the reason why there are none. They connect a descriptor for which
+ * Node has no stream to one that has. The caller closes both.
  */
-export declare function socketPair(): Array<number>
+export declare function socketPair(): Array<number> | Refusal
 
 /** Live counts of the whole process, all threads together. */
 export declare function stats(): NativeStats

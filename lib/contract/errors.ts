@@ -66,7 +66,7 @@ export function systemFailure(errno: number, syscall: string, side?: Side, cause
 }
 
 /** A system call of Node's own that failed: a connect, a flush, a read from a socket. `undefined` for other errors. */
-export function nodeFailure(side: Side, cause: Error | null): Failure | undefined {
+export function nodeFailure(side: Side | undefined, cause: unknown): Failure | undefined {
   // A connect that tried several addresses fails with the errors of all of them.
   const first = (cause as Partial<AggregateError> | null)?.errors?.[0] as unknown;
   const { code, errno, syscall } = (first ?? cause ?? {}) as NodeJS.ErrnoException;
@@ -78,7 +78,8 @@ export function nodeFailure(side: Side, cause: Error | null): Failure | undefine
 
 /** The failure of a transfer whose stream has emitted `error`. */
 export function streamFailure(side: Side, error: Error): Failure {
-  const { code, message } = error as NodeJS.ErrnoException;
+  // JavaScript can emit and throw any value, or none.
+  const { code, message = 'the stream failed' } = (error ?? {}) as NodeJS.ErrnoException;
   const system = nodeFailure(side, error);
   if (system !== undefined) return system;
   if (typeof code !== 'string' || code === 'ECANCELED') return streamDestroyed(side, { errored: error });
@@ -87,7 +88,27 @@ export function streamFailure(side: Side, error: Error): Failure {
 
 /** A stream whose `write` or `end` threw, as that of a response without a body does. */
 export function writeThrew(side: Side, error: Error): Failure {
-  return { ...streamFailure(side, error), message: `writing threw: ${error.message}` };
+  return { ...streamFailure(side, error), message: `writing threw: ${textOf(error)}` };
+}
+
+function textOf(thrown: unknown): string {
+  return thrown instanceof Error ? thrown.message : inspect(thrown, { depth: 0 });
+}
+
+/** What code threw that ran for a transfer: a call of Node's or of the core's, or a method or listener of the caller's. */
+export function thrown(error: unknown, side?: Side): Failure {
+  const { code } = (error ?? {}) as NodeJS.ErrnoException;
+  const system = nodeFailure(side, error);
+  if (system !== undefined) return system;
+  // The code of an error of the core that is none of the system.
+  if (code === 'GenericFailure') return { ...internal(error), side };
+  const known = typeof code === 'string' && code.startsWith('ERR_') ? code : 'ABORT_ERR';
+  return { message: `an error was thrown: ${textOf(error)}`, code: known, side, cause: error };
+}
+
+/** A fault of this package: the transfer has ended in a way that it should not. */
+export function internal(cause?: unknown): Failure {
+  return { message: 'an internal error ended the transfer', code: 'ERR_INVALID_STATE', cause };
 }
 
 /** A stream that was closed before it ended. */
@@ -109,6 +130,19 @@ export function alreadyDestroyed(side: Side, kind: 'socket' | 'stream', cause: E
 /** A stream that its owner had ended before the call: it accepts no more bytes. */
 export function alreadyEnded(side: Side): Failure {
   return { message: 'the stream was already ended', code: 'ERR_STREAM_WRITE_AFTER_END', side };
+}
+
+/** A descriptor that could not be had or duplicated; `found` is its kind, where another is required. */
+export function refusalFailure(
+  {
+    found,
+    errno,
+    syscall,
+  }: { found?: string | undefined; errno?: number | undefined; syscall?: string | undefined },
+  side: Side,
+): Failure {
+  if (errno !== undefined && syscall !== undefined) return systemFailure(errno, syscall, side);
+  return wrongKind(side, found);
 }
 
 /** The owner of a socket wrote to it while a relay owned it. */

@@ -1,6 +1,7 @@
 // The transfers of the core: it opens their ends, starts them, and settles them when their outcomes arrive.
 
 import type { Dispatcher, NativeEnd, NativeFailure, NativeRateLimiter, Refusal } from '../binding.js';
+import { nextTick } from '../contract/clock.js';
 import { createLimitsWith } from '../contract/rate-limiter.js';
 import { TokenBucket } from '../contract/token-bucket.js';
 import type { Side } from '../contract/traffic.js';
@@ -101,5 +102,12 @@ function deliver(numbers: number[], failures: NativeFailure[]): void {
 function settle(id: number, outcome: NativeOutcome): void {
   const settled = callbacks.get(id);
   if (callbacks.delete(id)) letProcessEnd();
-  settled?.(outcome);
+  try {
+    settled?.(outcome);
+  } catch (error) {
+    // An uncaught exception, as from any callback of Node, but after the rest of the batch.
+    nextTick(() => {
+      throw error;
+    });
+  }
 }

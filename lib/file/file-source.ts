@@ -8,6 +8,7 @@ import {
   notOpen,
   openFailure,
   systemFailure,
+  thrown,
 } from '../contract/errors.js';
 import type { FileRange } from '../contract/file-range.js';
 import { openFile, PreopenedFile, type Wanted } from '../core/core-file.js';
@@ -149,7 +150,14 @@ export class PathFile implements FileSource {
 
   /** Opens, inspects and reads the file in one task on a blocking thread. Node's own calls would take three. */
   async #openInCore(path: string, ready: () => void, fail: (failure: Failure) => void): Promise<void> {
-    const { file, refusal } = await openFile(path, this.#wanted);
+    let opened;
+    try {
+      opened = await openFile(path, this.#wanted);
+    } catch (error) {
+      fail(thrown(error, 'source'));
+      return;
+    }
+    const { file, refusal } = opened;
     if (this.#released) {
       file?.release();
     } else if (file !== undefined) {

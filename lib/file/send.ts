@@ -26,6 +26,7 @@ export function sendToDescriptor(
     to.giveBack();
     if (endDestination && failure === undefined) to.end();
   };
+  to.takeOver();
   to.queue();
   prepareBoth(task, [from, to], () => {
     const framing = { endDestination: endDestination && to.isNumber, isFramed: false };
@@ -55,16 +56,18 @@ export function sendToStream(
   else task.fail(failureOf(target));
   if (task.isOver || writer === undefined) return;
   const to = writer;
+  const begin = () => {
+    if (task.isOver) return;
+    const range = from.range(settings);
+    // `end` also bounds a file that does not report its size.
+    if (range.length === undefined && range.last !== undefined)
+      range.length = lengthToLast(range.start ?? from.position() ?? 0, range);
+    const reader = from.reader(range);
+    isStarted = true;
+    pump(task, reader, to, { ...settings, endDestination });
+  };
   from.prepare(
-    () => {
-      if (task.isOver) return;
-      isStarted = true;
-      const range = from.range(settings);
-      // `end` also bounds a file that does not report its size.
-      if (range.length === undefined && range.last !== undefined)
-        range.length = lengthToLast(range.start ?? from.position() ?? 0, range);
-      pump(task, from.reader(range), to, { ...settings, endDestination });
-    },
+    () => task.attempt(begin),
     (failure) => task.fail(failure),
   );
 }

@@ -11,6 +11,7 @@ import type { PreopenedFile } from '../core/core-file.js';
 import { binding, type NativeEnd } from '../core/core.js';
 import { isPlainSocket } from '../node/plain-socket.js';
 import { SocketEnd } from '../native/socket-end.js';
+import { attempt } from '../transfer/attempt.js';
 
 /** The response to a request of HTTP/1.1 or HTTP/2. */
 export type Response = ServerResponse | Http2ServerResponse;
@@ -86,16 +87,20 @@ export class ResponseEnd implements Openable {
       if (socket === null) return;
       this.#stopWaiting();
       this.#inner = new SocketEnd({ kind: 'socket', side: 'destination', socket });
+      this.#inner.takeOver();
       // The time limit starts here. Before its turn, the connection serves other responses.
       this.#inner.prepare(ready, fail, idleTimeout);
     };
     // A pipelined response has no socket before its turn.
-    const assigned = () => nextTick(begin);
+    const assigned = () => nextTick(() => attempt(fail, begin, 'destination'));
     const closed = () => fail(streamDestroyed('destination', response));
     response.once('socket', assigned).once('close', closed);
     this.#stopWaiting = () => void response.off('socket', assigned).off('close', closed);
     begin();
   }
+
+  /** The socket is taken over when the turn of the response comes. */
+  takeOver(): void {}
 
   /** Queues writes by others until {@link giveBack}. */
   queue(): void {
@@ -124,11 +129,14 @@ export class ResponseEnd implements Openable {
   /** Gives the response back. Writes that were queued meanwhile follow. */
   giveBack(): void {
     this.#stopWaiting();
-    this.#inner?.giveBack();
-    unmarkWritten(this.#response);
-    creditBody(this.#response, this.#written());
-    this.#held.detach();
-    this.#held.replay();
+    try {
+      this.#inner?.giveBack();
+    } finally {
+      unmarkWritten(this.#response);
+      creditBody(this.#response, this.#written());
+      this.#held.detach();
+      this.#held.replay();
+    }
   }
 
   /** Ends the response; resolves when it has finished. */

@@ -64,11 +64,14 @@ export function sendToResponse(
   calls.queue({ ignoresCork: false });
   markWritten(response);
   task.release = async ({ failure, outcome }) => {
-    for (const release of releases) release();
-    unmarkWritten(response);
-    calls.detach();
-    calls.replay();
-    await from.release();
+    try {
+      for (const release of releases) release();
+    } finally {
+      unmarkWritten(response);
+      calls.detach();
+      calls.replay();
+      await from.release();
+    }
     // The caller may answer with another body, of another length.
     if (failure !== undefined && isFramedHere && !response.headersSent)
       response.removeHeader('content-length');
@@ -98,26 +101,33 @@ export function sendToResponse(
       pump(task, reader, writer, { ...settings, endDestination });
     }
   };
+  const begin = () => {
+    // The response may have been closed while the file was being opened.
+    if (!isUsable(target)) task.fail(failureOf(target));
+    if (task.isOver) return;
+    calls.detach();
+    const uncork = from.isAtHand ? corked(response) : () => {};
+    try {
+      send();
+    } catch (error) {
+      if (response.headersSent || isSystemError(error)) throw error;
+      // A caller's mistake. Node throws as well, for headers that contradict each other.
+      if (isFramedHere) response.removeHeader('content-length');
+      task.refuse(error as Error);
+    } finally {
+      uncork();
+    }
+    if (!task.isOver) calls.replay();
+  };
   from.prepare(
-    () => {
-      // The response may have been closed while the file was being opened.
-      if (!isUsable(target)) task.fail(failureOf(target));
-      if (task.isOver) return;
-      calls.detach();
-      const uncork = from.isAtHand ? corked(response) : () => {};
-      try {
-        send();
-      } catch (mistake) {
-        // Node throws as well, for headers that contradict each other.
-        if (isFramedHere && !response.headersSent) response.removeHeader('content-length');
-        task.refuse(mistake as Error);
-      } finally {
-        uncork();
-      }
-      if (!task.isOver) calls.replay();
-    },
+    () => task.attempt(begin),
     (failure) => task.fail(failure),
   );
+}
+
+/** Whether a call of the system has failed, which is no mistake of the caller. */
+function isSystemError(error: unknown): boolean {
+  return typeof (error as { errno?: unknown } | null | undefined)?.errno === 'number';
 }
 
 /** Holds headers in the kernel until they can go out together with a body that is at hand; returns the way back. */
@@ -160,11 +170,12 @@ function sendBody(
 ): void {
   const to = new ResponseEnd(response);
   releases.push(() => to.giveBack());
+  // The response's own end() ends it, and its socket lives on.
+  const framing = { endDestination: false, isFramed: true };
+  const send = () => sendNatively(task, from, to, range, settings, framing);
   to.prepare(
     () => {
-      // The response's own end() ends it, and its socket lives on.
-      if (!task.isOver)
-        sendNatively(task, from, to, range, settings, { endDestination: false, isFramed: true });
+      if (!task.isOver) task.attempt(send);
     },
     (failure) => task.fail(failure),
     task.idleTimeout,

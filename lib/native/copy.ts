@@ -11,6 +11,8 @@ import { startWhenReady } from './start.js';
 export interface CopyDestination extends Openable {
   /** Whether the caller gave the number of a descriptor, which only the core can end. */
   readonly isNumber: boolean;
+  /** Keeps Node from reading or writing a socket. */
+  takeOver(): void;
   /** Holds the writes of others until {@link hold}. */
   queue(): void;
   /** Lets the transfer alone write from here on; `written` counts its bytes. */
@@ -27,19 +29,27 @@ export function copyNatively(
 ): void {
   const { moveOptions, limit, endDestination, start, length, position } = settings;
   const head = settings.head === undefined ? new Uint8Array() : Uint8Array.from(settings.head);
+  /** Bytes that were taken from Node's buffer, until the core has them. */
+  let taken: Buffer = Buffer.alloc(0);
   task.release = async ({ failure, outcome }) => {
     const left = outcome?.error?.undelivered ?? Buffer.alloc(0);
     // Bytes of the head did not come from the source, so they do not go back to it.
-    const unread = left.subarray(Math.max(0, head.length - (outcome?.tx ?? 0)));
+    const unread = outcome === undefined ? taken : left.subarray(Math.max(0, head.length - outcome.tx));
     const isLost = from.socket === undefined || from.socket.destroyed;
     if (unread.length > 0 && isLost && failure !== undefined) failure.undelivered = unread;
-    from.giveBack(unread);
-    to.giveBack();
+    try {
+      from.giveBack(unread);
+    } finally {
+      to.giveBack();
+    }
     if (endDestination && failure === undefined) await to.end();
   };
+  from.takeOver();
+  to.takeOver();
   to.queue();
   startWhenReady(task, [from, to], ([source, destination]) => {
-    const taken = from.reads?.takeUnread(length) ?? Buffer.alloc(0);
+    taken = from.reads?.takeUnread(length) ?? taken;
+    const unreadByNode = taken.length;
     const options = {
       ...(start === undefined ? {} : { start }),
       ...(position === undefined ? {} : { position }),
@@ -49,7 +59,7 @@ export function copyNatively(
     };
     const written = () => task.traffic.tx;
     // Node has already counted the bytes that it had read itself.
-    from.account(() => ({ read: Math.max(0, written() - head.length - taken.length), written: 0 }));
+    from.account(() => ({ read: Math.max(0, written() - head.length - unreadByNode), written: 0 }));
     to.hold(written);
     task.run((settled) =>
       startNative(

@@ -7,7 +7,7 @@ import { type NativeEnd, startNative } from '../core/core.js';
 import type { NativeEndpoint } from '../endpoint/endpoint.js';
 import type { Task } from '../transfer/transfer.js';
 import { SocketEnd } from './socket-end.js';
-import { prepareBoth } from './start.js';
+import { close, prepareBoth } from './start.js';
 
 /** Relays as `settings` say. */
 export function relayNatively(
@@ -22,20 +22,25 @@ export function relayNatively(
   const endOfA = new SocketEnd(a);
   const endOfB = new SocketEnd(b);
   const ends = [endOfA, endOfB] as const;
-  for (const { writes, side } of ends) writes?.refuse(() => task.fail(invalidState(side)));
   task.release = (ending) =>
-    new Promise((resolve) => {
+    new Promise((resolve, reject) => {
       let open = 2;
-      const closed = () => {
+      const closed = (error?: Error) => {
         open -= 1;
-        if (open === 0) resolve();
+        if (error !== undefined) reject(error);
+        else if (open === 0) resolve();
       };
       const { failure, outcome } = ending;
-      // The core resets a socket that it was given. One that it never got is reset here.
-      const reset = failure !== undefined && outcome === undefined;
+      // The core resets a socket that it was given. One that it never got is reset here, and so are both of a relay
+      // whose task has died.
+      const reset = failure !== undefined && (outcome === undefined || outcome.error?.reason === 'died');
       endOfA.destroy({ ended: outcome?.aEnded ?? false, reset }, closed);
       endOfB.destroy({ ended: outcome?.bEnded ?? false, reset }, closed);
     });
+  for (const end of ends) {
+    end.takeOver();
+    end.writes?.refuse(() => task.fail(invalidState(end.side)));
+  }
   prepareBoth(task, ends, () => {
     const openA = endOfA.lend();
     const openB = isFailure(openA) ? openA : endOfB.lend();
@@ -52,23 +57,28 @@ export function relayNatively(
     endOfA.account(() => ({ read: Math.max(0, counts().tx - readFromA), written: counts().rx }));
     endOfB.account(() => ({ read: Math.max(0, counts().rx - readFromB), written: counts().tx }));
     const isDefault = moveOptions.zeroCopy && Object.keys(moveOptions).length === 1;
-    task.run((settled) =>
-      startNative(
-        (core, id) =>
-          core.relay(
-            id,
-            openA,
-            openB,
-            roleOfA,
-            roleOfB,
-            isDefault ? undefined : moveOptions,
-            inCore(both),
-            inCore(tx),
-            inCore(rx),
-          ),
-        settled,
-      ),
-    );
+    try {
+      task.run((settled) =>
+        startNative(
+          (core, id) =>
+            core.relay(
+              id,
+              openA,
+              openB,
+              roleOfA,
+              roleOfB,
+              isDefault ? undefined : moveOptions,
+              inCore(both),
+              inCore(tx),
+              inCore(rx),
+            ),
+          settled,
+        ),
+      );
+    } catch (error) {
+      close(openA, openB);
+      throw error;
+    }
   });
 }
 

@@ -7,6 +7,7 @@ import { inCore } from '../contract/rate-limiter.js';
 import { PreopenedFile } from '../core/core-file.js';
 import { type NativeEnd, type NativeOutcome, startNative } from '../core/core.js';
 import type { Task } from '../transfer/transfer.js';
+import { close } from './start.js';
 
 /** A file that is open. */
 interface Source {
@@ -56,19 +57,24 @@ export function sendNatively(
     ...(last === undefined ? {} : { end: last }),
     endDestination,
   };
-  to.hold(() => task.traffic.tx);
-  task.run((settled) => {
-    // The core checks the size of the file again, and sends fewer bytes if it was truncated.
-    const ended = (outcome: NativeOutcome) => {
-      const isShort = isFramed && outcome.error === undefined && outcome.tx < (length ?? 0);
-      settled(outcome, isShort ? truncated() : undefined);
-    };
-    const opened = file instanceof PreopenedFile ? file.id : file;
-    return startNative(
-      (core, id) => core.sendFile(id, opened, socket, options, moveOptions, inCore(limit)),
-      ended,
-    );
-  });
+  try {
+    to.hold(() => task.traffic.tx);
+    task.run((settled) => {
+      // The core checks the size of the file again, and sends fewer bytes if it was truncated.
+      const ended = (outcome: NativeOutcome) => {
+        const isShort = isFramed && outcome.error === undefined && outcome.tx < (length ?? 0);
+        settled(outcome, isShort ? truncated() : undefined);
+      };
+      const opened = file instanceof PreopenedFile ? file.id : file;
+      return startNative(
+        (core, id) => core.sendFile(id, opened, socket, options, moveOptions, inCore(limit)),
+        ended,
+      );
+    });
+  } catch (error) {
+    close(socket);
+    throw error;
+  }
 }
 
 /** Ends a transfer that has nothing more to move, after the call has returned its promise. */

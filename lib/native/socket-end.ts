@@ -10,15 +10,16 @@ import {
   idle,
   nodeFailure,
   notStopped,
+  refusalFailure,
   socketDestroyed,
   systemFailure,
-  wrongKind,
 } from '../contract/errors.js';
 import { HeldReads } from '../node/held-reads.js';
 import { HeldWrites } from '../node/held-writes.js';
 import type { PreopenedFile } from '../core/core-file.js';
 import { type NativeEnd, type NativeTransfer, openEnd, startNative } from '../core/core.js';
 import { descriptorOf, isTcp } from '../node/internals.js';
+import { attempt } from '../transfer/attempt.js';
 import { TimeLimit } from '../transfer/time-limit.js';
 import type { Side } from '../contract/traffic.js';
 
@@ -28,10 +29,10 @@ function nothing(): void {}
 export class SocketEnd implements Openable {
   readonly side: Side;
   readonly socket: Socket | undefined;
-  /** Present on a socket that is read from. */
-  readonly reads: HeldReads | undefined;
-  /** Present on a socket that is written to. */
-  readonly writes: HeldWrites | undefined;
+  /** Present on a socket that is read from, once it was taken over. */
+  reads: HeldReads | undefined;
+  /** Present on a socket that is written to, once it was taken over. */
+  writes: HeldWrites | undefined;
   readonly #descriptor: NativeEnd | undefined;
   readonly #unavailable: Failure | undefined;
   #onClose: (() => void) | undefined;
@@ -48,10 +49,17 @@ export class SocketEnd implements Openable {
     this.side = side;
     this.#descriptor = endpoint.kind === 'descriptor' ? endpoint.end : undefined;
     this.#unavailable = endpoint.kind === 'unavailable' ? endpoint.failure : undefined;
-    if (endpoint.kind !== 'socket') return;
-    this.socket = endpoint.socket;
-    if (side !== 'destination') this.reads = new HeldReads(endpoint.socket);
-    if (side !== 'source') this.writes = new HeldWrites(endpoint.socket);
+    if (endpoint.kind === 'socket') this.socket = endpoint.socket;
+  }
+
+  /** Keeps Node from reading and writing the socket. From here on it must be given back or destroyed. */
+  takeOver(): void {
+    const { socket, side } = this;
+    if (socket === undefined) return;
+    if (side !== 'destination') this.reads = new HeldReads(socket);
+    if (side !== 'source') this.writes = new HeldWrites(socket);
+    // This calls listeners. When one throws, the end knows what it has to give back.
+    this.reads?.pause();
   }
 
   get isReady(): boolean {
@@ -91,8 +99,8 @@ export class SocketEnd implements Openable {
       else done();
     };
     if (wasConnecting) {
-      this.#onConnect = flush;
-      socket.on('connect', flush);
+      this.#onConnect = () => attempt(fail, flush, side);
+      socket.on('connect', this.#onConnect);
     } else {
       flush();
     }
@@ -150,9 +158,7 @@ export class SocketEnd implements Openable {
     const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
     const opened = openEnd(fd ?? -1, this.side, this.socket !== undefined && isTcp(this.socket));
     if (opened.end !== undefined) return opened.end;
-    const { found, errno, syscall } = opened.refusal;
-    if (errno !== undefined && syscall !== undefined) return systemFailure(errno, syscall, this.side);
-    return wrongKind(this.side, found);
+    return refusalFailure(opened.refusal, this.side);
   }
 
   /**
@@ -214,10 +220,11 @@ export class SocketEnd implements Openable {
   }
 
   /**
-   * Destroys the socket and calls `closed` when it is closed. A socket whose input has `ended` emits 'end' before.
+   * Destroys the socket and calls `closed` when it is closed, or with the error that its `destroy` has thrown. A socket
+   * whose input has `ended` emits 'end' before.
    * There are no promises here: they would be a third of the time that a short relay costs this thread.
    */
-  destroy({ ended, reset }: { ended: boolean; reset: boolean }, closed: () => void): void {
+  destroy({ ended, reset }: { ended: boolean; reset: boolean }, closed: (error?: Error) => void): void {
     this.#stopAccounting();
     this.release();
     const { socket } = this;
@@ -226,19 +233,26 @@ export class SocketEnd implements Openable {
       return;
     }
     let isReleased = false;
+    let isDone = false;
     const release = () => {
       if (isReleased) return;
       isReleased = true;
       this.reads?.release();
       this.writes?.release();
-      if (reset) resetOrDestroy(socket);
-      else socket.destroy();
+      try {
+        if (reset) resetOrDestroy(socket);
+        else socket.destroy();
+      } catch (error) {
+        done(error as Error);
+      }
     };
-    const done = () => {
+    const done = (error?: Error) => {
       release();
+      if (isDone) return;
+      isDone = true;
       socket.off('end', release);
       this.#stopListening();
-      closed();
+      closed(error);
     };
     // After a destroy() by JavaScript, `closed` is true well before 'close' is emitted.
     if (this.#onClose !== undefined ? this.#sawClose : socket.closed) {
@@ -246,7 +260,7 @@ export class SocketEnd implements Openable {
       return;
     }
     if (this.#onClose !== undefined) this.#closed = done;
-    else socket.once('close', done);
+    else socket.once('close', () => done());
     if (ended && !socket.destroyed && !socket.readableEnded) {
       // 'end' is emitted in the next tick, and not at all once the socket is destroyed.
       socket.on('end', release);

@@ -22,27 +22,32 @@ export function startWhenReady(
       first.release();
       task.fail(second);
     } else {
-      start([first, second]);
+      try {
+        start([first, second]);
+      } catch (error) {
+        close(first, second);
+        throw error;
+      }
     }
   });
+}
+
+/** Closes opened ends that the core has not taken. */
+export function close(...ends: (NativeEnd | number)[]): void {
+  for (const end of ends) if (typeof end !== 'number') end.release();
 }
 
 /** Prepares both ends and calls `start` when they are ready, in this tick if they are. `start` opens them itself. */
 export function prepareBoth(task: Task, ends: readonly [Preparable, Preparable], start: () => void): void {
   const [first, second] = ends;
   const ready = () => {
-    if (!task.isOver && first.isReady && second.isReady) start();
+    if (!task.isOver && first.isReady && second.isReady) task.attempt(start);
   };
   // Before anything else: with a signal that has already aborted, no byte moves.
   task.obeySignal();
   for (const end of ends) {
     if (task.isOver) break;
-    try {
-      end.prepare(ready, (failure) => task.fail(failure), task.idleTimeout);
-    } catch (mistake) {
-      // Node throws for a response whose headers cannot be sent.
-      task.refuse(mistake as Error);
-    }
+    end.prepare(ready, (failure) => task.fail(failure), task.idleTimeout);
   }
   if (task.isOver || first.isReady === second.isReady) return;
   const guard = () => {
@@ -51,5 +56,5 @@ export function prepareBoth(task: Task, ends: readonly [Preparable, Preparable],
       if (end.isReady) end.guard?.((failure) => task.fail(failure));
     }
   };
-  setTimeout(guard, GUARD_AFTER).unref();
+  setTimeout(() => task.attempt(guard), GUARD_AFTER).unref();
 }

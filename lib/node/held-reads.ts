@@ -45,7 +45,11 @@ export class HeldReads {
       this.#readOn = true;
     });
     if (this.#readOn) stopReading(socket);
-    if (this.#wasFlowing) socket.pause();
+  }
+
+  /** Stops the emission of bytes that Node has read. Emits 'pause'. */
+  pause(): void {
+    if (this.#wasFlowing) this.#socket.pause();
   }
 
   /** Whether Node goes on reading, because its handle refused to stop. */

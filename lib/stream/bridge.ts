@@ -4,7 +4,7 @@
 import { closeSync } from 'node:fs';
 import { Socket } from 'node:net';
 import type { CopySpec } from '../binding.js';
-import { type Failure, systemFailure } from '../contract/errors.js';
+import { type Failure, internal, refusalFailure, systemFailure } from '../contract/errors.js';
 import type { Side } from '../contract/traffic.js';
 import {
   type NativeEnd,
@@ -19,20 +19,41 @@ import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';
 import { StreamWriter } from './writer.js';
 
-/** Creates a socket pair: one end for the core, one for Node. */
-function pair(): { end: NativeEnd; socket: Socket } {
-  const [one = -1, other = -1] = required().socketPair();
-  const { end } = openEnd(one, 'a');
+/** A socket pair: one end for the core, one for Node. */
+interface Pair {
+  readonly end: NativeEnd;
+  readonly socket: Socket;
+}
+
+/** Makes a socket pair. Needs three descriptors, of which two stay open. */
+function makePair(side: Side): Pair | Failure {
+  const made = required().socketPair();
+  if (!Array.isArray(made)) return refusalFailure(made, side);
+  const [one = -1, other = -1] = made;
+  const opened = openEnd(one, 'a');
   closeSync(one);
-  if (end === undefined) throw new Error('no descriptor is left for a socket pair');
-  return { end, socket: new Socket({ fd: other, allowHalfOpen: true, readable: true, writable: true }) };
+  if (opened.end === undefined) {
+    closeSync(other);
+    return refusalFailure(opened.refusal, side);
+  }
+  const { end } = opened;
+  try {
+    return { end, socket: new Socket({ fd: other, allowHalfOpen: true, readable: true, writable: true }) };
+  } catch (error) {
+    end.release();
+    closeSync(other);
+    throw error;
+  }
 }
 
 const MOVE_OPTIONS = { zeroCopy: true };
+const NOTHING = Buffer.alloc(0);
 
 function failureIn({ error }: NativeOutcome, side: Side): Failure | undefined {
+  if (error?.reason === 'died') return { ...internal(), side };
   if (error?.errno === undefined) return undefined;
-  return systemFailure(error.errno, error.syscall ?? '', side);
+  // Neither end has failed where the core names none, but the system.
+  return systemFailure(error.errno, error.syscall ?? '', error.side === undefined ? undefined : side);
 }
 
 /** A copy in the core between the descriptor and the pair. */
@@ -53,14 +74,13 @@ class Carrier {
   }
 }
 
-/** Reads from a descriptor that is not a regular file. */
+/** Reads from a descriptor that is not a regular file. The pair is made when it starts. */
 export class BridgeReader implements Reader {
   readonly #side: Side;
   readonly #source: NativeEnd;
   readonly #length: number | undefined;
-  readonly #end: NativeEnd;
-  readonly #socket: Socket;
-  readonly #reader: StreamReader;
+  #pair: Pair | undefined;
+  #reader: StreamReader | undefined;
   #carrier: Carrier | undefined;
   #ended = false;
 
@@ -68,26 +88,31 @@ export class BridgeReader implements Reader {
     this.#side = side;
     this.#source = source;
     this.#length = length;
-    ({ end: this.#end, socket: this.#socket } = pair());
-    this.#reader = new StreamReader(side, this.#socket, 'handed over');
   }
 
   /** The socket of the pair ends also when the core's copy fails; only the outcome of that copy shows an end of input. */
   get isAtEnd(): boolean {
-    return this.#ended && this.#reader.isAtEnd;
+    return this.#ended && this.#reader?.isAtEnd === true;
   }
 
   get isReady(): boolean {
-    return this.isAtEnd || (this.#reader.isReady && !this.#reader.isAtEnd);
+    return this.isAtEnd || (this.#reader?.isReady === true && !this.#reader.isAtEnd);
   }
 
   start(wake: () => void, fail: (failure: Failure) => void): void {
+    const pair = makePair(this.#side);
+    if ('code' in pair) {
+      fail(pair);
+      return;
+    }
+    this.#pair = pair;
+    this.#reader = new StreamReader(this.#side, pair.socket, 'handed over');
     this.#reader.start(wake, fail);
     const options = {
       endDestination: true,
       ...(this.#length === undefined ? {} : { length: this.#length }),
     };
-    this.#carrier = new Carrier(this.#source, this.#end, options, (outcome) => {
+    this.#carrier = new Carrier(this.#source, pair.end, options, (outcome) => {
       const failure = failureIn(outcome, this.#side);
       this.#ended = failure === undefined;
       if (failure === undefined) wake();
@@ -96,34 +121,41 @@ export class BridgeReader implements Reader {
   }
 
   take(limit: number): Buffer | undefined {
-    return this.#reader.take(limit);
+    return this.#reader?.take(limit);
   }
 
   async release(rest: Buffer): Promise<Buffer> {
-    this.#carrier?.transfer.abort();
-    const outcome = await this.#carrier?.outcome;
-    if (this.#carrier === undefined) for (const end of [this.#end, this.#source]) end.release();
+    const socket = this.#pair?.socket;
     const left = [rest];
-    // The core has closed its end of the pair, so this loop ends without waiting.
-    if (!this.#reader.isAtEnd && this.#carrier !== undefined) {
-      for await (const chunk of this.#socket.iterator({ destroyOnReturn: true })) left.push(chunk as Buffer);
+    try {
+      if (this.#carrier === undefined) {
+        this.#pair?.end.release();
+        this.#source.release();
+      } else {
+        this.#carrier.transfer.abort();
+        const { error } = await this.#carrier.outcome;
+        // The core has closed its end of the pair, so this loop ends without waiting.
+        if (socket !== undefined && this.#reader?.isAtEnd === false) {
+          for await (const chunk of socket.iterator({ destroyOnReturn: true })) left.push(chunk as Buffer);
+        }
+        if (error?.undelivered !== undefined) left.push(error.undelivered);
+      }
+      await this.#reader?.release(NOTHING);
+    } finally {
+      socket?.destroy();
     }
-    await this.#reader.release(Buffer.alloc(0));
-    this.#socket.destroy();
-    if (outcome?.error?.undelivered !== undefined) left.push(outcome.error.undelivered);
     return Buffer.concat(left);
   }
 }
 
-/** Writes to a descriptor that is not a regular file. */
+/** Writes to a descriptor that is not a regular file. The pair is made when it starts. */
 export class BridgeWriter implements Writer {
   readonly isEnded = false;
   readonly #side: Side;
-  readonly #destination: NativeEnd;
+  readonly #destination: NativeEnd | Failure;
   readonly #endDestination: boolean;
-  readonly #end: NativeEnd;
-  readonly #socket: Socket;
-  readonly #writer: StreamWriter;
+  #pair: Pair | undefined;
+  #writer: StreamWriter | undefined;
   #carrier: Carrier | undefined;
   /** Bytes written to the pair that the descriptor itself has not accepted at the last count. */
   readonly #chunks: Buffer[] = [];
@@ -132,16 +164,15 @@ export class BridgeWriter implements Writer {
   #accepted: (bytes: number) => void = () => {};
   #ended: (() => void) | undefined;
 
-  constructor(side: Side, destination: NativeEnd, endDestination: boolean) {
+  /** `destination` is the reason where there is no descriptor; it is reported at the start. */
+  constructor(side: Side, destination: NativeEnd | Failure, endDestination: boolean) {
     this.#side = side;
     this.#destination = destination;
     this.#endDestination = endDestination;
-    ({ end: this.#end, socket: this.#socket } = pair());
-    this.#writer = new StreamWriter(side, this.#socket as WritableLike);
   }
 
   get isFull(): boolean {
-    return this.#writer.isFull;
+    return this.#writer?.isFull === true;
   }
 
   get pending(): number {
@@ -149,20 +180,24 @@ export class BridgeWriter implements Writer {
   }
 
   start(wake: () => void, accepted: (bytes: number) => void, fail: (failure: Failure) => void): void {
+    const destination = this.#destination;
+    const pair = 'code' in destination ? destination : makePair(this.#side);
+    if ('code' in destination || 'code' in pair) {
+      fail(pair as Failure);
+      return;
+    }
+    this.#pair = pair;
     this.#accepted = accepted;
+    this.#writer = new StreamWriter(this.#side, pair.socket as WritableLike);
     // The pair accepts bytes before the descriptor does; only those of the descriptor are counted.
     this.#writer.start(wake, () => this.#sync(), fail);
-    this.#carrier = new Carrier(
-      this.#end,
-      this.#destination,
-      { endDestination: this.#endDestination },
-      (outcome) => {
-        this.#sync(outcome.tx);
-        const failure = failureIn(outcome, this.#side);
-        if (failure === undefined) this.#ended?.();
-        else fail(failure);
-      },
-    );
+    const options = { endDestination: this.#endDestination };
+    this.#carrier = new Carrier(pair.end, destination, options, (outcome) => {
+      this.#sync(outcome.tx);
+      const failure = failureIn(outcome, this.#side);
+      if (failure === undefined) this.#ended?.();
+      else fail(failure);
+    });
   }
 
   /** Counts the bytes that the descriptor has accepted since the last call. */
@@ -181,21 +216,28 @@ export class BridgeWriter implements Writer {
   write(chunk: Buffer): void {
     this.#chunks.push(chunk);
     this.#written += chunk.length;
-    this.#writer.write(chunk);
+    this.#writer?.write(chunk);
   }
 
   finish(_end: boolean, done: () => void): void {
     this.#ended = done;
-    this.#writer.finish(true, () => {});
+    this.#writer?.finish(true, () => {});
   }
 
   async release(): Promise<Buffer> {
-    this.#carrier?.transfer.abort();
-    const outcome = await this.#carrier?.outcome;
-    if (this.#carrier === undefined) for (const end of [this.#end, this.#destination]) end.release();
-    this.#sync(outcome?.tx);
-    await this.#writer.release();
-    this.#socket.destroy();
+    const destination = this.#destination;
+    try {
+      if (this.#carrier === undefined) {
+        this.#pair?.end.release();
+        if (!('code' in destination)) destination.release();
+      } else {
+        this.#carrier.transfer.abort();
+        this.#sync((await this.#carrier.outcome).tx);
+      }
+      await this.#writer?.release();
+    } finally {
+      this.#pair?.socket.destroy();
+    }
     return Buffer.concat(this.#chunks);
   }
 }

@@ -4,7 +4,7 @@ import { Socket } from 'node:net';
 import { type Duplex, PassThrough, type Readable } from 'node:stream';
 import { clearTimeout, setTimeout } from '../contract/clock.js';
 import type { Endpoint, FileEndpoint, StreamEndpoint } from '../endpoint/endpoint.js';
-import { type Failure, TransferError } from '../contract/errors.js';
+import { type Failure, refusalFailure, TransferError } from '../contract/errors.js';
 import type { WritableLike } from '../endpoint/stream-kinds.js';
 import type { UsableEndpoint } from '../endpoint/usable.js';
 import { hasHandle, isTcp } from '../node/internals.js';
@@ -67,6 +67,8 @@ function streamOf(endpoint: StreamEndpoint | { kind: 'socket'; socket: Socket })
   return endpoint.kind === 'socket' ? endpoint.socket : endpoint.stream;
 }
 
+const NOTHING = Buffer.alloc(0);
+
 /** Both directions of one end of a relay. */
 export interface RelayEnds {
   readonly reader: Reader;
@@ -89,14 +91,16 @@ class NumberEnd implements RelayEnds {
 
   constructor(side: Side, end: NativeEnd) {
     const again = openEnd(end.fd, side);
-    if (again.end === undefined) throw new Error('no descriptor is left');
     this.reader = new BridgeReader(side, end, undefined);
-    this.writer = new BridgeWriter(side, again.end, true);
+    this.writer = new BridgeWriter(side, again.end ?? refusalFailure(again.refusal, side), true);
   }
 
   async destroy(): Promise<void> {
-    await this.writer.release();
-    await this.reader.release(Buffer.alloc(0));
+    try {
+      await this.writer.release();
+    } finally {
+      await this.reader.release(NOTHING);
+    }
   }
 }
 
@@ -125,24 +129,27 @@ class DuplexEnd implements RelayEnds {
 
   async destroy(failure: Failure | undefined, traffic: Traffic): Promise<void> {
     const stream = this.#stream;
-    await this.reader.release(Buffer.alloc(0));
-    // Without a listener, Node would throw a late 'error'.
-    stream.on('error', () => {});
-    if (failure === undefined) {
-      this.#closeCleanly();
-      stream.destroy();
-    } else {
-      breakOff(stream, new TransferError(failure.message, { ...failure, traffic }));
-    }
-    // Not every stream emits 'close'.
-    await new Promise<void>((resolve) => {
-      const timer = setTimeout(resolve, CLOSE_WAIT_MS).unref();
-      void this.#closed.then(() => {
-        clearTimeout(timer);
-        resolve();
+    try {
+      await this.reader.release(NOTHING);
+      // Without a listener, Node would throw a late 'error'.
+      stream.on('error', () => {});
+      if (failure === undefined) {
+        this.#closeCleanly();
+        stream.destroy();
+      } else {
+        breakOff(stream, new TransferError(failure.message, { ...failure, traffic }));
+      }
+      // Not every stream emits 'close'.
+      await new Promise<void>((resolve) => {
+        const timer = setTimeout(resolve, CLOSE_WAIT_MS).unref();
+        void this.#closed.then(() => {
+          clearTimeout(timer);
+          resolve();
+        });
       });
-    });
-    await this.writer.release();
+    } finally {
+      await this.writer.release();
+    }
   }
 }
 

@@ -1,18 +1,13 @@
 // Regular files as the ends of a flow, read and written on the threads of libuv's pool.
 import { fstat, read, write } from 'node:fs';
 import { promisify } from 'node:util';
-import { type Failure, systemFailure, truncated } from '../contract/errors.js';
-import type { Side } from '../contract/traffic.js';
+import { type Failure, thrown, truncated } from '../contract/errors.js';
 import type { Reader, Writer } from './flow.js';
 
 /** Maximum bytes per call. An abort waits for the call in progress. */
 const MAX_CALL_BYTES = 256 * 1024;
 
 const stat = promisify(fstat);
-
-function failed(side: Side, { errno = 0, syscall = '' }: NodeJS.ErrnoException): Failure {
-  return systemFailure(errno, syscall, side);
-}
 
 /** The part of a file that a reader reads. */
 export interface ReadRange {
@@ -85,7 +80,7 @@ export class FileReader implements Reader {
         this.#fail(truncated());
       }
     } catch (error) {
-      this.#fail(failed('source', error as NodeJS.ErrnoException));
+      this.#fail(thrown(error, 'source'));
     }
     this.#running = undefined;
     this.#wake();
@@ -180,7 +175,7 @@ export class FileWriter implements Writer {
         this.#accepted(written);
       } catch (error) {
         this.#failed = true;
-        this.#fail(failed('destination', error as NodeJS.ErrnoException));
+        this.#fail(thrown(error, 'destination'));
       }
     }
     this.#running = undefined;

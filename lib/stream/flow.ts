@@ -1,7 +1,8 @@
 // One direction of a transfer on the stream engine, and the interfaces of its two ends.
 import { clearTimeout, setTimeout } from '../contract/clock.js';
-import type { Failure } from '../contract/errors.js';
+import { type Failure, thrown } from '../contract/errors.js';
 import type { Throttle } from '../contract/token-bucket.js';
+import { attempt } from '../transfer/attempt.js';
 
 /** The source of a flow. */
 export interface Reader {
@@ -94,10 +95,14 @@ export class Flow {
       this.#accepted += bytes;
       events.accepted(bytes);
     };
-    this.writer.start(this.#pump, accepted, fail);
-    this.reader.start(this.#pump, fail);
-    if (this.writer.isEnded) this.#finish();
-    else this.#pump();
+    attempt(fail, () => {
+      this.writer.start(this.#wake, accepted, fail);
+      // Either end may have failed and stopped the flow.
+      if (!this.#stopped) this.reader.start(this.#wake, fail);
+      if (this.#stopped) return;
+      if (this.writer.isEnded) this.#finish();
+      else this.#pump();
+    });
   }
 
   /** Stops reading. Bytes that the writer holds may still be accepted. */
@@ -117,7 +122,16 @@ export class Flow {
     return this.reader.release(rest.subarray(Math.min(rest.length, ofHead)));
   }
 
-  readonly #pump = (): void => {
+  /** Called by both ends and by the timer, in callbacks of Node. */
+  readonly #wake = (): void => {
+    try {
+      this.#pump();
+    } catch (error) {
+      this.#events?.fail(thrown(error));
+    }
+  };
+
+  #pump(): void {
     const { reader, writer } = this;
     const { throttle, direction } = this.#options;
     // Invariant: every byte taken from the reader was written to the writer; the flow itself holds none.
@@ -152,11 +166,11 @@ export class Flow {
     }
     // This direction may hold a quantum that it does not use now; the other direction must not wait for it.
     if (this.#timer === undefined) throttle?.leave(direction);
-  };
+  }
 
   readonly #resume = (): void => {
     this.#timer = undefined;
-    this.#pump();
+    this.#wake();
   };
 
   #finish(): void {

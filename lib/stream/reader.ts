@@ -33,8 +33,8 @@ export class StreamReader implements Reader {
     this.#isStdin = 'fd' in stream && stream === process.stdin;
     this.#flowing = stream.readableFlowing;
     this.#overlay = new PropertyOverlay(stream);
-    markRead(stream);
     const emit = stream.emit.bind(stream) as (event: string | symbol, ...args: unknown[]) => boolean;
+    markRead(stream);
     this.#overlay.set('emit', (event: string | symbol, ...args: unknown[]) => {
       // Node would stop reading process.stdin a tick after a 'pause', although the transfer has requested more by then.
       if (event === 'data' || (event === 'pause' && this.#isStdin)) return false;
@@ -46,7 +46,6 @@ export class StreamReader implements Reader {
     this.#allowedHalfOpen = this.#stream.allowHalfOpen;
     // Otherwise the end of input would end the other direction as well.
     if (this.#allowedHalfOpen === false) this.#stream.allowHalfOpen = true;
-    stream.pause();
   }
 
   get isAtEnd(): boolean {
@@ -59,6 +58,7 @@ export class StreamReader implements Reader {
 
   start(wake: () => void, fail: (failure: Failure) => void): void {
     const stream = this.#stream;
+    stream.pause();
     if (stream.readableEnded) this.#ended = true;
     this.#failed = (error) => fail(streamFailure(this.#side, error));
     if (this.#ownership === 'lent') this.#on('error', this.#failed);

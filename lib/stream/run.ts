@@ -44,6 +44,8 @@ export class StreamRun implements EngineTransfer {
     keepProcessAlive();
     this.#watchIdleness();
     for (const [index, flow] of flows.entries()) {
+      // The other flow may have failed as it started.
+      if (this.#over) break;
       flow.start({
         accepted: (bytes) => this.#accepted(index === 0 ? 'tx' : 'rx', bytes),
         fail: (failure) => this.#fail(failure, failure.code !== 'ABORT_ERR'),

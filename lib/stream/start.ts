@@ -1,5 +1,5 @@
 // Starts transfers on the stream engine.
-import { alreadyEnded, type Failure, invalidState } from '../contract/errors.js';
+import { alreadyEnded, type Failure, invalidState, thrown } from '../contract/errors.js';
 import type { CopySettings, RelaySettings } from '../contract/options.js';
 import type { NativeOutcome } from '../core/core.js';
 import { discard, type Endpoint } from '../endpoint/endpoint.js';
@@ -25,7 +25,12 @@ export function copyStreams(
   }
   const { start, length, position, endDestination, head, limit, moveOptions } = settings;
   const reader = readerOf(source, { start, length });
+  task.release = async () => {
+    await reader.release(NOTHING);
+    discard(source, destination);
+  };
   const writer = writerOf(destination, position, endDestination);
+  task.release = () => {};
   const flow = new Flow(reader, writer, {
     head: copyOf(head),
     length: length ?? Infinity,
@@ -55,9 +60,12 @@ function runFlow(task: Task, flow: Flow, moveOptions: CopySettings['moveOptions'
   const release = task.release;
   let isRunning = false;
   task.release = async (ending) => {
-    // Aborted before the start: the ends must be released all the same.
-    if (!isRunning) await flow.release();
-    await release(ending);
+    try {
+      // Aborted before the start: the ends must be released all the same.
+      if (!isRunning) await flow.release();
+    } finally {
+      await release(ending);
+    }
   };
   task.obeySignal();
   // A copy would drop the bytes that it has to deliver. In a relay only that direction has ended.
@@ -66,12 +74,18 @@ function runFlow(task: Task, flow: Flow, moveOptions: CopySettings['moveOptions'
   task.run((settled) => {
     isRunning = true;
     const ended = (outcome: NativeOutcome, failure?: Failure) =>
-      void flow.release().then((undelivered) => {
-        // The release counts the bytes that a stream which stays open has in its queue.
-        const { tx } = run.traffic();
-        if (undelivered.length > 0 && failure !== undefined) failure.undelivered = undelivered;
-        settled({ ...outcome, tx }, failure);
-      });
+      void flow
+        .release()
+        .then((undelivered) => {
+          if (undelivered.length > 0 && failure !== undefined) failure.undelivered = undelivered;
+          return failure;
+        })
+        .catch((error: unknown) => failure ?? thrown(error))
+        .then((reported) => {
+          // The release counts the bytes that a stream which stays open has in its queue.
+          const { tx } = run.traffic();
+          settled({ ...outcome, tx }, reported);
+        });
     const run: EngineTransfer = new StreamRun([flow], ['source'], moveOptions, ended);
     return run;
   }, 'stream');
@@ -85,9 +99,15 @@ export function relayStreams(
 ): void {
   task.engine = 'stream';
   const [both, tx, rx] = limits.map((limit) => limit?.throttle());
-  const [a, b] = endpoints.map((endpoint) =>
-    relayEndsOf(endpoint, () => task.fail(invalidState(endpoint.side))),
-  ) as [RelayEnds, RelayEnds];
+  const ends: RelayEnds[] = [];
+  task.release = async ({ failure }) => {
+    const destroyed = await Promise.allSettled(ends.map((end) => end.destroy(failure, task.traffic)));
+    for (const each of destroyed) if (each.status === 'rejected') throw each.reason;
+  };
+  for (const endpoint of endpoints) {
+    ends.push(relayEndsOf(endpoint, () => task.fail(invalidState(endpoint.side))));
+  }
+  const [a, b] = ends as [RelayEnds, RelayEnds];
   const flows = [
     new Flow(a.reader, b.writer, {
       head: copyOf(headFromA),
@@ -104,9 +124,6 @@ export function relayStreams(
       direction: both === undefined ? 0 : 1,
     }),
   ];
-  task.release = async ({ failure }) => {
-    await Promise.all([a.destroy(failure, task.traffic), b.destroy(failure, task.traffic)]);
-  };
   task.obeySignal();
   for (const endpoint of endpoints) if (!isUsable(endpoint)) task.fail(failureOf(endpoint));
   if (task.isOver) return;

@@ -124,10 +124,9 @@ export class StreamWriter implements Writer {
         done();
         return;
       }
-      this.#on('finish', done);
-      if (stream.writableEnded === true) return;
       try {
-        this.#end();
+        this.#on('finish', done);
+        if (stream.writableEnded !== true) this.#end();
       } catch (error) {
         this.#thrown(error);
       }

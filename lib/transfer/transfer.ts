@@ -7,6 +7,7 @@ import {
   type Failure,
   halfCloseTimeout,
   idle,
+  internal,
   streamFailure,
   systemFailure,
   TransferError,
@@ -17,6 +18,7 @@ import type { Side, Traffic } from '../contract/traffic.js';
 import type { TrafficResult, Transfer } from '../contract/types.js';
 import { binding, type NativeOutcome, type NativeTransfer } from '../core/core.js';
 import { onAbort } from './abort-signal.js';
+import { attempt } from './attempt.js';
 import { type Trace, traceStart, type TransferKind } from './diagnostics.js';
 
 /** The handle of an engine on a transfer whose bytes it moves. */
@@ -138,8 +140,21 @@ export class Task {
   fail(failure: Failure): void {
     if (this.isOver) return;
     this.#failure = failure;
-    if (this.#running === undefined) this.#end(undefined);
-    else this.#running.abort();
+    if (this.#running === undefined) {
+      this.#end(undefined);
+      return;
+    }
+    try {
+      this.#running.abort();
+    } catch {
+      // The engine reports no outcome any more.
+      this.#end(undefined);
+    }
+  }
+
+  /** Runs a step of this transfer. What it throws is the failure of the transfer. */
+  attempt(step: () => void): void {
+    attempt((failure) => this.fail(failure), step);
   }
 
   /** Ends a transfer that has not started yet because of a caller's mistake: it rejects, also with `reject: false`. */
@@ -183,6 +198,7 @@ export class Task {
   }
 
   #finish(outcome: NativeOutcome | undefined, detected: Failure | undefined): void {
+    if (this.#over) return;
     if (outcome !== undefined) {
       const { tx, rx } = outcome;
       this.#traffic = { tx, rx, total: tx + rx };
@@ -239,6 +255,7 @@ function coreFailure({ reason, errno, syscall, side }: NonNullable<NativeOutcome
   if (reason === 'truncated') return truncated();
   if (reason === 'idle') return idle();
   if (reason === 'halfOpen') return halfCloseTimeout(side as Side);
+  if (reason === 'died') return internal();
   if (errno === undefined || syscall === undefined) return aborted();
   return systemFailure(errno, syscall, side as Side | undefined);
 }

@@ -40,8 +40,10 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
     return refused(mistake as Error);
   }
   const task = new Task('copy', settings);
-  if (nativeEnds === undefined) copyStreams(task, ends, settings);
-  else copyNatively(task, nativeEnds, settings);
+  task.attempt(() => {
+    if (nativeEnds === undefined) copyStreams(task, ends, settings);
+    else copyNatively(task, nativeEnds, settings);
+  });
   return task.transfer;
 }
 

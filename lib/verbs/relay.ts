@@ -37,8 +37,10 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
     return refused(mistake as Error);
   }
   const task = new Task('relay', settings);
-  const nativeEnds = nativeRelayEnds(ends);
-  if (nativeEnds === undefined) relayStreams(task, ends, settings);
-  else relayNatively(task, nativeEnds, settings);
+  task.attempt(() => {
+    const nativeEnds = nativeRelayEnds(ends);
+    if (nativeEnds === undefined) relayStreams(task, ends, settings);
+    else relayNatively(task, nativeEnds, settings);
+  });
   return task.transfer;
 }

@@ -55,13 +55,15 @@ export function sendFile(
           task.refuse(mistake),
         )
       : new CallerFile(source);
-  if (isResponse(target)) {
-    sendToResponse(task, from, target, settings);
-  } else {
+  task.attempt(() => {
+    if (isResponse(target)) {
+      sendToResponse(task, from, target, settings);
+      return;
+    }
     const nativeTarget = nativeSendTarget(source, target);
     if (nativeTarget === undefined) sendToStream(task, from, target, settings);
     else sendToDescriptor(task, from, nativeTarget, settings);
-  }
+  });
   return task.transfer;
 }
 

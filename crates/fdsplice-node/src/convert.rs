@@ -73,7 +73,7 @@ pub struct SendFileSpec {
     pub end_destination: bool,
 }
 
-fn head(head: Option<&Uint8Array>) -> Vec<u8> {
+pub(crate) fn head(head: Option<&Uint8Array>) -> Vec<u8> {
     head.map(|head| head.to_vec()).unwrap_or_default()
 }
 

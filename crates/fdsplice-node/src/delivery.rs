@@ -32,7 +32,8 @@ impl SharedQueue {
 /// that wait: a thousand transfers that end together wake it once.
 pub(crate) struct Delivery {
     queue: SharedQueue,
-    deliver: Deliver,
+    /// Absent in unit tests, which have no event loop.
+    deliver: Option<Deliver>,
 }
 
 impl Delivery {
@@ -55,7 +56,10 @@ impl Delivery {
                 drop(queue);
                 Ok(NativeOutcome::encode(outcomes))
             })?;
-        Ok(Self { queue, deliver })
+        Ok(Self {
+            queue,
+            deliver: Some(deliver),
+        })
     }
 
     pub(crate) fn push(&self, outcome: NativeOutcome) {
@@ -63,15 +67,27 @@ impl Delivery {
         queue.waiting.push(outcome);
         let is_first = queue.waiting.len() == 1;
         drop(queue);
-        if is_first {
+        if is_first && let Some(deliver) = &self.deliver {
             // This fails when the environment has ended; then no caller waits for the outcome.
-            self.deliver
-                .call((), ThreadsafeFunctionCallMode::NonBlocking);
+            deliver.call((), ThreadsafeFunctionCallMode::NonBlocking);
         }
     }
 
     /// The numbers of the transfers whose outcomes were delivered since the last call.
     pub(crate) fn take_delivered(&self) -> Vec<u32> {
         std::mem::take(&mut self.queue.lock().delivered)
+    }
+    #[cfg(test)]
+    pub(crate) fn without_event_loop() -> Self {
+        Self {
+            queue: SharedQueue::default(),
+            deliver: None,
+        }
+    }
+
+    /// Takes the outcomes that wait for the event loop.
+    #[cfg(test)]
+    pub(crate) fn take_waiting(&self) -> Vec<NativeOutcome> {
+        std::mem::take(&mut self.queue.lock().waiting)
     }
 }

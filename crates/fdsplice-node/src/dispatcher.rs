@@ -1,9 +1,7 @@
 //! The transfers of one JavaScript environment: it starts them here and receives their outcomes.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use fdsplice::{
@@ -13,10 +11,10 @@ use fdsplice::{
 use napi::Error;
 use napi::bindgen_prelude::{ClassInstance, Either, Env, FnArgs, Function, Result};
 use napi_derive::napi;
-use pin_project_lite::pin_project;
 
 use crate::convert::{
-    CopySpec, LimiterArgs, MoveSpec, SendFileSpec, copy_options, relay_options, send_file_options,
+    CopySpec, LimiterArgs, MoveSpec, SendFileSpec, copy_options, head, relay_options,
+    send_file_options,
 };
 use crate::delivery::Delivery;
 use crate::files::{Files, NativeFiles};
@@ -25,7 +23,8 @@ use crate::native_rate_limiter::NativeRateLimiter;
 use crate::numbers::with_descriptor;
 use crate::outcome::{NativeFailure, NativeOutcome};
 use crate::registry::{self, Entry, Key};
-use crate::runtime::{self, WorkerSlot};
+use crate::running::{RunningTransfer, RunningWatch};
+use crate::runtime::WorkerSlot;
 
 /// How long the end of an environment waits until its transfers have released their sockets.
 const GRACE: Duration = Duration::from_millis(500);
@@ -83,25 +82,26 @@ impl Dispatcher {
         })
     }
 
-    /// Reports an error of the connection of a socket that no transfer uses yet.
+    /// Reports an error of the connection of a socket that no transfer uses yet. Without a worker
+    /// there is no watch: the transfer itself then reports the error when it starts.
     ///
     /// # Errors
-    /// When no worker thread can be started, the end was used before, or the number is in use.
-    #[napi]
+    /// When the end was used before, or the number is in use.
+    #[napi(catch_unwind)]
     pub fn wait_for_error(&mut self, id: u32, end: &mut NativeEnd) -> Result<()> {
         let socket = end.take_borrowed()?;
         let control = Control::new();
-        let error = wait_for_error(socket, Side::A, control.clone());
-        let delivery = Arc::clone(&self.delivery);
-        let slot = self.slot()?;
-        if !registry::begin_watch(self.key(id), control) {
+        if !registry::begin_watch(self.key(id), control.clone()) {
             return Err(in_use(id));
         }
-        slot.run(|slot| async move {
-            let error = error.await;
-            drop(slot);
-            delivery.push(NativeOutcome::without_traffic(id, error));
-        });
+        let delivery = Arc::clone(&self.delivery);
+        match WorkerSlot::take(self.environment) {
+            Ok(slot) => slot.run(|slot| {
+                let error = wait_for_error(socket, Side::A, control);
+                RunningWatch::new(error, id, delivery, slot)
+            }),
+            Err(_) => delivery.push(NativeOutcome::of_watch(id, None)),
+        }
         Ok(())
     }
 
@@ -109,8 +109,8 @@ impl Dispatcher {
     /// writing, and was not read from. Absent `options` stand for the defaults.
     ///
     /// # Errors
-    /// When no worker thread can be started, an end was used before, or the number is in use.
-    #[napi]
+    /// When an end was used before, or the number is in use.
+    #[napi(catch_unwind)]
     #[allow(
         clippy::needless_pass_by_value,
         clippy::too_many_arguments,
@@ -143,16 +143,14 @@ impl Dispatcher {
             Ok(a) => open(b, &role_of_b, Side::B)?.map(|b| (a, b)),
             Err(error) => Err(error),
         };
-        match opened {
-            Ok((a, b)) => self.start(id, control, relay(a, b, options)),
+        let started = opened.and_then(|ends| Ok((ends, self.slot()?)));
+        match started {
+            Ok(((a, b), slot)) => self.start(id, control, slot, relay(a, b, options)),
             Err(error) => {
                 for fd in numbers.into_iter().flatten() {
                     with_descriptor(fd, |fd| Endpoint::reset_on_close(fd));
                 }
-                self.begin(id, control)?.end(true);
-                self.delivery
-                    .push(NativeOutcome::without_traffic(id, Some(error)));
-                Ok(())
+                self.fail(id, control, error)
             }
         }
     }
@@ -160,8 +158,8 @@ impl Dispatcher {
     /// Sends a file or a range of one. The file is the number of a preopened file, or an end.
     ///
     /// # Errors
-    /// When no worker thread can be started, an end was used before, or the number is in use.
-    #[napi]
+    /// When an end was used before, or the number is in use.
+    #[napi(catch_unwind)]
     #[allow(clippy::needless_pass_by_value, reason = "napi passes owned arguments")]
     pub fn send_file(
         &mut self,
@@ -177,11 +175,11 @@ impl Dispatcher {
         match file {
             Either::A(file) => {
                 let (file, destination) = (self.files.take(file)?, destination.take_borrowed()?);
-                self.start(id, control, file.send(destination, options))
+                self.start_or_fail(id, control, file.send(destination, options))
             }
             Either::B(mut file) => {
                 let (file, destination) = (file.take_borrowed()?, destination.take_borrowed()?);
-                self.start(id, control, send_file(file, destination, options))
+                self.start_or_fail(id, control, send_file(file, destination, options))
             }
         }
     }
@@ -189,8 +187,8 @@ impl Dispatcher {
     /// Copies from one descriptor to another.
     ///
     /// # Errors
-    /// When no worker thread can be started, an end was used before, or the number is in use.
-    #[napi]
+    /// When an end was used before, or the number is in use.
+    #[napi(catch_unwind)]
     #[allow(clippy::needless_pass_by_value, reason = "napi passes owned arguments")]
     pub fn copy(
         &mut self,
@@ -202,9 +200,18 @@ impl Dispatcher {
         limiter: Option<&NativeRateLimiter>,
     ) -> Result<()> {
         let control = Control::new();
-        let options = copy_options(&options, &move_options, limiter).control(control.clone());
         let (source, destination) = (source.take_borrowed()?, destination.take_borrowed()?);
-        self.start(id, control, copy(source, destination, options))
+        match self.slot() {
+            Ok(slot) => {
+                let options = copy_options(&options, &move_options, limiter);
+                let transfer = copy(source, destination, options.control(control.clone()));
+                self.start(id, control, slot, transfer)
+            }
+            Err(mut error) => {
+                error.undelivered = head(options.head.as_ref());
+                self.fail(id, control, error)
+            }
+        }
     }
 
     /// The live counts of a transfer; zeros once it is forgotten.
@@ -240,19 +247,42 @@ impl Dispatcher {
         registry::abort_all(self.environment, GRACE);
     }
 
-    fn start(
-        &mut self,
+    /// Starts a transfer that takes nothing from its source before it is polled.
+    fn start_or_fail(
+        &self,
         id: u32,
         control: Control,
         transfer: impl Future<Output = TrafficResult> + Send + 'static,
     ) -> Result<()> {
-        let slot = self.slot()?;
+        match self.slot() {
+            Ok(slot) => self.start(id, control, slot, transfer),
+            Err(error) => {
+                // Closes the ends before the caller learns of the failure.
+                drop(transfer);
+                self.fail(id, control, error)
+            }
+        }
+    }
+
+    fn start(
+        &self,
+        id: u32,
+        control: Control,
+        slot: WorkerSlot,
+        transfer: impl Future<Output = TrafficResult> + Send + 'static,
+    ) -> Result<()> {
         let entry = self.begin(id, control)?;
         let delivery = Arc::clone(&self.delivery);
-        slot.run(|slot| RunningTransfer {
-            transfer,
-            at_end: Some((entry, delivery, slot)),
-        });
+        slot.run(|slot| RunningTransfer::new(transfer, entry, delivery, slot));
+        Ok(())
+    }
+
+    /// Reports the failure of a transfer that cannot be started.
+    fn fail(&self, id: u32, control: Control, error: TransferError) -> Result<()> {
+        let traffic = control.traffic();
+        self.begin(id, control)?.end(true);
+        let outcome = NativeOutcome::not_started(id, traffic, error);
+        self.delivery.push(outcome);
         Ok(())
     }
 
@@ -264,8 +294,8 @@ impl Dispatcher {
         (self.environment, id)
     }
 
-    fn slot(&self) -> Result<WorkerSlot> {
-        WorkerSlot::take(self.environment).map_err(|error| Error::from_reason(error.to_string()))
+    fn slot(&self) -> std::result::Result<WorkerSlot, TransferError> {
+        WorkerSlot::take(self.environment)
     }
 }
 
@@ -305,31 +335,4 @@ fn open(
         }
         Err(error) => return Err(Error::from_reason(error.to_string())),
     })
-}
-
-pin_project! {
-    /// A transfer, and what to do at its end. This is a struct because an `async` block would keep room
-    /// for the transfer twice, as a captured and as an awaited value: 2.4 KiB per idle relay.
-    struct RunningTransfer<F> {
-        #[pin]
-        transfer: F,
-        at_end: Option<(Entry, Arc<Delivery>, WorkerSlot)>,
-    }
-}
-
-impl<F: Future<Output = TrafficResult>> Future for RunningTransfer<F> {
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let result = ready!(this.transfer.poll(cx));
-        if let Some((entry, delivery, slot)) = this.at_end.take() {
-            let id = entry.id();
-            drop(slot);
-            runtime::note_size(result.tx + result.rx);
-            entry.end(result.error.is_some());
-            delivery.push(NativeOutcome::new(id, result));
-        }
-        Poll::Ready(())
-    }
 }

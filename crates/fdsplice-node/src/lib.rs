@@ -12,6 +12,7 @@ mod native_rate_limiter;
 mod numbers;
 mod outcome;
 mod registry;
+mod running;
 mod runtime;
 mod sockets;
 mod stats;

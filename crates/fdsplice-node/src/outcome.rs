@@ -2,7 +2,7 @@
 //!
 //! This file defines the wire format of an outcome; `lib/core/outcome.ts` decodes it.
 
-use fdsplice::{EndpointError, Reason, TrafficResult, TransferError};
+use fdsplice::{EndpointError, Reason, Traffic, TrafficResult, TransferError};
 use napi::bindgen_prelude::{Buffer, FnArgs};
 use napi_derive::napi;
 
@@ -34,7 +34,8 @@ pub(crate) fn refusal(error: EndpointError) -> Refusal {
 /// The failure of a transfer.
 #[napi(object)]
 pub struct NativeFailure {
-    /// A reason other than a system call: `aborted`, `truncated`, `idle` or `halfOpen`.
+    /// A reason other than a system call: `aborted`, `truncated`, `idle`, `halfOpen`, or `died` for a
+    /// transfer whose task has panicked.
     pub reason: Option<String>,
     /// The error number, negative as in Node.
     pub errno: Option<i32>,
@@ -63,6 +64,16 @@ impl NativeFailure {
             undelivered: (!error.undelivered.is_empty()).then(|| Buffer::from(error.undelivered)),
         }
     }
+
+    fn died() -> Self {
+        Self {
+            reason: Some("died".to_owned()),
+            errno: None,
+            syscall: None,
+            side: None,
+            undelivered: None,
+        }
+    }
 }
 
 /// The numbers of one outcome on the wire, in this order: the number that the transfer was started
@@ -80,7 +91,7 @@ pub(crate) struct NativeOutcome {
     /// The number that the transfer was started with.
     pub(crate) id: u32,
     /// Bytes accepted by the destination, or by `b`.
-    tx: f64,
+    pub(crate) tx: f64,
     /// Bytes accepted by `a`.
     rx: f64,
     /// How many of `tx + rx` never passed through user space.
@@ -90,7 +101,7 @@ pub(crate) struct NativeOutcome {
     /// Whether `b` was read to its end.
     b_ended: bool,
     /// Absent after a clean end.
-    failure: Option<NativeFailure>,
+    pub(crate) failure: Option<NativeFailure>,
 }
 
 impl NativeOutcome {
@@ -110,16 +121,34 @@ impl NativeOutcome {
         }
     }
 
-    /// The outcome of a transfer that moved nothing.
-    pub(crate) fn without_traffic(id: u32, error: Option<TransferError>) -> Self {
+    /// The outcome of a watch, which moves nothing.
+    pub(crate) fn of_watch(id: u32, error: Option<TransferError>) -> Self {
+        Self::partial(id, Traffic::default(), error.map(NativeFailure::new))
+    }
+
+    /// The outcome of a transfer that could not be started.
+    pub(crate) fn not_started(id: u32, traffic: Traffic, error: TransferError) -> Self {
+        Self::partial(id, traffic, Some(NativeFailure::new(error)))
+    }
+
+    /// The outcome of a transfer whose task has panicked, or was dropped before its end.
+    pub(crate) fn died(id: u32, traffic: Traffic) -> Self {
+        Self::partial(id, traffic, Some(NativeFailure::died()))
+    }
+
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "JavaScript numbers; exact up to 2^53"
+    )]
+    fn partial(id: u32, traffic: Traffic, failure: Option<NativeFailure>) -> Self {
         Self {
             id,
-            tx: 0.0,
-            rx: 0.0,
-            zero_copy: 0.0,
+            tx: traffic.tx as f64,
+            rx: traffic.rx as f64,
+            zero_copy: traffic.zero_copy as f64,
             a_ended: false,
             b_ended: false,
-            failure: error.map(NativeFailure::new),
+            failure,
         }
     }
 

@@ -107,6 +107,11 @@ impl Entry {
         self.key.1
     }
 
+    /// The counts so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        traffic(self.key)
+    }
+
     pub(crate) fn end(mut self, failed: bool) {
         self.failed = failed;
     }

@@ -25,9 +25,12 @@
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use fdsplice::TransferError;
+use rustix::io::Errno;
 use tokio::runtime::{Builder, Handle};
 
 /// The most bytes that a short transfer moves: too few for bulk.
@@ -37,10 +40,51 @@ const RUN: usize = 64;
 /// How many transfers share a worker at most. If they turn out to be bulk, the others run elsewhere.
 const SHARED: usize = 32;
 
-static WORKERS: Mutex<Vec<Worker>> = Mutex::new(Vec::new());
+/// How long no further worker is started after the system has refused one.
+const REFUSED: Duration = Duration::from_secs(1);
+
+static WORKERS: Mutex<Workers> = Mutex::new(Workers {
+    running: Vec::new(),
+    wanted: 0,
+    refused_at: None,
+});
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 /// How many short transfers have ended since the last long one.
 static SHORT_RUN: AtomicUsize = AtomicUsize::new(0);
+
+struct Workers {
+    running: Vec<Worker>,
+    /// One per core; 0 until the first one runs.
+    wanted: usize,
+    /// When the system last refused a worker.
+    refused_at: Option<Instant>,
+}
+
+fn lock() -> MutexGuard<'static, Workers> {
+    WORKERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Workers {
+    /// Starts the workers that are missing. One worker is enough for every transfer, so a refusal is
+    /// an error only while there is none.
+    fn start_missing(&mut self) -> Result<(), TransferError> {
+        while self.running.is_empty() || self.running.len() < self.wanted {
+            let is_first = self.running.is_empty();
+            if !is_first && self.refused_at.is_some_and(|at| at.elapsed() < REFUSED) {
+                break;
+            }
+            match start(self.running.len()) {
+                Ok(worker) => self.running.push(worker),
+                Err(error) if is_first => return Err(error),
+                Err(_) => self.refused_at = Some(Instant::now()),
+            }
+            if self.wanted == 0 {
+                self.wanted = thread::available_parallelism().map_or(1, usize::from);
+            }
+        }
+        Ok(())
+    }
+}
 
 /// A thread that runs transfers.
 struct Worker {
@@ -57,12 +101,14 @@ pub(crate) struct WorkerSlot {
 impl WorkerSlot {
     /// Takes a slot for the next transfer of a JavaScript thread. Workers are started on first use
     /// and never stopped, because they own only their transfers, of any environment.
-    pub(crate) fn take(environment: u64) -> io::Result<Self> {
-        let mut workers = WORKERS.lock().unwrap_or_else(PoisonError::into_inner);
-        if workers.is_empty() {
-            let count = thread::available_parallelism().map_or(1, usize::from);
-            *workers = (0..count).map(start).collect::<io::Result<_>>()?;
-        }
+    ///
+    /// # Errors
+    /// When there is no worker and none can be started: the process has no descriptor (`EMFILE`) or
+    /// no thread (`EAGAIN`) left.
+    pub(crate) fn take(environment: u64) -> Result<Self, TransferError> {
+        let mut workers = lock();
+        workers.start_missing()?;
+        let workers = &workers.running;
         let load = |index: usize| workers[index].transfers.load(Ordering::Relaxed);
         let home = usize::try_from(environment).unwrap_or(0) % workers.len();
         let next = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -117,16 +163,49 @@ fn choose(
     in_turn.min_by_key(|index| load(*index)).unwrap_or(home)
 }
 
-fn start(index: usize) -> io::Result<Worker> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+fn start(index: usize) -> Result<Worker, TransferError> {
+    let failed = |syscall| {
+        move |error: io::Error| {
+            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+            TransferError::system(errno, syscall, None)
+        }
+    };
+    // The runtime also makes an eventfd and a duplicate, whose failures are not told apart.
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(failed("epoll_create1"))?;
     let handle = runtime.handle().clone();
+    let transfers = Arc::new(AtomicUsize::new(0));
+    let running = Running(Arc::clone(&transfers));
     thread::Builder::new()
         .name(format!("fdsplice-{index}"))
-        .spawn(move || runtime.block_on(std::future::pending::<()>()))?;
+        .spawn(move || {
+            // Dropped before the runtime, so that no transfer is started on a runtime that ends.
+            let _running = running;
+            runtime.block_on(std::future::pending::<()>());
+        })
+        .map_err(failed("clone"))?;
     Ok(Worker {
         runtime: handle,
-        transfers: Arc::default(),
+        transfers,
     })
+}
+
+/// Dropped when a worker thread ends: tokio panics when `epoll_wait` fails. The worker is then
+/// replaced by the next transfer that needs one.
+struct Running(Arc<AtomicUsize>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Not while the thread is being started: the pool is locked then, and does not have it yet.
+        if thread::panicking() {
+            let Self(transfers) = self;
+            lock()
+                .running
+                .retain(|worker| !Arc::ptr_eq(&worker.transfers, transfers));
+        }
+    }
 }
 
 #[cfg(test)]

@@ -2,11 +2,13 @@
 
 use std::os::fd::IntoRawFd;
 
-use napi::bindgen_prelude::{Error, Result};
+use fdsplice::EndpointError;
+use napi::bindgen_prelude::Either;
 use napi_derive::napi;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair, sockopt};
 
 use crate::numbers::with_descriptor;
+use crate::outcome::{Refusal, refusal};
 
 /// Makes a TCP socket of Node hold back partial packets (`TCP_CORK`, `tcp(7)`), or send them again.
 /// Headers and a small file then leave in one packet. Does nothing on any other descriptor.
@@ -16,15 +18,16 @@ pub fn cork(fd: i32, on: bool) {
     let _ = with_descriptor(fd, |socket| sockopt::set_tcp_cork(socket, on));
 }
 
-/// Two connected Unix sockets. They connect a descriptor for which Node has no stream to one that
-/// has. The caller closes both.
-///
-/// # Errors
-/// When the process or the system has no free descriptor.
+/// Two connected Unix sockets, or the reason why there are none. They connect a descriptor for which
+/// Node has no stream to one that has. The caller closes both.
 #[napi]
-pub fn socket_pair() -> Result<Vec<i32>> {
+pub fn socket_pair() -> Either<Vec<i32>, Refusal> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let (one, other) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-        .map_err(|errno| Error::from_reason(errno.to_string()))?;
-    Ok(vec![one.into_raw_fd(), other.into_raw_fd()])
+    match socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None) {
+        Ok((one, other)) => Either::A(vec![one.into_raw_fd(), other.into_raw_fd()]),
+        Err(errno) => Either::B(refusal(EndpointError::System {
+            errno,
+            syscall: "socketpair",
+        })),
+    }
 }

@@ -67,13 +67,9 @@ pub struct TransferError {
 }
 
 impl TransferError {
-    /// A failed system call at one end.
-    pub fn system(errno: Errno, syscall: &'static str, side: Side) -> Self {
-        Self {
-            reason: Reason::System { errno, syscall },
-            side: Some(side),
-            undelivered: Vec::new(),
-        }
+    /// A failed system call at one end, or at neither.
+    pub fn system(errno: Errno, syscall: &'static str, side: impl Into<Option<Side>>) -> Self {
+        Self::other(Reason::System { errno, syscall }, side.into())
     }
 
     pub(crate) fn other(reason: Reason, side: Option<Side>) -> Self {

@@ -135,8 +135,9 @@ impl RelayOptions {
 /// with `EMFILE`.
 ///
 /// # Cancel safety
-/// Dropping the future closes the endpoints and loses the held bytes; the peers may see a clean end.
-/// Use [`Control::abort`] to end a relay early.
+/// Dropping the future closes the endpoints and loses the held bytes. Once the relay has started, it
+/// resets the sockets that were handed over, as after a failure. Use [`Control::abort`] to end a relay
+/// early.
 ///
 /// # Panics
 /// Outside a tokio runtime that has I/O and time enabled.
@@ -225,6 +226,7 @@ async fn run(a: RegisteredFd, b: RegisteredFd, mut options: RelayOptions) -> Tra
             direction.skip();
         }
     }
+    let mut ends = ResetOnDrop(Some([&a, &b]));
     let control = &options.control.clone();
     let there = Route {
         source: Some(&a),
@@ -256,14 +258,24 @@ async fn run(a: RegisteredFd, b: RegisteredFd, mut options: RelayOptions) -> Tra
             Some(TransferError::system(errno, syscall, side))
         }
     };
-    if error.is_some() {
-        a.endpoint().prepare_reset();
-        b.endpoint().prepare_reset();
+    if error.is_none() {
+        ends.0 = None;
     }
     TrafficResult {
         a_ended,
         b_ended,
         ..control.result(error)
+    }
+}
+
+/// Resets the ends of a relay that has failed, panicked, or was dropped before its end.
+struct ResetOnDrop<'a>(Option<[&'a RegisteredFd; 2]>);
+
+impl Drop for ResetOnDrop<'_> {
+    fn drop(&mut self) {
+        for end in self.0.into_iter().flatten() {
+            end.endpoint().prepare_reset();
+        }
     }
 }
 

@@ -72,7 +72,7 @@ pub async fn send_file(
 
 impl PreopenedFile {
     /// Sends the bytes that [`PreopenedFile::send_now`] has not sent. The result also counts those that
-    /// it has sent. The range in the options must be the range that was opened.
+    /// it has sent; the [`Control`] counts them from this call on. The range in the options must be the range that was opened.
     ///
     /// # Errors
     /// As [`send_file`]. If the file was read when it was opened, later changes of it are not
@@ -83,18 +83,33 @@ impl PreopenedFile {
     ///
     /// # Panics
     /// Outside a tokio runtime that has I/O and time enabled.
-    pub async fn send(self, destination: Endpoint, options: SendFileOptions) -> TrafficResult {
-        let (mut bytes, sent) = match self.into_content() {
-            Content::Open(file) => return send_file(file, destination, options).await,
-            Content::Read { bytes, sent } => (bytes, sent),
+    pub fn send(
+        self,
+        destination: Endpoint,
+        options: SendFileOptions,
+    ) -> impl Future<Output = TrafficResult> {
+        let SendFileOptions {
+            plan,
+            last,
+            bounds,
+            control,
+        } = options;
+        let (file, plan) = match self.into_content() {
+            Content::Open(file) => {
+                let wanted = Wanted::ExactRange { last };
+                (Some(file), Plan { wanted, ..plan })
+            }
+            Content::Read { mut bytes, sent } => {
+                control.tx().add(sent, false);
+                let plan = Plan {
+                    head: bytes.split_off(sent),
+                    pass_end_on: plan.pass_end_on,
+                    ..Plan::default()
+                };
+                (None, plan)
+            }
         };
-        options.control.tx().add(sent, false);
-        let plan = Plan {
-            head: bytes.split_off(sent),
-            pass_end_on: options.plan.pass_end_on,
-            ..Plan::default()
-        };
-        run(None, destination, plan, options.bounds, options.control).await
+        run(file, destination, plan, bounds, control)
     }
 }
 

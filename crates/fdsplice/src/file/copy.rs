@@ -7,8 +7,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 
-use tokio::task::spawn_blocking;
-
 use crate::direction::plan::Plan;
 use crate::direction::watch::{Watch, destination_failure};
 use crate::direction::{explained, pass_end_on};
@@ -16,6 +14,7 @@ use crate::error::{Reason, Side, TransferError};
 use crate::fault::{End, IoFailure};
 use crate::file::end::{CopyEnd, Ends};
 use crate::file::job::{FileJob, Step};
+use crate::file::threads;
 use crate::limits::one_way::Bounds;
 use crate::traffic::Control;
 
@@ -55,8 +54,18 @@ pub(crate) async fn run(
             Ok(allowed) => allowed,
             Err(error) => break Err(error),
         };
+        let thread = match threads::reserve() {
+            Ok(thread) => thread,
+            // Neither end has failed.
+            Err(errno) => break Err(TransferError::system(errno, "clone", None)),
+        };
         let before = job.taken();
-        let (returned, step) = in_background(job, Arc::clone(&ends), allowed).await;
+        let step_ends = Arc::clone(&ends);
+        let running = thread.run(move || {
+            let step = job.step(&step_ends, allowed);
+            (job, step)
+        });
+        let (returned, step) = running.await;
         job = returned;
         watch.used(job.taken() - before);
         waiting = match step {
@@ -83,20 +92,4 @@ pub(crate) async fn run(
         ..error
     });
     (outcome, source_ended)
-}
-
-/// Runs one step on a thread that may block.
-async fn in_background(
-    mut job: FileJob,
-    ends: Arc<Ends>,
-    allowed: u64,
-) -> (FileJob, Result<Step, IoFailure>) {
-    let work = spawn_blocking(move || {
-        let step = job.step(&ends, allowed);
-        (job, step)
-    });
-    match work.await {
-        Ok(done) => done,
-        Err(failure) => std::panic::resume_unwind(failure.into_panic()),
-    }
 }

@@ -8,3 +8,4 @@ mod job;
 mod offsets;
 mod range;
 pub(crate) mod read_ahead;
+mod threads;
