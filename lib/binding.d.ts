@@ -238,6 +238,14 @@ export interface NativeFailure {
   undelivered?: Buffer
 }
 
+/** Two connected Unix sockets: one for the core, and the descriptor of one for Node. */
+export interface NativePair {
+  /** The end for the core. */
+  end: NativeEnd
+  /** The descriptor for Node. The caller closes it. */
+  fd: number
+}
+
 /** Counts of the whole process; see the public `stats()`. */
 export interface NativeStats {
   /** Transfers running. */
@@ -299,10 +307,10 @@ export interface SendFileSpec {
 }
 
 /**
- * Two connected Unix sockets, or the reason why there are none. They connect a descriptor for which
- * Node has no stream to one that has. The caller closes both.
+ * Makes two connected Unix sockets, or returns the reason why there are none. They connect a
+ * descriptor for which Node has no stream to one that has.
  */
-export declare function socketPair(): Array<number> | Refusal
+export declare function socketPair(): NativePair | Refusal
 
 /** Live counts of the whole process, all threads together. */
 export declare function stats(): NativeStats

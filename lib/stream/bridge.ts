@@ -10,7 +10,6 @@ import {
   type NativeEnd,
   type NativeOutcome,
   type NativeTransfer,
-  openEnd,
   required,
   startNative,
 } from '../core/core.js';
@@ -25,23 +24,15 @@ interface Pair {
   readonly socket: Socket;
 }
 
-/** Makes a socket pair. Needs three descriptors, of which two stay open. */
 function makePair(side: Side): Pair | Failure {
   const made = required().socketPair();
-  if (!Array.isArray(made)) return refusalFailure(made, side);
-  const [one = -1, other = -1] = made;
-  const opened = openEnd(one, 'a');
-  closeSync(one);
-  if (opened.end === undefined) {
-    closeSync(other);
-    return refusalFailure(opened.refusal, side);
-  }
-  const { end } = opened;
+  if (!('end' in made)) return refusalFailure(made, side);
+  const { end, fd } = made;
   try {
-    return { end, socket: new Socket({ fd: other, allowHalfOpen: true, readable: true, writable: true }) };
+    return { end, socket: new Socket({ fd, allowHalfOpen: true, readable: true, writable: true }) };
   } catch (error) {
     end.release();
-    closeSync(other);
+    closeSync(fd);
     throw error;
   }
 }
@@ -72,6 +63,20 @@ class Carrier {
       },
     );
   }
+}
+
+/**
+ * Reports a failure of Node's end of a pair. It also fails when the core closes the other end, and Node may learn of that
+ * before the outcome of the core arrives, which has the cause.
+ */
+async function explain(
+  failure: Failure,
+  carrier: Carrier | undefined,
+  side: Side,
+  fail: (failure: Failure) => void,
+): Promise<void> {
+  const outcome = await carrier?.outcome;
+  fail((outcome === undefined ? undefined : failureIn(outcome, side)) ?? failure);
 }
 
 /** Reads from a descriptor that is not a regular file. The pair is made when it starts. */
@@ -107,7 +112,7 @@ export class BridgeReader implements Reader {
     }
     this.#pair = pair;
     this.#reader = new StreamReader(this.#side, pair.socket, 'handed over');
-    this.#reader.start(wake, fail);
+    this.#reader.start(wake, (failure) => void explain(failure, this.#carrier, this.#side, fail));
     const options = {
       endDestination: true,
       ...(this.#length === undefined ? {} : { length: this.#length }),
@@ -190,7 +195,11 @@ export class BridgeWriter implements Writer {
     this.#accepted = accepted;
     this.#writer = new StreamWriter(this.#side, pair.socket as WritableLike);
     // The pair accepts bytes before the descriptor does; only those of the descriptor are counted.
-    this.#writer.start(wake, () => this.#sync(), fail);
+    this.#writer.start(
+      wake,
+      () => this.#sync(),
+      (failure) => void explain(failure, this.#carrier, this.#side, fail),
+    );
     const options = { endDestination: this.#endDestination };
     this.#carrier = new Carrier(pair.end, destination, options, (outcome) => {
       this.#sync(outcome.tx);

@@ -121,6 +121,8 @@ class DuplexEnd implements RelayEnds {
     this.#closed = stream.destroyed
       ? Promise.resolve()
       : new Promise((resolve) => stream.once('close', resolve));
+    // Until then, errors of the stream are reported in the result alone.
+    void this.#closed.then(() => this.reader.restore());
     this.#closeCleanly = closeByReset(stream);
     this.reader = new StreamReader(side, stream, 'handed over');
     this.writer = new StreamWriter(side, stream as WritableLike, refuse);

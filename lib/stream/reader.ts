@@ -98,7 +98,7 @@ export class StreamReader implements Reader {
     this.#listeners = [];
     this.#failed = () => {};
     if (this.#ownership === 'handed over') return Promise.resolve(rest);
-    this.#overlay.restore();
+    this.restore();
     if (this.#allowedHalfOpen === false) {
       this.#stream.allowHalfOpen = false;
       // Node ends such a stream at the end of its input, and that moment has passed.
@@ -118,6 +118,11 @@ export class StreamReader implements Reader {
         resolve(Buffer.alloc(0));
       }),
     );
+  }
+
+  /** Lets the stream emit its events again. A stream that was handed over must be closed by then. */
+  restore(): void {
+    this.#overlay.restore();
   }
 
   #on(event: string, listener: (error: Error) => void): void {

@@ -20,5 +20,5 @@ mod streams;
 
 pub use loopback::loopback_pair;
 pub use native_end::{is_same, open_end};
-pub use sockets::{cork, socket_pair};
+pub use sockets::{NativePair, cork, socket_pair};
 pub use stats::{capabilities, stats};

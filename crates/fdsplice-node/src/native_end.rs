@@ -21,7 +21,7 @@ pub struct NativeEnd {
 
 #[napi]
 impl NativeEnd {
-    fn new(endpoint: Endpoint) -> Self {
+    pub(crate) fn new(endpoint: Endpoint) -> Self {
         Self {
             endpoint: Some(endpoint),
         }

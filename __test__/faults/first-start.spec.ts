@@ -1,0 +1,74 @@
+// Transfers that cannot be started, because the process has no descriptor or no thread left: before the core has started
+// its first thread, and later, when only the threads for blocking calls are missing. helpers/processes/exhausted-process.mjs
+// is the process.
+import { fileURLToPath } from 'node:url';
+
+import { ended, started } from '../helpers/copy-child.js';
+import { AS_NOBODY } from '../helpers/quota.js';
+import { coreTestWithTool } from '../helpers/tools.js';
+
+const PROGRAM = fileURLToPath(new URL('../helpers/processes/exhausted-process.mjs', import.meta.url));
+
+const RELAYS = ['relay, b connecting', 'relay, both connected'];
+const BLOCKING = [
+  'copy of a socket to a file',
+  'copy of a file to a file',
+  'sendFile to a socket',
+  'sendFile to a response',
+];
+const MIXED = [
+  'relay of a stream and a number',
+  'relay of a number and a stream',
+  'copy of a stream to a number',
+  'copy of a number to a stream',
+];
+const KINDS = [...RELAYS, ...BLOCKING, ...MIXED];
+
+const done = (phase: string) => (kind: string) => [phase, kind, 'done', true, true];
+const refused = (phase: string) => (kind: string) => [phase, kind, 'EAGAIN', 'clone', null, true, true];
+
+for (const [where, inside] of [
+  ['the main thread', 'main'],
+  ['a worker', 'worker'],
+] as const) {
+  coreTestWithTool(
+    'prlimit',
+    `without descriptors no kind of transfer can start in ${where}: each fails with EMFILE, leaves nothing, and works later`,
+    async (t) => {
+      const command = ['--nofile=128', process.execPath, PROGRAM, 'descriptors', inside];
+      const child = started(t, 'prlimit', command, ['ignore', 'pipe', 'pipe']);
+      const { code, stdout, stderr } = await ended(child);
+      const first = KINDS.map((kind) => ['first', kind, 'epoll_create1']);
+      t.deepEqual(lines(stdout), [...first, ...KINDS.map(done('later'))]);
+      t.deepEqual([code, stderr], [0, '']);
+    },
+  );
+
+  coreTestWithTool(
+    'prlimit',
+    `without threads no kind of transfer can start in ${where}: each fails with EAGAIN, leaves nothing, and works later`,
+    async (t) => {
+      const [file = '', ...args] = [...AS_NOBODY, process.execPath, PROGRAM, 'threads', inside];
+      const child = started(t, file, args, ['ignore', 'pipe', 'pipe']);
+      const { code, stdout, stderr } = await ended(child);
+      t.deepEqual(lines(stdout), [
+        ...KINDS.map(refused('first')),
+        done('alone')('relay, both connected'),
+        // The workers run, and a transfer without blocking calls needs no other thread.
+        ...RELAYS.map(done('workers')),
+        ...BLOCKING.map(refused('workers')),
+        ...MIXED.map(done('workers')),
+        ...KINDS.map(done('later')),
+      ]);
+      t.deepEqual([code, stderr], [0, '']);
+    },
+  );
+}
+
+function lines(output: Buffer): unknown[] {
+  return output
+    .toString()
+    .trim()
+    .split('\n')
+    .map((line) => JSON.parse(line) as unknown);
+}
