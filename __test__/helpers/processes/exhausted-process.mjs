@@ -3,7 +3,16 @@
 // again when there are some. It prints one line of JSON for each transfer, and one for each uncaught exception.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import http from 'node:http';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -15,6 +24,12 @@ import { copy, relay, sendFile, stats } from 'fdsplice';
 
 const [resource, thread] = process.argv.slice(2);
 const print = (...values) => writeSync(1, `${JSON.stringify(values)}\n`);
+if (thread === 'worker' && isMainThread) {
+  const worker = new Worker(new URL(import.meta.url), { argv: process.argv.slice(2) });
+  worker.on('error', (error) => print('uncaught', error.message));
+  await new Promise((resolve) => worker.on('exit', resolve));
+  process.exit(0);
+}
 const quiet = { reject: false };
 
 /** Polls until a condition holds. */
@@ -51,10 +66,13 @@ const limitThreads = async (limit) => {
 
 const half = { allowHalfOpen: true };
 const server = net.createServer({ ...half, pauseOnConnect: true }).listen(0, '127.0.0.1');
-const echo = net.createServer(half, (socket) => socket.on('error', () => {}).pipe(socket)).listen(0, '127.0.0.1');
+const echo = net
+  .createServer(half, (socket) => socket.on('error', () => {}).pipe(socket))
+  .listen(0, '127.0.0.1');
 const site = http.createServer().listen(0, '127.0.0.1');
 await Promise.all([server, echo, site].map((each) => each.listening || once(each, 'listening')));
-const connect = (to) => net.connect({ ...half, port: to.address().port, host: '127.0.0.1' }).on('error', () => {});
+const connect = (to) =>
+  net.connect({ ...half, port: to.address().port, host: '127.0.0.1' }).on('error', () => {});
 /** Both ends of a connection. */
 const meet = async () => {
   const outer = connect(server);
@@ -64,7 +82,9 @@ const meet = async () => {
 const numberOf = (socket) => socket._handle.fd;
 /** Whether a stream has the methods of its class. */
 const isRestored = (stream) =>
-  ['write', 'end', 'emit', 'cork', '_read', '_write'].every((key) => stream[key] === Object.getPrototypeOf(stream)[key]);
+  ['write', 'end', 'emit', 'cork', '_read', '_write'].every(
+    (key) => stream[key] === Object.getPrototypeOf(stream)[key],
+  );
 /** Everything that a socket receives until it is closed. */
 const received = (socket) =>
   new Promise((resolve) => {
@@ -268,16 +288,8 @@ async function withoutThreads() {
   for (const kind of Object.keys(kinds)) await report('later', kind, await run(kind, nothing, nothing));
 }
 
-if (thread === 'worker' && isMainThread) {
-  shell.kill();
-  new Worker(new URL(import.meta.url), { argv: process.argv.slice(2) })
-    .on('error', (error) => print('uncaught', error.message))
-    .on('exit', () => process.exit(0));
-  for (const each of [server, echo, site]) each.close();
-} else {
-  process.on('uncaughtException', (error) => print('uncaught', error.message));
-  process.on('unhandledRejection', (error) => print('unhandled', String(error)));
-  await (resource === 'threads' ? withoutThreads() : withoutDescriptors());
-  rmSync(directory, { recursive: true });
-  process.exit(0);
-}
+process.on('uncaughtException', (error) => print('uncaught', error.message));
+process.on('unhandledRejection', (error) => print('unhandled', String(error)));
+await (resource === 'threads' ? withoutThreads() : withoutDescriptors());
+rmSync(directory, { recursive: true });
+process.exit(0);
