@@ -100,7 +100,7 @@ impl PreopenedFile {
                 (Some(file), Plan { wanted, ..plan })
             }
             Content::Read { mut bytes, sent } => {
-                control.tx().add(sent, false);
+                control.tx().add(sent as u64, false);
                 let plan = Plan {
                     head: bytes.split_off(sent),
                     pass_end_on: plan.pass_end_on,

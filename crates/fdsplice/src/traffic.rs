@@ -138,14 +138,11 @@ impl Counter<'_> {
     }
 
     /// Counts bytes that a destination accepted.
-    pub(crate) fn add(self, bytes: usize, zero_copy: bool) {
+    pub(crate) fn add(self, bytes: u64, zero_copy: bool) {
         // Only one task writes these counts. A plain load and store cannot lose an update, and needs
         // no locked instruction per message.
         let add = |count: &AtomicU64| {
-            count.store(
-                count.load(Ordering::Relaxed) + bytes as u64,
-                Ordering::Relaxed,
-            );
+            count.store(count.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
         };
         add(self.moved);
         if zero_copy {

@@ -72,7 +72,7 @@ impl Held {
         if let Some(lease) = self.lease.as_mut().filter(|lease| lease.held() > 0) {
             return match splice::drain(lease, FdAt(destination.as_fd(), position)) {
                 Ok(accepted) => {
-                    counter.add(accepted, true);
+                    counter.add(accepted as u64, true);
                     Ok(Pushed::Accepted)
                 }
                 Err(Errno::AGAIN) => Ok(Pushed::Full),
@@ -88,7 +88,7 @@ impl Held {
         match read_write::send_or_write(destination, position.as_deref().copied(), rest) {
             Ok(0) | Err(Errno::AGAIN) => Ok(Pushed::Full),
             Ok(accepted) => {
-                counter.add(accepted, false);
+                counter.add(accepted as u64, false);
                 if let Some(position) = position {
                     *position += accepted as u64;
                 }
@@ -119,7 +119,7 @@ impl Held {
         self.buffer.extend_from_slice(&bytes[accepted..]);
         match sent {
             Ok(accepted) => {
-                counter.add(accepted, false);
+                counter.add(accepted as u64, false);
                 Ok(())
             }
             Err(Errno::AGAIN) => Ok(()),

@@ -61,7 +61,7 @@ impl Direction {
             Ok(0) => self.pull_through_buffer(source, route, Some(readable), most),
             Ok(moved) => {
                 self.note_taken(moved);
-                route.counter.add(moved, true);
+                route.counter.add(moved as u64, true);
                 Ok(moved)
             }
             Err(Errno::AGAIN) => {

@@ -23,7 +23,7 @@ impl FileJob {
         match self.offsets.extent() {
             Some(Extent::Hole(length)) => {
                 if let Some(skipped) = self.offsets.skip_hole(pair.destination, length)? {
-                    return self.moved(usize::try_from(skipped).unwrap_or(usize::MAX));
+                    return self.moved(skipped);
                 }
             }
             Some(Extent::Data(length)) => most = most.min(length),
@@ -48,7 +48,7 @@ impl FileJob {
             // Some file systems return 0 before the end; only a read of 0 bytes is the end.
             Ok(0) => self.next_engine(pair, most),
             Err(errno) if copy_file_range::is_unsupported(errno) => self.next_engine(pair, most),
-            Ok(copied) => self.moved(copied),
+            Ok(copied) => self.moved(copied as u64),
             Err(errno) => Err(IoFailure::destination("copy_file_range")(errno)),
         }
     }
@@ -61,7 +61,7 @@ impl FileJob {
             // The end; but with procfs, only a read of 0 bytes is the end.
             Ok(0) => self.next_engine(pair, most),
             Err(errno) if sendfile::is_unsupported(errno) => self.next_engine(pair, most),
-            Ok(sent) => self.moved(sent),
+            Ok(sent) => self.moved(sent as u64),
             Err(Errno::AGAIN) => Ok(Some(Step::DestinationFull)),
             Err(errno @ Errno::IO) => Err(IoFailure::source("sendfile")(errno)),
             Err(errno) => Err(IoFailure::destination("sendfile")(errno)),
@@ -73,7 +73,7 @@ impl FileJob {
         let (from, to) = self.offsets.positions();
         match splice::direct(FdAt(source, from), FdAt(destination, to), most) {
             Ok(0) => self.next_engine(pair, most),
-            Ok(moved) => self.moved(moved),
+            Ok(moved) => self.moved(moved as u64),
             Err(Errno::AGAIN) => {
                 let (can_read, can_write) =
                     readiness(source, destination).map_err(IoFailure::source("poll"))?;
@@ -144,8 +144,8 @@ impl FileJob {
         clippy::unnecessary_wraps,
         reason = "the last expression of every engine"
     )]
-    fn moved(&mut self, bytes: usize) -> Pulled {
-        self.note_taken(bytes as u64);
+    fn moved(&mut self, bytes: u64) -> Pulled {
+        self.note_taken(bytes);
         self.control.tx().add(bytes, true);
         Ok(None)
     }
