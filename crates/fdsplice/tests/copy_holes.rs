@@ -85,6 +85,57 @@ fn holes_between_small_data_ranges_stay_holes() {
     );
 }
 
+/// Also where the hole is as short as a block: extending the destination leaves no block behind.
+#[test]
+fn holes_of_one_block_stay_holes() {
+    let scratch = Scratch::new();
+    let (source, destination) = pair_of_files(&scratch, b"");
+    for part in 0..500 {
+        pwrite(&source, data(4096), (2 * part + 1) * 4 * KIB).expect("a write");
+    }
+    ftruncate(&source, 5 * MIB as u64).expect("a hole");
+    let result = copied(&source, &destination, CopyOptions::new());
+    assert_eq!((result.tx, result.error), (5 * MIB as u64, None));
+    assert!(contents(&source) == contents(&destination));
+    let (had, has) = (on_disk(&source), on_disk(&destination));
+    assert!(
+        2 * has <= 3 * had,
+        "{has} bytes on disk, from a file with {had}"
+    );
+}
+
+#[test]
+fn a_hole_is_appended_as_zeros() {
+    let scratch = Scratch::new();
+    let (source, _) = pair_of_files(&scratch, b"");
+    pwrite(&source, data(4096), MIB as u64).expect("a write");
+    ftruncate(&source, 2 * MIB as u64).expect("a hole");
+    let path = scratch.path();
+    std::fs::write(&path, b"before ").expect("a file");
+    let destination = File::options()
+        .append(true)
+        .read(true)
+        .open(&path)
+        .expect("a file");
+    let result = copied(&source, &destination, CopyOptions::new());
+    assert_eq!((result.tx, result.error), (2 * MIB as u64, None));
+    let written = contents(&destination);
+    assert!(written == [b"before ", contents(&source).as_slice()].concat());
+}
+
+#[test]
+fn a_hole_past_the_end_of_the_destination_is_zeros() {
+    let scratch = Scratch::new();
+    let (source, destination) = pair_of_files(&scratch, b"");
+    ftruncate(&source, MIB as u64).expect("a hole");
+    write_all(&destination, b"old");
+    let options = CopyOptions::new().position(5).length(MIB as u64 - 1);
+    let result = copied(&source, &destination, options);
+    assert_eq!((result.tx, result.error), (MIB as u64 - 1, None));
+    let zeros = vec![0; MIB + 1];
+    assert!(contents(&destination) == [b"old", zeros.as_slice()].concat());
+}
+
 /// Between two file systems the bytes have to be read and written, but a hole has no bytes.
 #[test]
 fn holes_stay_holes_between_two_file_systems() {

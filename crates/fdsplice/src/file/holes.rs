@@ -3,8 +3,8 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fstat, ftruncate, open, seek};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::fs::{FallocateFlags, FileType, Mode, OFlags, SeekFrom, fallocate, fstat, open, seek};
+use rustix::io::{Errno, pwrite, retry_on_intr};
 
 use crate::file::range::size;
 
@@ -45,13 +45,21 @@ impl Holes {
                 let hole = seek(&self.file, SeekFrom::Hole(from)).ok()?;
                 (hole > from).then(|| Extent::Data(hole - from))
             }
-            // Only a hole follows until the end, or `from` is the end.
-            Err(Errno::NXIO) => {
-                let end = size(self.file.as_fd()).unwrap_or(0);
-                (end > from).then(|| Extent::Hole(end - from))
-            }
+            Err(Errno::NXIO) => self.hole_to_end(from).map(Extent::Hole),
             Err(_) => None,
         }
+    }
+
+    /// The length of the hole from `from` to the end of the file. `None` if `from` is the end.
+    ///
+    /// Another writer may extend the file between the search and `fstat`, and the new bytes are
+    /// data. So the file counts as a hole only if its size is the same before and after the search.
+    fn hole_to_end(&self, from: u64) -> Option<u64> {
+        let end = size(self.file.as_fd()).ok()?;
+        let is_hole = end > from
+            && seek(&self.file, SeekFrom::Data(from)) == Err(Errno::NXIO)
+            && size(self.file.as_fd()) == Ok(end);
+        is_hole.then(|| end - from)
     }
 }
 
@@ -64,7 +72,23 @@ pub(super) fn is_past_eof(destination: BorrowedFd<'_>, position: u64) -> bool {
     })
 }
 
-/// Extends the destination to `end` with a hole.
-pub(super) fn extend(destination: BorrowedFd<'_>, end: u64) -> Result<(), Errno> {
-    retry_on_intr(|| ftruncate(destination, end))
+/// Extends the destination by a hole from `start` to `end`.
+///
+/// Another writer may extend the file at the same time, so the size is not set: `ftruncate` would
+/// cut off bytes beyond `end`. A zero byte at the last byte of the hole extends the file if it ends
+/// before, and never shortens it. The byte belongs to the range of this copy, in which a hole means
+/// zeros. `fallocate` would extend the file too, but some file systems do not have it.
+///
+/// The block of the byte is freed again, so that the hole takes no room. Where that is not possible,
+/// one block remains for each hole.
+pub(super) fn extend(destination: BorrowedFd<'_>, start: u64, end: u64) -> Result<(), Errno> {
+    if start == end {
+        return Ok(());
+    }
+    if retry_on_intr(|| pwrite(destination, &[0], end - 1))? == 0 {
+        return Err(Errno::IO);
+    }
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let _ = retry_on_intr(|| fallocate(destination, hole, start, end - start));
+    Ok(())
 }

@@ -174,7 +174,8 @@ impl FileOffsets {
             return Ok(None);
         }
         let length = length.min(self.remaining.bytes());
-        holes::extend(destination, to.at + length).map_err(IoFailure::destination("ftruncate"))?;
+        holes::extend(destination, to.at, to.at + length)
+            .map_err(IoFailure::destination("write"))?;
         from.at += length;
         to.at += length;
         Ok(Some(length))
