@@ -46,6 +46,22 @@ testWithTool('prlimit', 'bulk arrives with the quota of pipe pages used up by an
   await relay.end();
 });
 
+testWithTool('prlimit', 'a pipe smaller than the pipeSize is used again', async (t) => {
+  await holdPipes(t, 1100);
+  const peer = Peer.start(t);
+  const relay = await RelayProcess.start(t, peer, AS_NOBODY, { relay: { pipeSize: MiB } });
+  for (let round = 0; round < 3; round += 1) {
+    const { client, origin } = await relay.connect();
+    const sending = peer.write(client, 8 * MiB, 1).then((digest) => peer.shutdown(client).then(() => digest));
+    t.like(await peer.readToEnd(origin), { end: 'eof', bytes: 8 * MiB, sha256: (await sending).sha256 });
+    await peer.shutdown(origin);
+  }
+  const { pipes, zeroCopy } = await relay.stats();
+  t.log(`${pipes.created} pipes made, ${zeroCopy} bytes spliced`);
+  t.true(pipes.created <= 4, `${pipes.created} pipes made`);
+  await relay.end();
+});
+
 /** The start of a program: `meet` makes sockets, `takeAll(spare)` leaves only `spare` free descriptors. */
 const WITHOUT_DESCRIPTORS = `
   import { once } from 'node:events';

@@ -148,6 +148,29 @@ test.serial('stalled relays return their pipes, and lose no byte', async (t) => 
   await relay.end();
 });
 
+test.serial('bulk with a pipeSize takes its pipes from the pool', async (t) => {
+  const peer = Peer.start(t);
+  // 100,000 is no size of the kernel, which makes 131,072 bytes of it.
+  for (const pipeSize of [262_144, 100_000]) {
+    const relay = await RelayProcess.start(t, peer, [], { relay: { pipeSize } });
+    for (let round = 0; round < 2; round += 1) {
+      const { client, origin } = await relay.connect();
+      const sending = peer
+        .write(client, 64 * MiB, 1)
+        .then((digest) => peer.shutdown(client).then(() => digest));
+      const received = await peer.readToEnd(origin);
+      t.like(received, { end: 'eof', bytes: 64 * MiB, sha256: (await sending).sha256 });
+      await peer.shutdown(origin);
+    }
+    const { pipes, total, zeroCopy } = await relay.stats();
+    t.log(`${pipes.created} pipes made for ${total / MiB} MiB`);
+    // One, unless another thread was about to use the idle one.
+    t.true(pipes.created <= 4, `${pipes.created} pipes made`);
+    t.true(zeroCopy > 0.9 * total, `${zeroCopy} of ${total} bytes spliced`);
+    await relay.end();
+  }
+});
+
 test.serial('idle pipes are closed after a while', async (t) => {
   const peer = Peer.start(t);
   const relay = await RelayProcess.start(t, peer);

@@ -14,9 +14,9 @@
 //! | connect, 100 B each way, close, µs | 654 | 640 | 577 |
 //!
 //! The rounds of one runtime differ more (±10 % and more) than the medians of the three, so cost does
-//! not decide. Pinned runtimes have other advantages. Pools of pipes and buffers belong to a thread
-//! and need no lock. No task moves away from the core whose cache holds the memory of its sockets.
-//! The workers of a machine with many cores share no lock.
+//! not decide. Pinned runtimes have other advantages. Buffers belong to a thread and need no lock, and
+//! the pool of pipes has a lock for each worker. No task moves away from the core whose cache holds
+//! the memory of its sockets. The workers of a machine with many cores wait for no common lock.
 //!
 //! Short relays differ. One costs the event loop, which accepts and connects, about twice as much as
 //! it costs a worker. So one worker keeps up with the short relays of a JavaScript thread, and it is

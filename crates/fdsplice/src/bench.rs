@@ -8,23 +8,25 @@ use std::task::Poll;
 use crate::direction::Direction;
 use crate::direction::plan::{Plan, Route};
 use crate::fd::{Endpoint, RegisteredFd};
-use crate::pipe::Lease;
+use crate::pipe::{Borrower, Lease};
 use crate::traffic::Control;
 
-/// Takes a pipe from the pool of this thread, or makes one, and gives it back.
+/// Takes a pipe from the pool, or makes one, and gives it back.
 ///
 /// # Panics
 /// When no pipe can be made.
 pub fn lease_and_return() {
-    drop(Lease::take(None).expect("a pipe"));
+    drop(Lease::take(None, Borrower::Worker).expect("a pipe"));
 }
 
-/// Makes a pipe with a capacity in bytes, which no pool keeps.
+/// Makes a pipe with a capacity in bytes, and closes it.
 ///
 /// # Panics
 /// When no pipe can be made.
 pub fn lease_of(capacity: usize) {
-    drop(Lease::take(Some(capacity)).expect("a pipe"));
+    let mut lease = Lease::take(Some(capacity), Borrower::Worker).expect("a pipe");
+    // The pool closes a pipe that holds bytes.
+    lease.filled(1);
 }
 
 /// One direction between two sockets.

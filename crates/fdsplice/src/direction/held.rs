@@ -9,7 +9,7 @@ use crate::engine::splice::FdAt;
 use crate::engine::{read_write, splice};
 use crate::fault::IoFailure;
 use crate::fd::Endpoint;
-use crate::pipe::Lease;
+use crate::pipe::{Borrower, Lease};
 use crate::traffic::Counter;
 
 /// The held bytes of one direction.
@@ -150,9 +150,13 @@ impl Held {
     }
 
     /// Leases a pipe, unless one is on loan already. `None` where no pipe can be had.
-    pub(crate) fn lease_pipe(&mut self, size: Option<usize>) -> Option<&mut Lease> {
+    pub(crate) fn lease_pipe(
+        &mut self,
+        size: Option<usize>,
+        borrower: Borrower,
+    ) -> Option<&mut Lease> {
         if self.lease.is_none() {
-            self.lease = Lease::take(size);
+            self.lease = Lease::take(size, borrower);
         }
         self.lease.as_mut()
     }

@@ -11,7 +11,7 @@ use crate::engine::splice::FdAt;
 use crate::engine::{Engine, read_write, readiness, splice};
 use crate::fault::IoFailure;
 use crate::fd::{Ready, RegisteredFd};
-use crate::pipe::Lease;
+use crate::pipe::{Borrower, Lease};
 
 /// Number of buffered reads between a refused lease and the next request.
 const LEASE_PAUSE: u32 = 64;
@@ -156,7 +156,8 @@ impl Direction {
                 self.lease_pause -= 1;
                 return None;
             }
-            if self.held.lease_pipe(self.pipe_size).is_none() {
+            let lease = self.held.lease_pipe(self.pipe_size, Borrower::Worker);
+            if lease.is_none() {
                 self.lease_pause = LEASE_PAUSE;
             }
         }

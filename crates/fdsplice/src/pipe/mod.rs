@@ -1,7 +1,11 @@
 //! Kernel pipes: the pool that leases them, and the budget of their capacity.
 
+mod kernel;
 mod pool;
 mod quota;
+mod shelves;
+mod sweep;
 
-pub(crate) use pool::Lease;
-pub use pool::{PipeStats, pipe_max_size, pipe_stats};
+pub(crate) use pool::{Borrower, Lease};
+pub use quota::pipe_max_size;
+pub use shelves::{PipeStats, pipe_stats};

@@ -1,168 +1,96 @@
-//! The pool of pipes of each thread, from which transfers lease one while bytes move in bulk.
+//! The pool of pipes, from which transfers lease one while bytes move in bulk.
 //!
 //! A pipe is expensive to make: two descriptors, and a megabyte of capacity that counts against a
 //! quota shared by all processes of the user. So a transfer leases one when bulk bytes are about to
-//! move, and gives it back the moment it is empty. The pool is a `thread_local`: there is no lock,
-//! and a pipe stays warm in the cache of the core that used it.
+//! move, and gives it back the moment it is empty.
+//!
+//! A transfer that wants a capacity of its own leases from the pipes that were made for that
+//! capacity. Requested capacities are rounded up to a power of two, as the kernel does, so at most 20
+//! sizes exist, and idle pipes of one size are closed when another size needs their budget.
 
-use std::cell::{Cell, RefCell};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::read;
-use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use crate::pipe::kernel::{DEFAULT, Pipe, REFUSED};
 use crate::pipe::quota::{self, LARGE, PipeQuota};
+use crate::pipe::{shelves, sweep};
 
 /// The capacity requested after half of the budget is in use. It leaves room for more pipes.
 const MEDIUM: usize = 256 * 1024;
-/// The capacity of a new pipe (`pipe(7)`).
-const DEFAULT: usize = 64 * 1024;
-/// How long no pipe is made after the kernel granted only a very small one.
-const REFUSED: Duration = Duration::from_millis(500);
-/// How long an idle pipe is kept.
-const KEEP: Duration = Duration::from_secs(10);
-/// How many pipes a thread keeps for the next lease.
-const KEPT: usize = 32;
 
-static LEASED: AtomicUsize = AtomicUsize::new(0);
-static IDLE: AtomicUsize = AtomicUsize::new(0);
-static CREATED: AtomicUsize = AtomicUsize::new(0);
-
-thread_local! {
-    static POOL: RefCell<Vec<Idle>> = const { RefCell::new(Vec::new()) };
-    /// When the kernel last granted this thread only a very small pipe.
-    static REFUSED_AT: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// Whether a task runs that closes the old idle pipes of this thread.
-    static SWEPT: Cell<bool> = const { Cell::new(false) };
+/// When the kernel last granted only a very small pipe.
+fn refused_at() -> MutexGuard<'static, Option<Instant>> {
+    static AT: Mutex<Option<Instant>> = Mutex::new(None);
+    AT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A pipe in the pool.
-#[derive(Debug)]
-struct Idle {
-    /// `None` only while the value is dropped.
-    pipe: Option<Pipe>,
-    since: Instant,
+/// The kind of thread that leases a pipe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Borrower {
+    /// A thread that polls transfers.
+    Worker,
+    /// A thread for blocking work, which comes and goes.
+    BlockingThread,
 }
 
-impl Drop for Idle {
-    fn drop(&mut self) {
-        IDLE.fetch_sub(1, Ordering::Relaxed);
+/// The size under which the pool keeps pipes of a wanted capacity: the capacity that the kernel makes
+/// of it.
+fn size_of(wanted: usize) -> usize {
+    let most = most();
+    let least = rustix::param::page_size().min(most);
+    wanted
+        .clamp(least, most)
+        .checked_next_power_of_two()
+        .map_or(most, |size| size.min(most))
+}
+
+/// The largest capacity in bytes.
+fn most() -> usize {
+    PipeQuota::get().max_size.max(DEFAULT)
+}
+
+/// Makes a pipe. `None` when the budget is used up, or the kernel refuses (`EMFILE`, `ENFILE`, the
+/// quota of the user). The caller then moves its bytes without a pipe.
+fn make(size: Option<usize>) -> Option<Pipe> {
+    if refused_at().is_some_and(|at| at.elapsed() < REFUSED) {
+        return None;
     }
-}
-
-/// Starts a task that closes old idle pipes until the pool is empty. A task stays on the thread of
-/// the pool only in a current-thread runtime. In other runtimes, old pipes are closed when another
-/// one is given back.
-fn sweep() {
-    let Ok(runtime) = Handle::try_current() else {
-        return;
+    let pipe = loop {
+        if let Ok(pipe) = Pipe::make(size, reserve(size)?) {
+            break pipe;
+        }
+        if !shelves::close_one() {
+            return None;
+        }
     };
-    if runtime.runtime_flavor() != RuntimeFlavor::CurrentThread || SWEPT.replace(true) {
-        return;
+    if size.is_none() && pipe.is_very_small() {
+        *refused_at() = Some(Instant::now());
+        return None;
     }
-    runtime.spawn(async {
-        while !POOL.with_borrow(Vec::is_empty) {
-            sleep(KEEP / 2).await;
-            let now = Instant::now();
-            POOL.with_borrow_mut(|pool| pool.retain(|idle| !idle.is_old(now)));
+    shelves::count_created();
+    Some(pipe)
+}
+
+/// Reserves capacity for a pipe. Idle pipes, all of another size, are closed to make room.
+fn reserve(size: Option<usize>) -> Option<usize> {
+    let budget = PipeQuota::get().budget;
+    let most = most();
+    let capacities = match size {
+        Some(size) => [(size, budget), (size, budget)],
+        None => [(LARGE.min(most), budget / 2), (MEDIUM.min(most), budget)],
+    };
+    loop {
+        for (capacity, limit) in capacities {
+            if quota::reserve(capacity, limit) {
+                return Some(capacity);
+            }
         }
-        SWEPT.set(false);
-    });
-}
-
-impl Idle {
-    fn is_old(&self, now: Instant) -> bool {
-        now.duration_since(self.since) >= KEEP
-    }
-}
-
-/// The pipes of this process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct PipeStats {
-    /// In use by a transfer.
-    pub leased: usize,
-    /// Kept for the next lease.
-    pub idle: usize,
-    /// Made since the process started.
-    pub created: usize,
-}
-
-/// The pipes of this process, all threads together.
-pub fn pipe_stats() -> PipeStats {
-    PipeStats {
-        leased: LEASED.load(Ordering::Relaxed),
-        idle: IDLE.load(Ordering::Relaxed),
-        created: CREATED.load(Ordering::Relaxed),
-    }
-}
-
-/// The largest capacity, in bytes, that an unprivileged process may request
-/// (`/proc/sys/fs/pipe-max-size`, see `pipe(7)`).
-pub fn pipe_max_size() -> usize {
-    PipeQuota::get().max_size
-}
-
-#[derive(Debug)]
-struct Pipe {
-    reader: OwnedFd,
-    writer: OwnedFd,
-    /// The capacity that is reserved in the budget.
-    capacity: usize,
-}
-
-impl Pipe {
-    /// `None` when the budget is used up, or the kernel refuses (`EMFILE`, `ENFILE`, the quota of the
-    /// user). The caller then moves its bytes without a pipe.
-    fn create(wanted: Option<usize>) -> Option<Self> {
-        if REFUSED_AT.get().is_some_and(|at| at.elapsed() < REFUSED) {
+        if !shelves::close_one() {
             return None;
         }
-        let PipeQuota { max_size, budget } = *PipeQuota::get();
-        let most = max_size.max(DEFAULT);
-        let capacity = match wanted {
-            Some(wanted) => [wanted.clamp(4096, most); 2],
-            None => [LARGE.min(most), MEDIUM.min(most)],
-        };
-        let capacity = if quota::reserve(capacity[0], budget / 2) {
-            capacity[0]
-        } else if quota::reserve(capacity[1], budget) {
-            capacity[1]
-        } else {
-            return None;
-        };
-        let Ok((reader, writer)) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK) else {
-            quota::release(capacity);
-            return None;
-        };
-        // EPERM: the pipes of the user's processes exceed the quota. The pipe still works. Once the
-        // quota is used up entirely, a new pipe has room for two pages, and costs twice as much as
-        // a buffer.
-        let granted = fcntl_setpipe_size(&writer, capacity)
-            .or_else(|_| fcntl_getpipe_size(&writer))
-            .unwrap_or(DEFAULT);
-        if granted < DEFAULT && wanted.is_none() {
-            quota::release(capacity);
-            REFUSED_AT.set(Some(Instant::now()));
-            return None;
-        }
-        quota::adjust(capacity, granted);
-        CREATED.fetch_add(1, Ordering::Relaxed);
-        Some(Self {
-            reader,
-            writer,
-            capacity: granted,
-        })
-    }
-}
-
-impl Drop for Pipe {
-    fn drop(&mut self) {
-        quota::release(self.capacity);
     }
 }
 
@@ -172,29 +100,30 @@ pub(crate) struct Lease {
     /// `None` only while the value is dropped.
     pipe: Option<Pipe>,
     held: usize,
-    /// Whether the pool may keep the pipe. A transfer that wanted a size of its own gets a pipe that
-    /// no other transfer expects.
-    poolable: bool,
+    /// The shelf to which the pipe is returned.
+    shelf: usize,
 }
 
 impl Lease {
-    /// Takes a pipe from the pool of this thread, or makes one. `wanted` is a capacity in bytes.
-    pub(crate) fn take(wanted: Option<usize>) -> Option<Self> {
-        let pooled = if wanted.is_none() {
-            // The pipe that was given back last is warm, and the others grow old.
-            POOL.with_borrow_mut(Vec::pop)
-        } else {
-            None
+    /// Takes a pipe from the pool, or makes one. `wanted` is a capacity in bytes.
+    pub(crate) fn take(wanted: Option<usize>, borrower: Borrower) -> Option<Self> {
+        let size = wanted.map(size_of);
+        let shelf = match borrower {
+            Borrower::Worker => shelves::of_this_thread(),
+            Borrower::BlockingThread => shelves::OF_BLOCKING_THREADS,
         };
-        let pipe = match pooled.and_then(|mut idle| idle.pipe.take()) {
-            Some(pipe) => pipe,
-            None => Pipe::create(wanted)?,
+        let pipe = match shelves::take(shelf, size) {
+            Some(mut pipe) => {
+                pipe.retry_refused();
+                pipe
+            }
+            None => make(size)?,
         };
-        LEASED.fetch_add(1, Ordering::Relaxed);
+        shelves::count_lease();
         Some(Self {
             pipe: Some(pipe),
             held: 0,
-            poolable: wanted.is_none(),
+            shelf,
         })
     }
 
@@ -246,55 +175,81 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        LEASED.fetch_sub(1, Ordering::Relaxed);
+        shelves::count_return();
         // A pipe that still holds bytes is closed, because the next transfer would send them.
-        let Some(pipe) = self.pipe.take().filter(|_| self.held == 0 && self.poolable) else {
+        let Some(pipe) = self.pipe.take().filter(|_| self.held == 0) else {
             return;
         };
-        // The pool no longer exists while its thread ends. The pipe is then closed.
-        let _ = POOL.try_with(|pool| {
-            let mut pool = pool.borrow_mut();
-            if pool.len() < KEPT {
-                IDLE.fetch_add(1, Ordering::Relaxed);
-                let since = Instant::now();
-                // The oldest pipe is the first one.
-                if pool.first().is_some_and(|oldest| oldest.is_old(since)) {
-                    pool.retain(|idle| !idle.is_old(since));
-                }
-                let pipe = Some(pipe);
-                pool.push(Idle { pipe, since });
-            }
-        });
-        sweep();
+        let now = Instant::now();
+        // Otherwise an idle pipe could stay open for as long as the process.
+        if sweep::is_possible(now) {
+            shelves::put(self.shelf, pipe, now);
+            sweep::ensure(now);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use rustix::pipe::fcntl_getpipe_size;
+
     use super::*;
+    use crate::pipe::pipe_stats;
+
+    // The pool is common to all tests of this binary. A size that no other test uses makes a test
+    // independent of the others.
+
+    fn runtime() -> tokio::runtime::Runtime {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime")
+    }
+
+    fn lease(size: usize) -> Lease {
+        Lease::take(Some(size), Borrower::Worker).expect("a pipe")
+    }
+
+    fn number(lease: &Lease) -> i32 {
+        use std::os::fd::AsRawFd;
+        lease.reader().as_raw_fd()
+    }
 
     #[test]
     fn an_empty_pipe_is_leased_again() {
-        let first = Lease::take(None).expect("a pipe");
-        let created = pipe_stats().created;
+        let runtime = runtime();
+        let _guard = runtime.enter();
+        let first = lease(8 * 1024);
+        let pipe = number(&first);
         drop(first);
-        let again = Lease::take(None).expect("a pipe");
-        assert_eq!(again.held(), 0);
-        assert!(pipe_stats().created >= created);
-        assert!(POOL.with_borrow(Vec::is_empty));
+        let again = lease(8 * 1024);
+        assert_eq!((again.held(), number(&again)), (0, pipe));
     }
 
     #[test]
     fn a_pipe_that_holds_bytes_is_never_leased_again() {
-        let mut dirty = Lease::take(None).expect("a pipe");
+        let runtime = runtime();
+        let _guard = runtime.enter();
+        let mut dirty = lease(16 * 1024);
         dirty.filled(rustix::io::write(dirty.writer(), b"foreign").expect("a write"));
         drop(dirty);
-        assert!(POOL.with_borrow(Vec::is_empty));
+        assert!(shelves::take(shelves::of_this_thread(), Some(16 * 1024)).is_none());
+    }
+
+    #[test]
+    fn a_pipe_returned_outside_a_runtime_is_closed_or_swept() {
+        drop(lease(32 * 1024));
+        // Another test may run a sweep in its own runtime. It ends with that runtime.
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while pipe_stats().idle > 0 {
+            assert!(std::time::Instant::now() < end, "{:?}", pipe_stats());
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
     }
 
     #[test]
     fn a_lease_yields_its_bytes_in_order() {
-        let mut lease = Lease::take(None).expect("a pipe");
+        let mut lease = lease(64 * 1024);
         for part in [b"one ".as_slice(), b"two"] {
             lease.filled(rustix::io::write(lease.writer(), part).expect("a write"));
         }
@@ -303,7 +258,16 @@ mod tests {
 
     #[test]
     fn a_wanted_capacity_is_granted() {
-        let lease = Lease::take(Some(128 * 1024)).expect("a pipe");
+        let lease = lease(128 * 1024);
         assert_eq!(fcntl_getpipe_size(lease.writer()), Ok(128 * 1024));
+    }
+
+    #[test]
+    fn a_wanted_capacity_is_rounded_as_the_kernel_does() {
+        for wanted in [0, 1, 4096, 4097, 50_000, 65_536, 1_000_000, usize::MAX] {
+            let size = size_of(wanted);
+            let lease = lease(wanted);
+            assert_eq!(fcntl_getpipe_size(lease.writer()), Ok(size), "{wanted}");
+        }
     }
 }

@@ -52,6 +52,12 @@ impl PipeQuota {
     }
 }
 
+/// The largest capacity, in bytes, that an unprivileged process may request
+/// (`/proc/sys/fs/pipe-max-size`, see `pipe(7)`).
+pub fn pipe_max_size() -> usize {
+    PipeQuota::get().max_size
+}
+
 /// `CAP_SYS_RESOURCE` or `CAP_SYS_ADMIN` lifts the quota (`pipe(7)`).
 fn exempt_from_quota() -> bool {
     const SYS_ADMIN: u64 = 1 << 21;

@@ -9,6 +9,7 @@ use crate::fault::{End, IoFailure};
 use crate::fd::Kind;
 use crate::file::end::Pair;
 use crate::file::holes::Extent;
+use crate::pipe::Borrower;
 
 /// Bytes that one call moves at most. An abort waits for one call.
 const CALL: u64 = 1024 * 1024;
@@ -94,7 +95,8 @@ impl FileJob {
     }
 
     fn splice_through_pipe(&mut self, pair: Pair<'_>, most: usize) -> Pulled {
-        let Some(lease) = self.held.lease_pipe(self.plan.pipe_size) else {
+        let borrower = Borrower::BlockingThread;
+        let Some(lease) = self.held.lease_pipe(self.plan.pipe_size, borrower) else {
             return self.next_engine(pair, most);
         };
         let (from, _) = self.offsets.positions();
