@@ -3,7 +3,7 @@
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import http, { type RequestListener } from 'node:http';
-import net, { type AddressInfo } from 'node:net';
+import type { AddressInfo } from 'node:net';
 
 import test, { type ExecutionContext } from 'ava';
 import { copy, sendFile, type TrafficResult, type TransferError } from 'fdsplice';
@@ -11,6 +11,7 @@ import { copy, sendFile, type TrafficResult, type TransferError } from 'fdsplice
 import { opened, sample } from '../helpers/copy-files.js';
 import { engine } from '../helpers/engine.js';
 import { deferred, within } from '../helpers/wait.js';
+import { exchanged } from './site.js';
 
 async function listening(t: ExecutionContext, handler: RequestListener, options = {}): Promise<number> {
   const server = http.createServer(options, handler).listen(0, '127.0.0.1');
@@ -20,20 +21,6 @@ async function listening(t: ExecutionContext, handler: RequestListener, options 
   });
   await once(server, 'listening');
   return (server.address() as AddressInfo).port;
-}
-
-/** Everything received on one connection in answer to raw request lines. */
-async function exchanged(port: number, ...requests: string[]): Promise<string> {
-  const socket = net.connect(port, '127.0.0.1');
-  const last = requests.length - 1;
-  for (const [index, line] of requests.entries()) {
-    const close = index === last ? 'Connection: close\r\n' : '';
-    socket.write(`${line} HTTP/1.1\r\nHost: x\r\n${close}\r\n`);
-  }
-  const chunks: Buffer[] = [];
-  socket.on('data', (chunk: Buffer) => chunks.push(chunk)).on('error', () => {});
-  await within(20_000, 'the connection ends', once(socket, 'close'));
-  return Buffer.concat(chunks).toString('latin1');
 }
 
 for (const [kind, method, status] of [

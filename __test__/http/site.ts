@@ -1,8 +1,7 @@
 // An HTTP server and a client with a single connection to it, shared by the specs of responses.
 import { once } from 'node:events';
 import http, { type IncomingMessage, type RequestListener } from 'node:http';
-import type net from 'node:net';
-import { type AddressInfo } from 'node:net';
+import net, { type AddressInfo } from 'node:net';
 
 import type { ExecutionContext } from 'ava';
 
@@ -43,4 +42,18 @@ export async function get({ port, agent }: Site, options: http.RequestOptions = 
   const request = http.request({ host: '127.0.0.1', port, agent, ...options }).end();
   const [message] = (await within(20_000, 'an answer', once(request, 'response'))) as [IncomingMessage];
   return collect(message);
+}
+
+/** Everything received on one connection in answer to raw request lines. */
+export async function exchanged(port: number, ...requests: string[]): Promise<string> {
+  const socket = net.connect(port, '127.0.0.1');
+  const last = requests.length - 1;
+  for (const [index, line] of requests.entries()) {
+    const close = index === last ? 'Connection: close\r\n' : '';
+    socket.write(`${line}${/ HTTP\/1\.\d$/.test(line) ? '' : ' HTTP/1.1'}\r\nHost: x\r\n${close}\r\n`);
+  }
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk)).on('error', () => {});
+  await within(20_000, 'the connection ends', once(socket, 'close'));
+  return Buffer.concat(chunks).toString('latin1');
 }

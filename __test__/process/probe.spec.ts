@@ -122,6 +122,10 @@ const BREAKS: Record<string, { code: string; problem: string }> = {
     `,
     problem: 'response._header does not hold the headers',
   },
+  'a _hasBody without effect': {
+    code: "fix(http.OutgoingMessage.prototype, '_hasBody', () => true);",
+    problem: 'response._hasBody does not decide',
+  },
   'a renamed kBytesWritten': {
     code: `
       const { getOwnPropertySymbols } = Object;

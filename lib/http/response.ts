@@ -1,35 +1,27 @@
 // Responses of Node's HTTP servers: which of them have a body that the core can send, and how one is handed over.
-import { OutgoingMessage, ServerResponse } from 'node:http';
+import { type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http';
 import { Http2ServerResponse } from 'node:http2';
+import type { Socket } from 'node:net';
 import { nextTick } from '../contract/clock.js';
 import { type Failure, streamDestroyed } from '../contract/errors.js';
 import type { Openable } from '../endpoint/preparable.js';
 import { HeldCalls } from '../node/held-calls.js';
 import { markWritten, unmarkWritten } from '../node/held-writes.js';
-import { creditBody, sentHeaders } from '../node/internals.js';
+import { creditBody } from '../node/internals.js';
 import type { PreopenedFile } from '../core/core-file.js';
 import { binding, type NativeEnd } from '../core/core.js';
 import { isPlainSocket } from '../node/plain-socket.js';
 import { SocketEnd } from '../native/socket-end.js';
 import { attempt } from '../transfer/attempt.js';
-
-/** The response to a request of HTTP/1.1 or HTTP/2. */
-export type Response = ServerResponse | Http2ServerResponse;
+import { hasNoBody, headerOf, type Response } from './framing.js';
 
 export function isResponse(value: unknown): value is Response {
   return value instanceof ServerResponse || value instanceof Http2ServerResponse;
 }
 
-/** A header of a response, whether or not the headers were sent. */
-export function headerOf(response: Response, name: string): string | undefined {
-  const value = response.getHeader(name);
-  if (value !== undefined) return String(value);
-  return new RegExp(`^${name}:\\s*(.*?)\\s*$`, 'im').exec(sentHeaders(response))?.[1];
-}
-
-/** Whether Node discards everything that is written as the body of this response. */
-export function hasNoBody({ req, statusCode }: Response): boolean {
-  return req.method === 'HEAD' || statusCode === 204 || statusCode === 304;
+/** The connection of a response. A pipelined response has none before its turn, but its request has it. */
+function connectionOf({ socket, req }: ServerResponse): Socket | undefined {
+  return socket ?? (req as IncomingMessage | undefined)?.socket;
 }
 
 /** Whether the core can send the body of this response: it has a Content-Length and goes out unchanged. */
@@ -41,7 +33,7 @@ function isPlain(response: Response): response is ServerResponse {
   if (response.write !== prototype.write || response.end !== prototype.end) return false;
   if (headerOf(response, 'transfer-encoding') !== undefined) return false;
   if (headerOf(response, 'content-length') === undefined) return false;
-  return isPlainSocket(response.socket ?? response.req.socket, 'destination');
+  return isPlainSocket(connectionOf(response), 'destination');
 }
 
 /**

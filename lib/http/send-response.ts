@@ -13,15 +13,8 @@ import type { PreopenedFile } from '../core/core-file.js';
 import { binding, type NativeEnd } from '../core/core.js';
 import type { SendFileSettings } from '../contract/options.js';
 import { isPlainSocket } from '../node/plain-socket.js';
-import {
-  breakOffResponse,
-  endResponse,
-  hasNoBody,
-  headerOf,
-  type Response,
-  ResponseEnd,
-  takesNativeBody,
-} from './response.js';
+import { hasNoBody, headerOf, type Response } from './framing.js';
+import { breakOffResponse, endResponse, ResponseEnd, takesNativeBody } from './response.js';
 import { endAlready, sendNatively } from '../native/send-file.js';
 import type { Reader } from '../stream/flow.js';
 import { pump } from '../stream/start.js';

@@ -1,8 +1,9 @@
 // The only file that names parts of Node that its documentation does not: the handles behind sockets, the state of
-// streams, hooks of net.Socket, and two fields of HTTP responses. They are the same in Node 20 to 26. Each function
+// streams, hooks of net.Socket, and fields of HTTP responses. They are the same in Node 20 to 26. Each function
 // states what it is for and what happens in a Node without that part; probe.ts tries them before a transfer relies on
 // them.
 import { OutgoingMessage, type ServerResponse } from 'node:http';
+import type { ServerHttp2Stream } from 'node:http2';
 import { Socket } from 'node:net';
 import { types } from 'node:util';
 import type { PropertyOverlay } from './overlay.js';
@@ -291,9 +292,36 @@ export function sentHeaders(response: object): string {
   return (response as { _header?: string | null })._header ?? '';
 }
 
+/** The key of the field that {@link sendsBody} reads, for the probe. */
+export const SENDS_BODY = '_hasBody';
+
+/**
+ * Whether Node sends what is written as the body of a response. Node decides it from the method that it parsed and from
+ * the status that it sent, so a program that changes `req.method` or `statusCode` later does not change it. `undefined`
+ * in a Node without the field: the method of the request decides there, and the probe selects streams.
+ */
+export function sendsBody(response: ServerResponse): boolean | undefined {
+  return (response as { [SENDS_BODY]?: boolean })[SENDS_BODY];
+}
+
+/**
+ * Whether an HTTP/2 stream answers a HEAD request. Without the property, the writing side of the stream decides, which
+ * Node ends for HEAD.
+ */
+export function answersHead(stream: ServerHttp2Stream): boolean {
+  return (stream as { headRequest?: boolean }).headRequest ?? stream.writableEnded;
+}
+
 /** Node's count of the body under `strictContentLength`; the key is a symbol that is not public. */
 function countKey(response: ServerResponse): symbol | undefined {
   return Object.getOwnPropertySymbols(response).find(({ description }) => description === 'kBytesWritten');
+}
+
+/** Bytes of the body that Node has counted; `undefined` where it does not count them. */
+export function countedBody(response: ServerResponse): number | undefined {
+  const key = response.strictContentLength ? countKey(response) : undefined;
+  const counted: unknown = key === undefined ? undefined : Reflect.get(response, key);
+  return typeof counted === 'number' ? counted : undefined;
 }
 
 /**
@@ -350,6 +378,7 @@ export const PROBLEMS = {
   counts: 'socket.bytesRead and socket.bytesWritten are not getters of net.Socket.prototype',
   onIdle: 'socket._onTimeout is not the method that the idle timer calls',
   sentHeaders: 'response._header does not hold the headers that were sent',
+  sendsBody: 'response._hasBody does not decide whether a body is sent',
   creditBody: 'response[kBytesWritten] is not the count that strictContentLength compares',
   writeQueue: 'socket._handle.writeQueueSize does not count the bytes that wait in the handle',
   close: 'socket._handle.close is not the method that destroy() calls',

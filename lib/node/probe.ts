@@ -29,6 +29,8 @@ import {
   replaceClose,
   reportIdle,
   RESTART_IDLE,
+  SENDS_BODY,
+  sendsBody,
   sentHeaders,
   startReading,
   stopReading,
@@ -70,6 +72,7 @@ const CHECKS: readonly [problem: keyof typeof PROBLEMS, works: (scene: Scene) =>
   ['counts', countsWork],
   ['onIdle', onIdleWorks],
   ['sentHeaders', sentHeadersWork],
+  ['sendsBody', sendsBodyWorks],
   ['creditBody', creditBodyWorks],
   ['writeQueue', writeQueueWorks],
   ['close', closeWorks],
@@ -247,6 +250,17 @@ function sentHeadersWork(scene: Scene): boolean {
   scene.http = messageOn(scene.socket, 5);
   const headers = sentHeaders(scene.http.message);
   return /^content-length: 5\r$/im.test(headers) && arrives(scene, headers);
+}
+
+function sendsBodyWorks({ http, socket }: Scene): boolean {
+  if (http === undefined || sendsBody(http.message) !== true) return false;
+  const { message } = http;
+  const before = socket.bytesWritten;
+  const overlay = new PropertyOverlay(message);
+  overlay.set(SENDS_BODY, false);
+  message.write('e');
+  overlay.restore();
+  return socket.bytesWritten === before;
 }
 
 function creditBodyWorks({ http }: Scene): boolean {
