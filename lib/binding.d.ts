@@ -103,6 +103,8 @@ export declare class NativeFiles {
    * Otherwise a transfer has to send the rest.
    */
   sendNow(file: number, socket: number): boolean
+  /** Drops bytes that were read when the file was opened, so that at most `length` of them are left. */
+  shorten(file: number, length: number): void
   /** Closes a file that no transfer has taken. */
   release(file: number): void
 }

@@ -98,7 +98,7 @@ coreTestWithTool(
     child.stdout?.once('data', () => setTimeout(() => clearInterval(appending), 2000));
     const { code, stdout, stderr } = await ended(child);
     t.is(code, 0, stderr);
-    const [, tx] = stdout.toString().trim().split('\n').map(Number);
+    const [, tx = NaN] = stdout.toString().trim().split('\n').map(Number);
     const [source, written] = [readFileSync(from), readFileSync(to)];
     t.is(written.length, tx);
     t.log(`${written.length} of ${source.length} bytes`);

@@ -189,35 +189,41 @@ test('HTTPS: HEAD gets no body when middleware has set req.method to GET', async
   );
 });
 
-for (const [method, changed, length] of [
-  ['HEAD', 'GET', 0],
-  ['GET', 'HEAD', SIZE],
-] as const) {
-  test(`HTTP/2: sendFile answers ${method} as such when req.method was set to ${changed}`, async (t) => {
-    const { path } = sample(t, SIZE);
-    const outcome = deferred<TrafficResult>();
-    const server = http2.createServer((request, response) => {
-      Object.assign(request, { method: changed });
-      response.setHeader('Content-Length', SIZE);
-      void sendFile(path, response, { reject: false }).then((result) => outcome.resolve(result));
+for (const verb of ['sendFile', 'copy'] as const) {
+  for (const [method, changed, length] of [
+    ['HEAD', 'GET', 0],
+    ['GET', 'HEAD', SIZE],
+  ] as const) {
+    test(`HTTP/2: ${verb} answers ${method} as such when req.method was set to ${changed}`, async (t) => {
+      const { path } = sample(t, SIZE);
+      const outcome = deferred<TrafficResult>();
+      const server = http2.createServer((request, response) => {
+        Object.assign(request, { method: changed });
+        response.setHeader('Content-Length', SIZE);
+        const transfer =
+          verb === 'copy'
+            ? copy(createReadStream(path), response, { endDestination: true, reject: false })
+            : sendFile(path, response, { reject: false });
+        void transfer.then((result) => outcome.resolve(result));
+      });
+      server.listen(0, '127.0.0.1');
+      await once(server, 'listening');
+      const client = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+      t.teardown(() => {
+        client.destroy();
+        server.close();
+      });
+      const request = client.request({ ':method': method });
+      let got = 0;
+      request.on('data', (chunk: Buffer) => (got += chunk.length));
+      const [headers] = (await within(20_000, 'the headers arrive', once(request, 'response'))) as [
+        http2.IncomingHttpHeaders,
+      ];
+      await within(20_000, 'the stream is closed', once(request, 'close'));
+      t.is(headers['content-length'], String(SIZE));
+      t.is(got, length);
+      const { tx, error } = await within(20_000, 'the transfer settles', outcome.promise);
+      t.deepEqual([tx, error], [length, null]);
     });
-    server.listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const client = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    t.teardown(() => {
-      client.destroy();
-      server.close();
-    });
-    const request = client.request({ ':method': method });
-    let got = 0;
-    request.on('data', (chunk: Buffer) => (got += chunk.length));
-    const [headers] = (await within(20_000, 'the headers arrive', once(request, 'response'))) as [
-      http2.IncomingHttpHeaders,
-    ];
-    await within(20_000, 'the stream is closed', once(request, 'close'));
-    t.is(headers['content-length'], String(SIZE));
-    t.is(got, length);
-    const { tx, error } = await within(20_000, 'the transfer settles', outcome.promise);
-    t.deepEqual([tx, error], [length, null]);
-  });
+  }
 }

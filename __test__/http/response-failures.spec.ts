@@ -18,11 +18,11 @@ import { get, type Site, site } from './site.js';
 
 nothingIsLeft(test, 'behind all tests');
 
-test('a Content-Length that differs from the length of the range is rejected, and the response stays usable', async (t) => {
-  const { path } = sample(t, 1000);
+test('a Content-Length that contradicts start and end is rejected, and the response stays usable', async (t) => {
+  const { path } = sample(t, 2000);
   const place = await site(t, (_request, response) => {
     response.setHeader('Content-Length', 999);
-    sendFile(path, response).catch((error: NodeJS.ErrnoException) => {
+    sendFile(path, response, { start: 0, end: 999 }).catch((error: NodeJS.ErrnoException) => {
       t.false(response.headersSent);
       response.removeHeader('Content-Length');
       response.writeHead(500).end(`${error.name} ${error.code} ${error.message}`);
@@ -190,5 +190,40 @@ for (const method of ['GET', 'HEAD']) {
     };
     const place = await site(t, (_request, response) => void sendRejected(response));
     t.is((await get(place, { method })).status, 500);
+  });
+}
+
+for (const [failing, kind] of [
+  ['a replaced write that throws', 'path'],
+  ['a replaced write that throws', 'number'],
+  ['an abort', 'path'],
+  ['a missing file', 'path'],
+] as const) {
+  test(`an answer that the owner gives during sendFile of a ${kind} keeps its own framing after ${failing}`, async (t) => {
+    const { path } = sample(t, 100_000);
+    const codes: unknown[] = [];
+    const place = await site(t, (_request, response) => {
+      if (failing === 'a replaced write that throws') {
+        response.write = () => {
+          throw new Error('no body today');
+        };
+      }
+      const name = failing === 'a missing file' ? '/missing/file' : path;
+      const transfer = sendFile(kind === 'path' ? name : opened(t, name), response, { reject: false });
+      void transfer.then(({ error }) => codes.push(error?.code));
+      response.end('sorry');
+      if (failing === 'an abort') transfer.abort();
+    });
+    for (let round = 0; round < 2; round += 1) {
+      const { body, headers } = await get(place);
+      t.is(String(body), 'sorry');
+      t.not(headers['content-length'], '100000');
+    }
+    await until(
+      'both transfers have settled',
+      () => codes.length,
+      (count) => count === 2,
+    );
+    t.false(codes.includes(undefined));
   });
 }

@@ -191,6 +191,20 @@ export function truncated(): Failure {
   };
 }
 
+/** The file of a `sendFile` is shorter than the length that its response has announced. */
+export function shorterThanAnnounced(): Failure {
+  return { ...truncated(), message: 'the file is shorter than the announced length' };
+}
+
+/** The body of a response has another length than its headers have announced. */
+export function lengthMismatch(): Failure {
+  return {
+    message: 'the body has another length than its Content-Length',
+    code: 'ERR_HTTP_CONTENT_LENGTH_MISMATCH',
+    side: 'destination',
+  };
+}
+
 /** Node could not open or inspect a file: the system refused it, or Node's permission model did. */
 export function openFailure(cause: NodeJS.ErrnoException): Failure {
   const { code = '', errno, syscall = '', message } = cause;

@@ -42,6 +42,11 @@ export class PreopenedFile {
     return this.#files.sendNow(this.id, socket);
   }
 
+  /** Drops bytes that were read ahead, so that at most `length` of them are left. */
+  shorten(length: number): void {
+    this.#files.shorten(this.id, length);
+  }
+
   /** Closes the file if no transfer has taken it. */
   release(): void {
     this.#files.release(this.id);

@@ -32,6 +32,8 @@ export interface FileSource extends Preparable {
   range(bounds: Bounds): FileRange;
   /** The descriptor's own position; `undefined` if it cannot be determined. */
   position(): number | undefined;
+  /** Drops bytes that were read when the file was opened, so that `length` of them are left. */
+  shorten(length: number): void;
   /** The file as the native engine takes it, or the reason why it is not open. */
   open(): NativeEnd | PreopenedFile | Failure;
   /** The range as the source of a stream. */
@@ -55,6 +57,9 @@ export class CallerFile implements FileSource {
     if (endpoint.kind === 'unavailable') return -1;
     return endpoint.kind === 'file' ? endpoint.fd : endpoint.end.fd;
   }
+
+  /** Nothing was read yet. */
+  shorten(): void {}
 
   /** Nothing to close: the descriptor is the caller's, or a duplicate that `release` closes. */
   dispose(): void {}
@@ -121,6 +126,10 @@ export class PathFile implements FileSource {
 
   get isAtHand(): boolean {
     return this.#end instanceof PreopenedFile && this.#end.fd < 0;
+  }
+
+  shorten(length: number): void {
+    if (this.#end instanceof PreopenedFile) this.#end.shorten(length);
   }
 
   /** Nothing to close: `release` does. */

@@ -1,11 +1,11 @@
 // Responses of Node's HTTP servers: which of them have a body that the core can send, and how one is handed over.
-import { type IncomingMessage, OutgoingMessage, ServerResponse } from 'node:http';
+import { ServerResponse } from 'node:http';
 import { Http2ServerResponse } from 'node:http2';
-import type { Socket } from 'node:net';
-import { nextTick } from '../contract/clock.js';
-import { type Failure, streamDestroyed } from '../contract/errors.js';
+import { nextTick, now } from '../contract/clock.js';
+import { type Failure, idle, streamDestroyed, wrongKind } from '../contract/errors.js';
 import type { Openable } from '../endpoint/preparable.js';
-import { HeldCalls } from '../node/held-calls.js';
+import type { HeldCalls } from '../node/held-calls.js';
+import { closeByReset } from '../node/close-by-reset.js';
 import { markWritten, unmarkWritten } from '../node/held-writes.js';
 import { creditBody } from '../node/internals.js';
 import type { PreopenedFile } from '../core/core-file.js';
@@ -13,24 +13,21 @@ import { binding, type NativeEnd } from '../core/core.js';
 import { isPlainSocket } from '../node/plain-socket.js';
 import { SocketEnd } from '../native/socket-end.js';
 import { attempt } from '../transfer/attempt.js';
-import { hasNoBody, headerOf, type Response } from './framing.js';
+import { TimeLimit } from '../transfer/time-limit.js';
+import { mismatch, ResponseCalls } from './announced-body.js';
+import { connectionOf, isClosed, watchConnection } from './connection.js';
+import { countBody, hasNoBody, headerOf, isCounted, isWrapped, type Response, roomIn } from './framing.js';
 
 export function isResponse(value: unknown): value is Response {
   return value instanceof ServerResponse || value instanceof Http2ServerResponse;
-}
-
-/** The connection of a response. A pipelined response has none before its turn, but its request has it. */
-function connectionOf({ socket, req }: ServerResponse): Socket | undefined {
-  return socket ?? (req as IncomingMessage | undefined)?.socket;
 }
 
 /** Whether the core can send the body of this response: it has a Content-Length and goes out unchanged. */
 function isPlain(response: Response): response is ServerResponse {
   if (binding() === undefined || !(response instanceof ServerResponse)) return false;
   if (hasNoBody(response) || response.writableEnded) return false;
-  const { prototype } = OutgoingMessage as unknown as { prototype: ServerResponse };
-  // A wrapper that compresses or counts has replaced these methods. The bytes have to be written to the wrapper.
-  if (response.write !== prototype.write || response.end !== prototype.end) return false;
+  // The bytes have to be written to the wrapper.
+  if (isWrapped(response)) return false;
   if (headerOf(response, 'transfer-encoding') !== undefined) return false;
   if (headerOf(response, 'content-length') === undefined) return false;
   return isPlainSocket(connectionOf(response), 'destination');
@@ -55,15 +52,20 @@ function sendHeaders(response: ServerResponse): boolean {
 export class ResponseEnd implements Openable {
   readonly #response: ServerResponse;
   readonly #held: HeldCalls;
+  /** Whether the calls that were held follow when the response is given back. */
+  readonly #replays: boolean;
   #inner: SocketEnd | undefined;
   #written = () => 0;
   #isQueueing = false;
+  #isWaiting = false;
   #stopWaiting = () => {};
   readonly isNumber = false;
 
-  constructor(response: ServerResponse) {
+  /** Without `calls`, calls of others are held here until {@link giveBack}. */
+  constructor(response: ServerResponse, calls?: HeldCalls) {
     this.#response = response;
-    this.#held = new HeldCalls(response);
+    this.#held = calls ?? new ResponseCalls(response);
+    this.#replays = calls === undefined;
     markWritten(response);
   }
 
@@ -72,23 +74,49 @@ export class ResponseEnd implements Openable {
   }
 
   prepare(ready: () => void, fail: (failure: Failure) => void, idleTimeout?: number): void {
-    const response = this.#response;
     this.queue();
     const begin = (): void => {
-      const { socket } = response;
+      const { socket } = this.#response;
       if (socket === null) return;
       this.#stopWaiting();
+      if (!isPlainSocket(socket, 'destination')) {
+        fail(wrongKind('destination', 'another connection than that of the request'));
+        return;
+      }
       this.#inner = new SocketEnd({ kind: 'socket', side: 'destination', socket });
       this.#inner.takeOver();
-      // The time limit starts here. Before its turn, the connection serves other responses.
       this.#inner.prepare(ready, fail, idleTimeout);
     };
-    // A pipelined response has no socket before its turn.
-    const assigned = () => nextTick(() => attempt(fail, begin, 'destination'));
+    if (this.#response.socket === null) this.#awaitTurn(begin, fail, idleTimeout);
+    else begin();
+  }
+
+  /** Waits for the socket of a pipelined response, which is assigned when its turn comes. */
+  #awaitTurn(begin: () => void, fail: (failure: Failure) => void, idleTimeout: number | undefined): void {
+    const response = this.#response;
+    const assigned = () =>
+      nextTick(() => {
+        if (this.#isWaiting) attempt(fail, begin, 'destination');
+      });
     const closed = () => fail(streamDestroyed('destination', response));
     response.once('socket', assigned).once('close', closed);
-    this.#stopWaiting = () => void response.off('socket', assigned).off('close', closed);
-    begin();
+    const forgetConnection = watchConnection(response, closed);
+    const since = now();
+    const limit =
+      idleTimeout === undefined
+        ? undefined
+        : new TimeLimit(
+            idleTimeout,
+            () => since,
+            () => fail(idle()),
+          );
+    this.#isWaiting = true;
+    this.#stopWaiting = () => {
+      this.#isWaiting = false;
+      limit?.stop();
+      forgetConnection();
+      response.off('socket', assigned).off('close', closed);
+    };
   }
 
   /** The socket is taken over when the turn of the response comes. */
@@ -125,32 +153,68 @@ export class ResponseEnd implements Openable {
       this.#inner?.giveBack();
     } finally {
       unmarkWritten(this.#response);
-      creditBody(this.#response, this.#written());
-      this.#held.detach();
-      this.#held.replay();
+      const written = this.#written();
+      creditBody(this.#response, written);
+      countBody(this.#response, written);
+      if (this.#replays) {
+        this.#held.detach();
+        this.#held.replay();
+      }
     }
   }
 
-  /** Ends the response; resolves when it has finished. */
-  end(): Promise<void> {
-    return endResponse(this.#response);
+  /** Ends the response; resolves when it has finished. A body that is too short breaks it off. */
+  end(): Promise<Failure | undefined> {
+    const response = this.#response;
+    const room = isCounted(response) ? roomIn(response) : 0;
+    if (room === 0 || room === Infinity) return endResponse(response);
+    breakOffResponse(response);
+    throw mismatch();
   }
 }
 
-/** Ends a response whose body was sent; resolves when it has finished. */
-export async function endResponse(response: Response): Promise<void> {
+/**
+ * Ends a response whose body was sent. Resolves when it has finished or was closed, with a failure if the system has not
+ * taken the rest within `idleTimeout` ms.
+ */
+export async function endResponse(response: Response, idleTimeout?: number): Promise<Failure | undefined> {
   // HTTP/2 reports every response to HEAD as finished, so `writableFinished` alone does not decide.
-  if ((response.writableEnded && response.writableFinished) || response.destroyed) return;
-  const over = new Promise<void>((resolve) => {
-    response.once('finish', () => resolve()).once('close', () => resolve());
-  });
-  if (!response.writableEnded) response.end();
-  await over;
+  if ((response.writableEnded && response.writableFinished) || isClosed(response)) return undefined;
+  let stop = () => {};
+  try {
+    return await new Promise((resolve) => {
+      const over = () => resolve(undefined);
+      response.once('finish', over).once('close', over);
+      const forgetConnection = watchConnection(response, over);
+      const since = now();
+      const limit =
+        idleTimeout === undefined
+          ? undefined
+          : new TimeLimit(
+              idleTimeout,
+              () => since,
+              () => resolve(idle()),
+            );
+      stop = () => {
+        limit?.stop();
+        forgetConnection();
+        response.off('finish', over).off('close', over);
+      };
+      if (!response.writableEnded) response.end();
+    });
+  } finally {
+    stop();
+  }
 }
 
 /** Closes the connection of a response so that its client sees that the body is incomplete. */
 export function breakOffResponse(response: Response): void {
-  if (response instanceof Http2ServerResponse)
+  if (response instanceof Http2ServerResponse) {
     response.stream.close(0x2 /* INTERNAL_ERROR, RFC 9113 section 7 */);
-  else response.destroy();
+    return;
+  }
+  // Without a length or chunks, the end of the connection is the end of the body.
+  const isFramed = headerOf(response, 'content-length') ?? headerOf(response, 'transfer-encoding');
+  if (isFramed === undefined && response.socket !== null) closeByReset(response.socket);
+  response.destroy();
 }

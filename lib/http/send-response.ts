@@ -4,16 +4,26 @@ import type { Endpoint } from '../endpoint/endpoint.js';
 import type { Preparable } from '../endpoint/preparable.js';
 import type { WritableLike } from '../endpoint/stream-kinds.js';
 import { failureOf, isUsable, stateOf } from '../endpoint/usable.js';
-import { type Failure, invalidValue } from '../contract/errors.js';
+import { type Failure, invalidValue, shorterThanAnnounced, streamDestroyed } from '../contract/errors.js';
 import type { FileRange } from '../contract/file-range.js';
-import { HeldCalls } from '../node/held-calls.js';
 import { markWritten, unmarkWritten } from '../node/held-writes.js';
 import { descriptorOf } from '../node/internals.js';
 import type { PreopenedFile } from '../core/core-file.js';
 import { binding, type NativeEnd } from '../core/core.js';
 import type { SendFileSettings } from '../contract/options.js';
 import { isPlainSocket } from '../node/plain-socket.js';
-import { hasNoBody, headerOf, type Response } from './framing.js';
+import { AnnouncedBody, ResponseCalls } from './announced-body.js';
+import { closedFailure, isClosed, watchConnection } from './connection.js';
+import {
+  announcedLength,
+  beginCount,
+  countBody,
+  hasNoBody,
+  headerOf,
+  requireLength,
+  type Response,
+  roomIn,
+} from './framing.js';
 import { breakOffResponse, endResponse, ResponseEnd, takesNativeBody } from './response.js';
 import { endAlready, sendNatively } from '../native/send-file.js';
 import type { Reader } from '../stream/flow.js';
@@ -27,6 +37,10 @@ export interface BodySource extends Preparable {
   readonly isAtHand: boolean;
   /** The range to send, by the size of the file at this moment. */
   range(bounds: SendFileSettings): FileRange;
+  /** The descriptor's own position; `undefined` if it cannot be determined. */
+  position(): number | undefined;
+  /** Drops bytes that were read when the file was opened, so that `length` of them are left. */
+  shorten(length: number): void;
   /** The file as the native engine takes it, or the reason why it is not open. */
   open(): NativeEnd | PreopenedFile | Failure;
   /** The range as the source of a stream. */
@@ -52,51 +66,80 @@ export function sendToResponse(
   const releases: (() => void)[] = [];
   let isEndDue = false;
   let isFramedHere = false;
-  // Calls are queued from the start of the transfer. The part that writes the body queues them again.
-  const calls = new HeldCalls(response);
+  // Calls of others are held from here until the release, which replays them.
+  const calls = new ResponseCalls(response);
   calls.queue({ ignoresCork: false });
   markWritten(response);
+  beginCount(response);
   task.release = async ({ failure, outcome }) => {
+    const isSent = failure === undefined && outcome !== undefined;
     try {
       for (const release of releases) release();
     } finally {
       unmarkWritten(response);
+      // The owner may answer with another body, of another length.
+      if (!isSent && isFramedHere && !response.headersSent) response.removeHeader('content-length');
+      const isBroken = failure !== undefined && response.headersSent && !response.writableFinished;
+      const breaksOff = isBroken && (endDestination || failure.code === 'ERR_SOURCE_TRUNCATED');
+      // Before the calls that were held, which could make up the announced length.
+      if (breaksOff) breakOffResponse(response);
       calls.detach();
       calls.replay();
       await from.release();
     }
-    // The caller may answer with another body, of another length.
-    if (failure !== undefined && isFramedHere && !response.headersSent)
-      response.removeHeader('content-length');
-    const isBroken = failure !== undefined && response.headersSent && !response.writableFinished;
-    if (isBroken && (endDestination || failure.code === 'ERR_SOURCE_TRUNCATED')) breakOffResponse(response);
-    else if (failure === undefined && outcome !== undefined && endDestination && isEndDue) {
-      await endResponse(response);
-    }
+    if (!isSent || !endDestination || !isEndDue) return undefined;
+    const unfinished = await endResponse(response, task.idleTimeout);
+    if (unfinished !== undefined) breakOffResponse(response);
+    return unfinished;
   };
   task.obeySignal();
-  if (!isUsable(target)) task.fail(failureOf(target));
+  const requireOpen = () => {
+    if (!isUsable(target)) task.fail(failureOf(target));
+    else if (isClosed(response)) task.fail(closedFailure(response));
+  };
+  requireOpen();
   if (task.isOver) return;
+  releases.push(watchConnection(response, () => task.fail(streamDestroyed('destination', response))));
   const send = () => {
     const range = from.range(settings);
     isFramedHere = !response.hasHeader('content-length');
-    frame(response, range);
+    requireLength(response);
+    const first = Math.max(0, range.start ?? from.position() ?? 0);
+    const wanted = bodyOf(response, range, first, settings);
+    if (wanted === undefined) {
+      task.fail(shorterThanAnnounced());
+      return;
+    }
+    announce(response, wanted);
     const isForCore = takesNativeBody(response);
     if (hasNoBody(response)) {
       isEndDue = true;
       sendNothing(task, response, endDestination);
+      return;
+    }
+    // The headers may have been changed when they were sent.
+    const body = bodyOf(response, range, first, settings);
+    if (body === undefined) {
+      task.fail(shorterThanAnnounced());
+      return;
+    }
+    if (body.length !== undefined && body.length < (range.length ?? 0)) from.shorten(body.length);
+    if (isForCore && body.length === 0) {
+      isEndDue = true;
+      endAlready(task, 0);
     } else if (isForCore) {
       isEndDue = true;
-      sendBody(task, from, response, settings, range, releases);
+      sendBody(task, from, response, settings, body, calls, releases);
     } else {
-      const reader = from.reader(range);
-      const writer = new StreamWriter('destination', response as WritableLike);
-      pump(task, reader, writer, { ...settings, endDestination });
+      const announced = new AnnouncedBody(response, isPiece(settings) ? undefined : shorterThanAnnounced());
+      const writer = new StreamWriter('destination', response as WritableLike, undefined, calls);
+      releases.push(() => countBody(response, task.traffic.tx));
+      pump(task, from.reader(body), writer, { ...settings, endDestination }, announced);
     }
   };
   const begin = () => {
     // The response may have been closed while the file was being opened.
-    if (!isUsable(target)) task.fail(failureOf(target));
+    requireOpen();
     if (task.isOver) return;
     calls.detach();
     const uncork = from.isAtHand ? corked(response) : () => {};
@@ -110,7 +153,6 @@ export function sendToResponse(
     } finally {
       uncork();
     }
-    if (!task.isOver) calls.replay();
   };
   from.prepare(
     () => task.attempt(begin),
@@ -134,17 +176,42 @@ function corked(response: Response): () => void {
   return () => core?.cork(fd, false);
 }
 
-/** Sets the Content-Length unless the headers determine the framing already. Throws if they contradict the range. */
-function frame(response: Response, { length }: FileRange): void {
-  const declared = headerOf(response, 'content-length');
-  if (length === undefined || response.statusCode === 204 || response.statusCode === 304) return;
-  if (declared !== undefined && Number(declared) !== length) {
+/** Whether the file is one of several parts of the body, so that others may write the rest. */
+function isPiece({ end, endDestination = true }: SendFileSettings): boolean {
+  return !endDestination && end !== undefined;
+}
+
+/**
+ * The part of the range that is sent: as much as the headers announce. `undefined` if the file has less. Throws if the
+ * headers contradict the bounds that the caller gave, rather than the size of the file.
+ */
+function bodyOf(
+  response: Response,
+  range: FileRange,
+  first: number,
+  settings: SendFileSettings,
+): FileRange | undefined {
+  const room = roomIn(response);
+  if (room === Infinity) return range;
+  const { length = Infinity } = range;
+  const span = settings.end === undefined ? undefined : Math.max(0, settings.end + 1 - first);
+  const isLess = span !== undefined && room < span && length >= span;
+  const isMore = span !== undefined && room > span && !isPiece(settings);
+  if ((isLess || isMore) && !response.headersSent) {
     throw invalidValue(
       'destination',
-      `has a Content-Length of ${declared}, but ${length} bytes are to be sent`,
+      `has a Content-Length of ${announcedLength(response)}, but ${span} bytes are to be sent`,
     );
   }
-  if (declared !== undefined || response.headersSent) return;
+  if (room > length) return isPiece(settings) ? range : undefined;
+  return { ...range, last: first + room - 1, length: room };
+}
+
+/** Sets the Content-Length unless the headers determine the framing already. */
+function announce(response: Response, { length }: FileRange): void {
+  const { headersSent, statusCode } = response;
+  if (length === undefined || headersSent || statusCode === 204 || statusCode === 304) return;
+  if (headerOf(response, 'content-length') !== undefined) return;
   if (headerOf(response, 'transfer-encoding') === undefined) response.setHeader('Content-Length', length);
 }
 
@@ -159,9 +226,10 @@ function sendBody(
   response: ServerResponse,
   settings: SendFileSettings,
   range: FileRange,
+  calls: ResponseCalls,
   releases: (() => void)[],
 ): void {
-  const to = new ResponseEnd(response);
+  const to = new ResponseEnd(response, calls);
   releases.push(() => to.giveBack());
   // The response's own end() ends it, and its socket lives on.
   const framing = { endDestination: false, isFramed: true };

@@ -1,4 +1,5 @@
 // Copies from one descriptor to another on the native engine.
+import type { Failure } from '../contract/errors.js';
 import type { CopySettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
 import { startNative } from '../core/core.js';
@@ -18,7 +19,8 @@ export interface CopyDestination extends Openable {
   /** Lets the transfer alone write from here on; `written` counts its bytes. */
   hold(written: () => number): void;
   giveBack(): void;
-  end(): Promise<void> | void;
+  /** Ends the destination; resolves with a failure if that was not possible. */
+  end(): Promise<Failure | undefined> | void;
 }
 
 /** Copies as `settings` say. */
@@ -42,7 +44,7 @@ export function copyNatively(
     } finally {
       to.giveBack();
     }
-    if (endDestination && failure === undefined) await to.end();
+    return endDestination && failure === undefined ? to.end() : undefined;
   };
   from.takeOver();
   to.takeOver();

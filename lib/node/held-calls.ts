@@ -16,6 +16,12 @@ export interface CallTarget {
 
 const REFUSED = Symbol('fdsplice: refused');
 
+/** A call that was made while a transfer wrote to the stream. */
+interface HeldCall {
+  name: 'write' | 'end';
+  args: unknown[];
+}
+
 type Refusing = object & { [REFUSED]?: () => void };
 
 // These three functions are shared by all streams in relays. Closures for each stream would be a good part of the
@@ -45,7 +51,7 @@ function refuse(stream: Refusing, args: unknown[]): void {
 export class HeldCalls<Target extends CallTarget = CallTarget> {
   protected readonly target: Target;
   protected readonly overlay: PropertyOverlay;
-  #queued: (() => unknown)[] | undefined;
+  #queued: HeldCall[] | undefined;
 
   constructor(target: Target) {
     this.target = target;
@@ -58,7 +64,7 @@ export class HeldCalls<Target extends CallTarget = CallTarget> {
     const queued = (this.#queued ??= []);
     for (const name of ['write', 'end'] as const) {
       this.overlay.set(name, (...args: unknown[]) => {
-        queued.push(() => (target[name] as Call)(...args));
+        queued.push({ name, args });
         return name === 'write' ? false : target;
       });
     }
@@ -92,13 +98,21 @@ export class HeldCalls<Target extends CallTarget = CallTarget> {
    * reach its caller any more, so the stream is destroyed with it, as Node does with an error that comes late.
    */
   replay(): void {
-    const { target } = this;
-    for (const call of this.#queued?.splice(0) ?? []) {
+    for (const { name, args } of this.#queued?.splice(0) ?? []) {
       try {
-        call();
+        this.repeat(name, args);
       } catch (error) {
-        target.destroy?.(error as Error);
+        this.target.destroy?.(error as Error);
       }
     }
+  }
+
+  /** Whether no call waits for {@link replay}. */
+  protected get isEmpty(): boolean {
+    return (this.#queued?.length ?? 0) === 0;
+  }
+
+  protected repeat(name: HeldCall['name'], args: unknown[]): void {
+    (this.target[name] as Call)(...args);
   }
 }

@@ -312,6 +312,25 @@ export function answersHead(stream: ServerHttp2Stream): boolean {
   return (stream as { headRequest?: boolean }).headRequest ?? stream.writableEnded;
 }
 
+/**
+ * Whether Node has handed the headers of a response to its socket. Until then nothing of the body was written. Without
+ * the field, headers that exist count as handed over.
+ */
+export function areHeadersOut(response: ServerResponse): boolean {
+  return (response as { _headerSent?: boolean })._headerSent ?? true;
+}
+
+/**
+ * Bytes that an HTTP/2 stream has handed to its session. Without the handle, it is not known how much of a body was
+ * written before a transfer.
+ */
+export function dispatchedBytes(stream: ServerHttp2Stream): number | undefined {
+  const key = Object.getOwnPropertySymbols(stream).find(({ description }) => description === 'kHandle');
+  const handle =
+    key === undefined ? undefined : (Reflect.get(stream, key) as { bytesWritten?: number } | null);
+  return handle?.bytesWritten;
+}
+
 /** Node's count of the body under `strictContentLength`; the key is a symbol that is not public. */
 function countKey(response: ServerResponse): symbol | undefined {
   return Object.getOwnPropertySymbols(response).find(({ description }) => description === 'kBytesWritten');

@@ -11,6 +11,7 @@ import { hasHandle, isTcp } from '../node/internals.js';
 import type { Side, Traffic } from '../contract/traffic.js';
 import { type NativeEnd, openEnd } from '../core/core.js';
 import { closeByReset } from '../node/close-by-reset.js';
+import type { HeldCalls } from '../node/held-calls.js';
 import { BridgeReader, BridgeWriter } from './bridge.js';
 import { FileReader, FileWriter, type HeldFile } from './files.js';
 import type { Reader, Writer } from './flow.js';
@@ -37,9 +38,10 @@ export function writerOf(
   endpoint: UsableEndpoint,
   position: number | undefined,
   endDestination: boolean,
+  calls?: HeldCalls<WritableLike>,
 ): Writer {
   if (endpoint.kind === 'stream' || endpoint.kind === 'socket') {
-    return new StreamWriter(endpoint.side, streamOf(endpoint) as WritableLike);
+    return new StreamWriter(endpoint.side, streamOf(endpoint) as WritableLike, undefined, calls);
   }
   if (endpoint.kind === 'file') return new FileWriter(heldOf(endpoint), position);
   const { end } = endpoint;

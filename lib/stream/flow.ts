@@ -10,6 +10,8 @@ export interface Reader {
   readonly isAtEnd: boolean;
   /** Whether `take` may return bytes or an end; `wake` is called when this becomes true. */
   readonly isReady: boolean;
+  /** Whether the source keeps resources until its end was read. */
+  readonly awaitsEnd?: boolean;
   start(wake: () => void, fail: (failure: Failure) => void): void;
   /** At most `limit` bytes; `undefined` if there are none yet, and `wake` is then called when there are. */
   take(limit: number): Buffer | undefined;
@@ -38,6 +40,18 @@ export interface Writer {
   release(): Promise<Buffer>;
 }
 
+/** The length that a destination has announced for what a flow writes to it, as a Content-Length does. */
+export interface Announced {
+  /** How many bytes the flow may write; `Infinity` without an announced length. */
+  length(): number;
+  /** Whether the destination takes no bytes. Those of the source are dropped. */
+  readonly isBodiless: boolean;
+  /** Fixes the length; called before the first write. */
+  fix(): void;
+  /** The failure of a flow that ends with fewer bytes; `undefined` if others may write the rest. */
+  readonly shortage: Failure | undefined;
+}
+
 export interface FlowOptions {
   /** Bytes to write before anything from the source. */
   head: Buffer;
@@ -46,6 +60,8 @@ export interface FlowOptions {
   /** Whether to end the destination when the flow is done. */
   end: boolean;
   throttle: Throttle | undefined;
+  /** Absent: the flow writes as much as its source has. */
+  announced?: Announced | undefined;
   /** Which of the two directions that share a throttle this is. */
   direction: 0 | 1;
 }
@@ -66,6 +82,9 @@ export class Flow {
   #head: Buffer;
   #remaining: number;
   #accepted = 0;
+  #written = 0;
+  /** Bytes that were taken before the announced length was fixed, and exceed it. They go back to the source. */
+  #excess: Buffer | undefined;
   #stopped = false;
   #isDone = false;
   #timer: NodeJS.Timeout | undefined;
@@ -119,7 +138,8 @@ export class Flow {
     const rest = await this.writer.release();
     // Bytes of the head did not come from the source, so they do not go back to it.
     const ofHead = Math.max(0, this.#options.head.length - this.#accepted);
-    return this.reader.release(rest.subarray(Math.min(rest.length, ofHead)));
+    const unsent = rest.subarray(Math.min(rest.length, ofHead));
+    return this.reader.release(this.#excess === undefined ? unsent : Buffer.concat([unsent, this.#excess]));
   }
 
   /** Called by both ends and by the timer, in callbacks of Node. */
@@ -134,9 +154,14 @@ export class Flow {
   #pump(): void {
     const { reader, writer } = this;
     const { throttle, direction } = this.#options;
-    // Invariant: every byte taken from the reader was written to the writer; the flow itself holds none.
+    // Invariant: every byte taken from the reader was written to the writer, unless the announced length is reached.
     while (!this.#stopped && this.#timer === undefined) {
       // Checked before `isFull`: a flow without bytes left needs no room in the destination.
+      const left = this.#left();
+      if (left === 0) {
+        if (this.#isSourceSpent()) this.#finish();
+        break;
+      }
       if (this.#head.length === 0 && (this.#remaining === 0 || reader.isAtEnd)) {
         this.#finish();
         break;
@@ -145,11 +170,11 @@ export class Flow {
       if (this.#head.length > 0) {
         const head = this.#head;
         this.#head = Buffer.alloc(0);
-        writer.write(head);
+        this.#write(head);
         continue;
       }
       if (!reader.isReady) break;
-      let allowed = this.#remaining;
+      let allowed = Math.min(this.#remaining, left);
       if (throttle !== undefined) {
         const quantum = throttle.quantum(direction);
         if (quantum < 0) {
@@ -162,10 +187,39 @@ export class Flow {
       if (chunk === undefined) break;
       throttle?.used(direction, chunk.length);
       this.#remaining -= chunk.length;
-      writer.write(chunk);
+      this.#excess = this.#write(chunk);
     }
     // This direction may hold a quantum that it does not use now; the other direction must not wait for it.
     if (this.#timer === undefined) throttle?.leave(direction);
+  }
+
+  /** Whether nothing more is to be taken from the source: it has ended, or it has more than was announced. */
+  #isSourceSpent(): boolean {
+    const { reader } = this;
+    if (reader.awaitsEnd !== true || this.#remaining === 0 || reader.isAtEnd) return true;
+    if (reader.isReady) this.#excess ??= reader.take(1);
+    return this.#excess !== undefined;
+  }
+
+  /** Bytes that may still be written. */
+  #left(): number {
+    const { announced } = this.#options;
+    return announced === undefined ? Infinity : Math.max(0, announced.length() - this.#written);
+  }
+
+  /** Writes a chunk up to the announced length; returns the rest, if there is one. */
+  #write(chunk: Buffer): Buffer | undefined {
+    const { announced } = this.#options;
+    if (announced?.isBodiless === true) return undefined;
+    if (announced === undefined) {
+      this.writer.write(chunk);
+      return undefined;
+    }
+    if (this.#written === 0) announced.fix();
+    const bytes = Math.min(chunk.length, this.#left());
+    this.#written += bytes;
+    if (bytes > 0) this.writer.write(bytes === chunk.length ? chunk : chunk.subarray(0, bytes));
+    return bytes === chunk.length ? undefined : chunk.subarray(bytes);
   }
 
   readonly #resume = (): void => {
@@ -175,6 +229,12 @@ export class Flow {
 
   #finish(): void {
     this.stop();
+    const left = this.#left();
+    const shortage = left > 0 && left < Infinity ? this.#options.announced?.shortage : undefined;
+    if (shortage !== undefined) {
+      this.#events?.fail(shortage);
+      return;
+    }
     this.writer.finish(this.#options.end, () => {
       if (this.#isDone) return;
       this.#isDone = true;

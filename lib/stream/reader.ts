@@ -1,4 +1,5 @@
 // Reads bytes of a transfer from a Node stream.
+import { Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
 import { nextTick } from '../contract/clock.js';
 import { type Failure, streamDestroyed, streamFailure } from '../contract/errors.js';
@@ -54,6 +55,11 @@ export class StreamReader implements Reader {
 
   get isReady(): boolean {
     return this.#ended || this.#isReadDue || this.#stream.readableLength > 0;
+  }
+
+  /** A stream that is not read to its end is not closed by itself. A socket is used on afterwards. */
+  get awaitsEnd(): boolean {
+    return !(this.#stream instanceof Socket);
   }
 
   start(wake: () => void, fail: (failure: Failure) => void): void {

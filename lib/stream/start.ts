@@ -3,10 +3,12 @@ import { alreadyEnded, type Failure, invalidState, thrown } from '../contract/er
 import type { CopySettings, RelaySettings } from '../contract/options.js';
 import type { NativeOutcome } from '../core/core.js';
 import { discard, type Endpoint } from '../endpoint/endpoint.js';
+import type { WritableLike } from '../endpoint/stream-kinds.js';
 import { failureOf, isUsable } from '../endpoint/usable.js';
+import type { HeldCalls } from '../node/held-calls.js';
 import type { EngineTransfer, Task } from '../transfer/transfer.js';
 import { readerOf, relayEndsOf, type RelayEnds, writerOf } from './ends.js';
-import { Flow, type Reader, type Writer } from './flow.js';
+import { type Announced, Flow, type Reader, type Writer } from './flow.js';
 import { StreamRun } from './run.js';
 
 const NOTHING = Buffer.alloc(0);
@@ -16,6 +18,7 @@ export function copyStreams(
   task: Task,
   [source, destination]: readonly [Endpoint, Endpoint],
   settings: CopySettings,
+  { announced, calls }: Destined = {},
 ): void {
   task.engine = 'stream';
   for (const end of [source, destination]) if (!isUsable(end)) task.fail(failureOf(end));
@@ -29,28 +32,43 @@ export function copyStreams(
     await reader.release(NOTHING);
     discard(source, destination);
   };
-  const writer = writerOf(destination, position, endDestination);
+  const writer = writerOf(destination, position, endDestination, calls);
   task.release = () => {};
   const flow = new Flow(reader, writer, {
     head: copyOf(head),
     length: length ?? Infinity,
     end: endDestination,
     throttle: limit?.throttle(),
+    announced,
     direction: 0,
   });
   runFlow(task, flow, moveOptions);
 }
 
+/** What the caller of an engine knows of a destination. */
+export interface Destined {
+  announced?: Announced;
+  /** Calls of others on the destination, which the caller replays itself. */
+  calls?: HeldCalls<WritableLike>;
+}
+
 type PumpSettings = Pick<CopySettings, 'endDestination' | 'limit' | 'moveOptions'>;
 
 /** Copies from a reader to a writer that the caller has opened. */
-export function pump(task: Task, reader: Reader, writer: Writer, settings: PumpSettings): void {
+export function pump(
+  task: Task,
+  reader: Reader,
+  writer: Writer,
+  settings: PumpSettings,
+  announced?: Announced,
+): void {
   const { endDestination: end, limit, moveOptions } = settings;
   const options = {
     head: NOTHING,
     length: Infinity,
     end,
     throttle: limit?.throttle(),
+    announced,
     direction: 0,
   } as const;
   runFlow(task, new Flow(reader, writer, options), moveOptions);

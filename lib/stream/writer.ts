@@ -16,6 +16,8 @@ export class StreamWriter implements Writer {
   readonly #side: Side;
   readonly #stream: WritableLike;
   readonly #calls: HeldCalls<WritableLike>;
+  /** Whether the calls that were queued follow at the release. */
+  readonly #replays: boolean;
   readonly #write: WritableLike['write'];
   readonly #end: WritableLike['end'];
   readonly #listeners: [event: string, listener: (error: Error) => void][] = [];
@@ -29,15 +31,19 @@ export class StreamWriter implements Writer {
   #fail: (failure: Failure) => void = () => {};
   #flushed: (() => void) | undefined;
 
-  /** `refused` is called when others write. Without it, their writes are queued until the release. */
-  constructor(side: Side, stream: WritableLike, refused?: () => void) {
+  /**
+   * `refused` is called when others write. Without it, their writes are queued: until the release, or in `calls`, whose
+   * owner replays them.
+   */
+  constructor(side: Side, stream: WritableLike, refused?: () => void, calls?: HeldCalls<WritableLike>) {
     this.#side = side;
     this.#stream = stream;
     markWritten(stream);
     // A wrapper that compresses may have replaced these methods. The bytes are then written to the wrapper.
     this.#write = stream.write.bind(stream);
     this.#end = stream.end.bind(stream);
-    this.#calls = new HeldCalls(stream);
+    this.#calls = calls ?? new HeldCalls(stream);
+    this.#replays = calls === undefined;
     // Properties that are set on a Proxy end up on its target, where they would catch the Proxy's own writes.
     if (types.isProxy(stream)) return;
     if (refused === undefined) this.#calls.queue({ ignoresCork: true });
@@ -120,7 +126,8 @@ export class StreamWriter implements Writer {
     const stream = this.#stream;
     const flushed = () => {
       this.#flushed = undefined;
-      if (!end || stream.writableFinished === true) {
+      // HTTP/2 reports every response to HEAD as finished, even before its headers were sent.
+      if (!end || (stream.writableFinished === true && stream.writableEnded !== false)) {
         done();
         return;
       }
@@ -148,8 +155,10 @@ export class StreamWriter implements Writer {
     this.#pending = 0;
     unmarkWritten(stream);
     for (const [event, listener] of this.#listeners) stream.off(event, listener);
-    this.#calls.restore();
-    this.#calls.replay();
+    if (this.#replays) {
+      this.#calls.restore();
+      this.#calls.replay();
+    }
     return Promise.resolve(rest);
   }
 

@@ -73,8 +73,8 @@ export interface Ending {
  */
 export class Task {
   readonly transfer: Transfer;
-  /** Releases the ends. The promise settles afterwards. */
-  release: (ending: Ending) => Promise<void> | void = nothing;
+  /** Releases the ends. The promise settles afterwards, with the failure that this returns, if there was none before. */
+  release: (ending: Ending) => Promise<Failure | void> | void = nothing;
   /** The engine that moves the bytes, or would have moved them. */
   engine: TrafficResult['engine'] = binding() === undefined ? 'stream' : 'native';
   readonly #settings: Settings;
@@ -225,7 +225,12 @@ export class Task {
       return;
     }
     if (released === undefined) this.#settle(outcome);
-    else released.then(() => this.#settle(outcome), unreleased);
+    else {
+      released.then((failure) => {
+        this.#failure ??= failure ?? undefined;
+        this.#settle(outcome);
+      }, unreleased);
+    }
   }
 
   #settle(outcome: NativeOutcome | undefined): void {

@@ -3,6 +3,8 @@ import { invalidValue } from '../contract/errors.js';
 import { type CopySettings, copySettings } from '../contract/options.js';
 import type { CopyOptions, Destination, Source, Transfer } from '../contract/types.js';
 import { canBeEnded, discard, type Endpoint, endpoint } from '../endpoint/endpoint.js';
+import { copyToResponse, exceedsStrictly, limitCopy, prepareCopy } from '../http/copy-response.js';
+import { isResponse } from '../http/response.js';
 import { copyNatively } from '../native/copy.js';
 import { copyStreams } from '../stream/start.js';
 import { refused, Task } from '../transfer/transfer.js';
@@ -34,15 +36,23 @@ export function copy(source: Source, destination: Destination, options?: CopyOpt
     );
     requireFiles(ends, settings);
     settings.endDestination &&= canBeEnded(destination);
-    nativeEnds = nativeCopyEnds(ends, settings.signal?.aborted === true);
+    if (isResponse(destination)) prepareCopy(destination);
+    const isStream = isResponse(destination) && exceedsStrictly(ends[0], destination, settings);
+    nativeEnds = isStream ? undefined : nativeCopyEnds(ends, settings.signal?.aborted === true);
   } catch (mistake) {
     if (ends !== undefined) discard(...ends);
     return refused(mistake as Error);
   }
   const task = new Task('copy', settings);
   task.attempt(() => {
-    if (nativeEnds === undefined) copyStreams(task, ends, settings);
-    else copyNatively(task, nativeEnds, settings);
+    if (nativeEnds !== undefined) {
+      if (isResponse(destination)) limitCopy(settings, destination);
+      copyNatively(task, nativeEnds, settings);
+    } else if (isResponse(destination)) {
+      copyToResponse(task, ends, destination, settings);
+    } else {
+      copyStreams(task, ends, settings);
+    }
   });
   return task.transfer;
 }

@@ -2,6 +2,7 @@
 // everything else, and every transfer without a core. For the body of an HTTP response the choice depends on its headers;
 // `takesNativeBody` in lib/http/response.ts makes it for `copy` here and for `sendFile` when the file is open.
 import { areNative, type Endpoint, isForCore, type NativeEndpoint } from '../endpoint/endpoint.js';
+import { isClosed } from '../http/connection.js';
 import { isResponse, ResponseEnd, takesNativeBody } from '../http/response.js';
 import type { CopyDestination } from '../native/copy.js';
 import { SocketEnd } from '../native/socket-end.js';
@@ -22,8 +23,7 @@ export function nativeCopyEnds(ends: Ends, isAborted: boolean): [SocketEnd, Copy
   const [source, destination] = ends;
   if (destination.kind !== 'stream' || !isForCore(source)) return undefined;
   const { stream } = destination;
-  if (stream.destroyed === true || !isResponse(stream) || !takesNativeBody(stream, isAborted))
-    return undefined;
+  if (!isResponse(stream) || isClosed(stream) || !takesNativeBody(stream, isAborted)) return undefined;
   return [new SocketEnd(source), new ResponseEnd(stream)];
 }
 

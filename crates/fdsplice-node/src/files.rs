@@ -98,6 +98,16 @@ impl NativeFiles {
         })
     }
 
+    /// Drops bytes that were read when the file was opened, so that at most `length` of them are left.
+    #[napi]
+    pub fn shorten(&self, file: u32, length: f64) {
+        self.files.with(|files| {
+            if let Some(opened) = files.get_mut(&file) {
+                opened.shorten(integer(length));
+            }
+        });
+    }
+
     /// Closes a file that no transfer has taken.
     #[napi]
     pub fn release(&self, file: u32) {

@@ -100,6 +100,13 @@ impl PreopenedFile {
         }
     }
 
+    /// Drops read bytes, so that at most `length` of them are left. A file that is open is not changed.
+    pub fn shorten(&mut self, length: u64) {
+        if let Content::Read { bytes, .. } = &mut self.content {
+            bytes.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        }
+    }
+
     /// Sends as many of the read bytes as a socket accepts without waiting, and returns whether
     /// these were all. A failure is not reported here: [`PreopenedFile::send`] fails for the same
     /// reason.
