@@ -85,6 +85,6 @@ export function mismatch(): Error {
 }
 
 function bytesIn([chunk, encoding]: unknown[]): number {
-  if (typeof chunk !== 'string') return chunk instanceof Uint8Array ? chunk.byteLength : 0;
+  if (typeof chunk !== 'string') return ArrayBuffer.isView(chunk) ? chunk.byteLength : 0;
   return Buffer.byteLength(chunk, typeof encoding === 'string' ? (encoding as BufferEncoding) : 'utf8');
 }
