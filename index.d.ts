@@ -267,6 +267,9 @@ declare function copy(source: Source, destination: Destination, options?: CopyOp
  * Half-close: when one side ends, the bytes in flight are drained and the other side is then ended for writing. The
  * opposite direction continues.
  *
+ * Calls by an owner: a write fails the relay. `end()` without data delivers the bytes that have arrived for that side
+ * and ends it, and bytes that still come for it fail the relay. After the end of that side's input it changes nothing.
+ *
  * Failure and abort: every other ending (an error, an abort, a timeout, a socket destroyed from JavaScript) is passed on
  * to both sides as a reset, so that a truncated stream never looks complete. Unix sockets have no reset: their peers see
  * an end of input, and only the result shows the failure.

@@ -49,6 +49,11 @@ export declare class Dispatcher {
   /** Aborts a transfer; its outcome follows. Does nothing when it has ended. */
   abort(id: number): void
   /**
+   * Ends end `a` of a relay, or `b`, before the other end has ended. Does nothing when the relay has
+   * ended.
+   */
+  end(id: number, isB: boolean): void
+  /**
    * Forgets the transfers whose outcomes were delivered. Their numbers can be used again. One call
    * after each batch costs one lock of the registry, however many transfers have ended.
    */

@@ -1,5 +1,6 @@
 // Every error of the package: the public TransferError, the failures it is made from, and the errors for a caller's
 // mistakes. All failures are built here, so that one cause has one code and one text.
+import { constants } from 'node:os';
 import { getSystemErrorMap, inspect } from 'node:util';
 import type { Side, Traffic } from './traffic.js';
 
@@ -114,6 +115,17 @@ export function internal(cause?: unknown): Failure {
 /** A stream that was closed before it ended. */
 export function streamDestroyed(side: Side, { errored }: { errored?: Error | null | undefined }): Failure {
   return { message: 'the stream was destroyed', code: 'ABORT_ERR', side, cause: errored ?? null };
+}
+
+/** An HTTP/2 stream, or a stream on top of one, that was cancelled. Its class may end it as after a clean end. */
+export function streamReset(side: Side, code: number | undefined): Failure {
+  const reason = code === undefined ? '' : ` with HTTP/2 error code ${code}`;
+  return { message: `the stream was reset${reason}`, code: 'ECONNRESET', side };
+}
+
+/** Bytes arrived for a side of a relay that its owner had ended. The core reports the same error. */
+export function endedByOwner(side: Side): Failure {
+  return systemFailure(-constants.errno.EPIPE, 'write', side);
 }
 
 /** A socket that was destroyed from JavaScript during the transfer. */

@@ -38,6 +38,11 @@ export class NativeTransfer {
   abort(): void {
     this.#dispatcher.abort(this.#id);
   }
+
+  /** Ends one end of a relay before the other one has ended. */
+  end(side: Side): void {
+    this.#dispatcher.end(this.#id, side === 'b');
+  }
 }
 
 /**

@@ -3,7 +3,7 @@ import type { EndRole } from '../binding.js';
 import { type Failure, invalidState } from '../contract/errors.js';
 import type { RelaySettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
-import { type NativeEnd, startNative } from '../core/core.js';
+import { type NativeEnd, type NativeTransfer, startNative } from '../core/core.js';
 import type { NativeEndpoint } from '../endpoint/endpoint.js';
 import type { Task } from '../transfer/transfer.js';
 import { SocketEnd } from './socket-end.js';
@@ -22,6 +22,7 @@ export function relayNatively(
   const endOfA = new SocketEnd(a);
   const endOfB = new SocketEnd(b);
   const ends = [endOfA, endOfB] as const;
+  let running: NativeTransfer | undefined;
   task.release = (ending) =>
     new Promise((resolve, reject) => {
       let open = 2;
@@ -39,7 +40,11 @@ export function relayNatively(
     });
   for (const end of ends) {
     end.takeOver();
-    end.writes?.refuse(() => task.fail(invalidState(end.side)));
+    end.writes?.refuse((call) => {
+      if (call === 'write') task.fail(invalidState(end.side));
+      else if (running === undefined) end.isEndDue = true;
+      else running.end(end.side);
+    });
   }
   prepareBoth(task, ends, () => {
     const openA = endOfA.lend();
@@ -58,8 +63,8 @@ export function relayNatively(
     endOfB.account(() => ({ read: Math.max(0, counts().rx - readFromB), written: counts().tx }));
     const isDefault = moveOptions.zeroCopy && Object.keys(moveOptions).length === 1;
     try {
-      task.run((settled) =>
-        startNative(
+      task.run((settled) => {
+        running = startNative(
           (core, id) =>
             core.relay(
               id,
@@ -73,8 +78,10 @@ export function relayNatively(
               inCore(rx),
             ),
           settled,
-        ),
-      );
+        );
+        for (const { isEndDue, side } of ends) if (isEndDue) running.end(side);
+        return running;
+      });
     } catch (error) {
       close(openA, openB);
       throw error;

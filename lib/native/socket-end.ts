@@ -33,6 +33,8 @@ export class SocketEnd implements Openable {
   reads: HeldReads | undefined;
   /** Present on a socket that is written to, once it was taken over. */
   writes: HeldWrites | undefined;
+  /** Whether its owner has ended the socket before the relay could start. */
+  isEndDue = false;
   readonly #descriptor: NativeEnd | undefined;
   readonly #unavailable: Failure | undefined;
   #onClose: (() => void) | undefined;

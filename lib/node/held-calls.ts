@@ -1,5 +1,6 @@
 // Holds calls of `write` and `end` on a stream while a transfer writes to it. They are either queued until the transfer
 // is done, or refused.
+import type { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import { nextTick } from '../contract/clock.js';
 import { PropertyOverlay } from './overlay.js';
@@ -14,7 +15,8 @@ export interface CallTarget {
   readonly writableCorked?: number;
 }
 
-const REFUSED = Symbol('fdsplice: refused');
+/** A call on a relayed stream: one that carries data, or an `end()` without data. */
+export type RelayedCall = 'write' | 'end';
 
 /** A call that was made while a transfer wrote to the stream. */
 interface HeldCall {
@@ -22,7 +24,9 @@ interface HeldCall {
   args: unknown[];
 }
 
-type Refusing = object & { [REFUSED]?: () => void };
+const CALLED = Symbol('fdsplice: called');
+
+type Refusing = object & { [CALLED]?: (call: RelayedCall) => void };
 
 // These three functions are shared by all streams in relays. Closures for each stream would be a good part of the
 // memory that an idle relay takes.
@@ -32,15 +36,31 @@ function refuseWrite(this: Refusing, ...args: unknown[]): boolean {
 }
 
 function refuseEnd(this: Refusing, ...args: unknown[]): unknown {
-  refuse(this, args);
+  const [data] = args;
+  if (data == null || typeof data === 'function' || (data as { length?: number }).length === 0) {
+    const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined;
+    if (callback !== undefined) callAtEnd(this as EventEmitter, callback);
+    this[CALLED]?.('end');
+  } else {
+    refuse(this, args);
+  }
   return this;
+}
+
+/** Calls `callback` when the stream has ended. A socket that the core ends emits only 'close'. */
+function callAtEnd(stream: EventEmitter, callback: () => void): void {
+  const ended = () => {
+    stream.off('finish', ended).off('close', ended);
+    callback();
+  };
+  stream.on('finish', ended).on('close', ended);
 }
 
 /** A cork would keep back for good what Node still has to write before the transfer. */
 function ignoreCork(): void {}
 
 function refuse(stream: Refusing, args: unknown[]): void {
-  stream[REFUSED]?.();
+  stream[CALLED]?.('write');
   const noun = stream instanceof Socket ? 'socket' : 'stream';
   const error = Object.assign(new Error(`the ${noun} belongs to a relay`), { code: 'ERR_INVALID_STATE' });
   const callback = args.find((arg) => typeof arg === 'function') as ((error: Error) => void) | undefined;
@@ -71,9 +91,12 @@ export class HeldCalls<Target extends CallTarget = CallTarget> {
     if (ignoresCork) this.#ignoreCork();
   }
 
-  /** Refuses calls, and reports each to `refused`: their bytes would get in between those of the transfer. */
-  refuse(refused: () => void): void {
-    (this.target as Refusing)[REFUSED] = refused;
+  /**
+   * Reports calls to `called` instead of making them. Data is refused: its bytes would get in between those of the
+   * transfer.
+   */
+  refuse(called: (call: RelayedCall) => void): void {
+    (this.target as Refusing)[CALLED] = called;
     this.overlay.set('write', refuseWrite);
     this.overlay.set('end', refuseEnd);
     this.#ignoreCork();

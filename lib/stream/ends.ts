@@ -11,7 +11,7 @@ import { hasHandle, isTcp } from '../node/internals.js';
 import type { Side, Traffic } from '../contract/traffic.js';
 import { type NativeEnd, openEnd } from '../core/core.js';
 import { closeByReset } from '../node/close-by-reset.js';
-import type { HeldCalls } from '../node/held-calls.js';
+import type { HeldCalls, RelayedCall } from '../node/held-calls.js';
 import { BridgeReader, BridgeWriter } from './bridge.js';
 import { FileReader, FileWriter, type HeldFile } from './files.js';
 import type { Reader, Writer } from './flow.js';
@@ -79,11 +79,12 @@ export interface RelayEnds {
   destroy(failure: Failure | undefined, traffic: Traffic): Promise<void>;
 }
 
-export function relayEndsOf(endpoint: Endpoint, refuse: () => void): RelayEnds {
+/** `called` gets the calls that the owner of a stream makes on it. */
+export function relayEndsOf(endpoint: Endpoint, called: (call: RelayedCall) => void): RelayEnds {
   if (endpoint.kind === 'descriptor') return new NumberEnd(endpoint.side, endpoint.end);
   // The relay fails before it starts, so there is nothing to destroy.
-  if (endpoint.kind === 'unavailable') return new DuplexEnd(endpoint.side, new PassThrough(), refuse);
-  return new DuplexEnd(endpoint.side, streamOf(endpoint as StreamEndpoint) as Duplex, refuse);
+  if (endpoint.kind === 'unavailable') return new DuplexEnd(endpoint.side, new PassThrough(), called);
+  return new DuplexEnd(endpoint.side, streamOf(endpoint as StreamEndpoint) as Duplex, called);
 }
 
 /** A socket given as a number: it stays the caller's. */
@@ -118,7 +119,7 @@ class DuplexEnd implements RelayEnds {
   /** Resolves at 'close'. The `closed` of a socket is true some time before that. */
   readonly #closed: Promise<void>;
 
-  constructor(side: Side, stream: Duplex, refuse: () => void) {
+  constructor(side: Side, stream: Duplex, called: (call: RelayedCall) => void) {
     this.#stream = stream;
     this.#closed = stream.destroyed
       ? Promise.resolve()
@@ -127,7 +128,7 @@ class DuplexEnd implements RelayEnds {
     void this.#closed.then(() => this.reader.restore());
     this.#closeCleanly = closeByReset(stream);
     this.reader = new StreamReader(side, stream, 'handed over');
-    this.writer = new StreamWriter(side, stream as WritableLike, refuse);
+    this.writer = new StreamWriter(side, stream as WritableLike, called);
     if (stream instanceof Socket && isTcp(stream)) stream.setNoDelay(true);
   }
 

@@ -1,8 +1,13 @@
 // One direction of a transfer on the stream engine, and the interfaces of its two ends.
 import { clearTimeout, setTimeout } from '../contract/clock.js';
-import { type Failure, thrown } from '../contract/errors.js';
+import { endedByOwner, type Failure, thrown } from '../contract/errors.js';
+import type { Side } from '../contract/traffic.js';
+import { afterTurns } from './reset.js';
 import type { Throttle } from '../contract/token-bucket.js';
 import { attempt } from '../transfer/attempt.js';
+
+/** Most bytes that a source may have received and not shown yet: more than the receive buffer of a socket. */
+const MAX_ARRIVED = 8 * 1024 * 1024;
 
 /** The source of a flow. */
 export interface Reader {
@@ -64,6 +69,8 @@ export interface FlowOptions {
   announced?: Announced | undefined;
   /** Which of the two directions that share a throttle this is. */
   direction: 0 | 1;
+  /** The side of the destination, in failures. Default: `destination`. */
+  side?: Side;
 }
 
 /** Callbacks of a flow. */
@@ -88,7 +95,16 @@ export class Flow {
   #stopped = false;
   #isDone = false;
   #timer: NodeJS.Timeout | undefined;
+  /** Bytes that may still be taken before the destination is ended early; absent: it is ended after the source. */
+  #arrived: number | undefined;
+  #early: 'ending' | 'ended' | undefined;
+  #isPolled = false;
   #events: FlowEvents | undefined;
+
+  /** The side of the destination. */
+  get side(): Side {
+    return this.#options.side ?? 'destination';
+  }
 
   constructor(reader: Reader, writer: Writer, options: FlowOptions) {
     this.reader = reader;
@@ -133,6 +149,16 @@ export class Flow {
     this.#options.throttle?.giveBack();
   }
 
+  /**
+   * Ends the destination before the source has ended: after the bytes that have arrived for it. Bytes that come later
+   * fail the transfer.
+   */
+  endEarly(): void {
+    if (this.#stopped || this.#arrived !== undefined) return;
+    this.#arrived = MAX_ARRIVED;
+    this.#wake();
+  }
+
   /** Releases both ends; resolves with the bytes that could not go back to the source. */
   async release(): Promise<Buffer> {
     const rest = await this.writer.release();
@@ -166,6 +192,12 @@ export class Flow {
         this.#finish();
         break;
       }
+      if (this.#early === 'ended' && reader.isReady && reader.take(1) !== undefined) this.#failEndedEarly();
+      if (this.#early !== undefined) break;
+      if (this.#arrived === 0 && this.#head.length === 0) {
+        this.#finishEarly();
+        break;
+      }
       if (writer.isFull) break;
       if (this.#head.length > 0) {
         const head = this.#head;
@@ -173,7 +205,10 @@ export class Flow {
         this.#write(head);
         continue;
       }
-      if (!reader.isReady) break;
+      if (!reader.isReady) {
+        this.#pollArrived();
+        break;
+      }
       let allowed = Math.min(this.#remaining, left);
       if (throttle !== undefined) {
         const quantum = throttle.quantum(direction);
@@ -184,7 +219,11 @@ export class Flow {
         allowed = Math.min(allowed, quantum);
       }
       const chunk = reader.take(allowed);
-      if (chunk === undefined) break;
+      if (chunk === undefined) {
+        this.#pollArrived();
+        break;
+      }
+      if (this.#arrived !== undefined) this.#arrived = Math.max(0, this.#arrived - chunk.length);
       throttle?.used(direction, chunk.length);
       this.#remaining -= chunk.length;
       this.#excess = this.#write(chunk);
@@ -226,6 +265,32 @@ export class Flow {
     this.#timer = undefined;
     this.#wake();
   };
+
+  /** A stream shows what its socket has received only after a turn of the event loop in which Node has read it. */
+  #pollArrived(): void {
+    if (this.#arrived === undefined || this.#isPolled) return;
+    this.#isPolled = true;
+    const before = this.#arrived;
+    afterTurns(2, () => {
+      this.#isPolled = false;
+      if (this.#arrived === undefined) return;
+      if (this.#arrived === before) this.#arrived = 0;
+      this.#wake();
+    });
+  }
+
+  #finishEarly(): void {
+    this.#early = 'ending';
+    this.writer.finish(true, () => {
+      this.#early = 'ended';
+      this.#wake();
+    });
+  }
+
+  #failEndedEarly(): void {
+    this.#stopped = true;
+    this.#events?.fail(endedByOwner(this.side));
+  }
 
   #finish(): void {
     this.stop();

@@ -7,6 +7,7 @@ import { markRead, unmarkRead } from '../node/held-reads.js';
 import { PropertyOverlay } from '../node/overlay.js';
 import type { Side } from '../contract/traffic.js';
 import type { Reader } from './flow.js';
+import { afterTurns, isHttp2, RESET_TURNS, resetFailure } from './reset.js';
 
 /** Whether the caller goes on to use the stream after the transfer. */
 export type Ownership = 'lent' | 'handed over';
@@ -33,12 +34,14 @@ export class StreamReader implements Reader {
     // Node creates process.stdin when it is first accessed, so streams without a descriptor are ruled out before.
     this.#isStdin = 'fd' in stream && stream === process.stdin;
     this.#flowing = stream.readableFlowing;
+    const stopsAtPause = this.#isStdin || isHttp2(stream);
     this.#overlay = new PropertyOverlay(stream);
     const emit = stream.emit.bind(stream) as (event: string | symbol, ...args: unknown[]) => boolean;
     markRead(stream);
     this.#overlay.set('emit', (event: string | symbol, ...args: unknown[]) => {
       // Node would stop reading process.stdin a tick after a 'pause', although the transfer has requested more by then.
-      if (event === 'data' || (event === 'pause' && this.#isStdin)) return false;
+      // The request of an HTTP/2 compatibility server would stop the stream below, and no read starts that one again.
+      if (event === 'data' || (event === 'pause' && stopsAtPause)) return false;
       if (event !== 'error' || ownership === 'lent') return emit(event, ...args);
       // The error of a relay's stream is reported in the result alone, and stays in `errored`.
       this.#failed(args[0] as Error);
@@ -68,12 +71,25 @@ export class StreamReader implements Reader {
     if (stream.readableEnded) this.#ended = true;
     this.#failed = (error) => fail(streamFailure(this.#side, error));
     if (this.#ownership === 'lent') this.#on('error', this.#failed);
+    const failIfReset = (): boolean => {
+      const reset = resetFailure(this.#side, stream);
+      if (reset !== undefined) fail(reset);
+      return reset !== undefined;
+    };
+    this.#on('aborted', failIfReset);
     this.#on('close', () => {
-      if (!this.#ended) fail(streamDestroyed(this.#side, stream));
+      if (this.#ended || failIfReset()) return;
+      if (stream.readableEnded) end();
+      else fail(streamDestroyed(this.#side, stream));
     });
-    this.#on('end', () => {
+    const end = () => {
+      if (this.#ended || failIfReset()) return;
       this.#ended = true;
       wake();
+    };
+    this.#on('end', () => {
+      if (isHttp2(stream)) afterTurns(RESET_TURNS, end);
+      else end();
     });
     this.#on('readable', () => {
       this.#isReadDue = true;

@@ -1,5 +1,5 @@
 // Runs the flows of one transfer on the stream engine: counts, time limits, and the end of both on a failure.
-import { clearTimeout, now, setTimeout } from '../contract/clock.js';
+import { clearTimeout, nextTick, now, setTimeout } from '../contract/clock.js';
 import { aborted, type Failure, halfCloseTimeout, idle } from '../contract/errors.js';
 import { FAILURE_GRACE_MS } from '../contract/failure-grace.js';
 import type { Side } from '../contract/traffic.js';
@@ -133,6 +133,12 @@ export class StreamRun implements EngineTransfer {
     for (const limit of [this.#idle, this.#halfClose]) limit?.stop();
     clearTimeout(this.#grace);
     for (const flow of this.#flows) flow.stop();
+    // Node reports writes that have succeeded in this tick before it runs this callback, and they count.
+    if (this.#flows.some(({ writer }) => writer.pending > 0)) nextTick(() => this.#report());
+    else this.#report();
+  }
+
+  #report(): void {
     this.#entry.end(this.#failure !== undefined);
     letProcessEnd();
     const [first, second] = this.#flows;

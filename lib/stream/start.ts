@@ -1,11 +1,12 @@
 // Starts transfers on the stream engine.
 import { alreadyEnded, type Failure, invalidState, thrown } from '../contract/errors.js';
 import type { CopySettings, RelaySettings } from '../contract/options.js';
+import type { Side } from '../contract/traffic.js';
 import type { NativeOutcome } from '../core/core.js';
 import { discard, type Endpoint } from '../endpoint/endpoint.js';
 import type { WritableLike } from '../endpoint/stream-kinds.js';
 import { failureOf, isUsable } from '../endpoint/usable.js';
-import type { HeldCalls } from '../node/held-calls.js';
+import type { HeldCalls, RelayedCall } from '../node/held-calls.js';
 import type { EngineTransfer, Task } from '../transfer/transfer.js';
 import { readerOf, relayEndsOf, type RelayEnds, writerOf } from './ends.js';
 import { type Announced, Flow, type Reader, type Writer } from './flow.js';
@@ -28,12 +29,14 @@ export function copyStreams(
   }
   const { start, length, position, endDestination, head, limit, moveOptions } = settings;
   const reader = readerOf(source, { start, length });
-  task.release = async () => {
+  const { release } = task;
+  task.release = async (ending) => {
     await reader.release(NOTHING);
     discard(source, destination);
+    await release(ending);
   };
   const writer = writerOf(destination, position, endDestination, calls);
-  task.release = () => {};
+  task.release = release;
   const flow = new Flow(reader, writer, {
     head: copyOf(head),
     length: length ?? Infinity,
@@ -122,17 +125,27 @@ export function relayStreams(
     const destroyed = await Promise.allSettled(ends.map((end) => end.destroy(failure, task.traffic)));
     for (const each of destroyed) if (each.status === 'rejected') throw each.reason;
   };
+  let flows: readonly Flow[] = [];
+  const endedBeforeTheStart = new Set<Side>();
   for (const endpoint of endpoints) {
-    ends.push(relayEndsOf(endpoint, () => task.fail(invalidState(endpoint.side))));
+    const { side } = endpoint;
+    const called = (call: RelayedCall) => {
+      if (call === 'write') task.fail(invalidState(side));
+      else if (hasInputEnded(endpoint)) return;
+      else if (flows.length === 0) endedBeforeTheStart.add(side);
+      else flows.find((flow) => flow.side === side)?.endEarly();
+    };
+    ends.push(relayEndsOf(endpoint, called));
   }
   const [a, b] = ends as [RelayEnds, RelayEnds];
-  const flows = [
+  flows = [
     new Flow(a.reader, b.writer, {
       head: copyOf(headFromA),
       length: Infinity,
       end: true,
       throttle: both ?? tx,
       direction: 0,
+      side: 'b',
     }),
     new Flow(b.reader, a.writer, {
       head: copyOf(headFromB),
@@ -140,12 +153,20 @@ export function relayStreams(
       end: true,
       throttle: both ?? rx,
       direction: both === undefined ? 0 : 1,
+      side: 'a',
     }),
   ];
   task.obeySignal();
   for (const endpoint of endpoints) if (!isUsable(endpoint)) task.fail(failureOf(endpoint));
   if (task.isOver) return;
   task.run((settled) => new StreamRun(flows, ['a', 'b'], moveOptions, settled), 'stream');
+  for (const flow of flows) if (endedBeforeTheStart.has(flow.side)) flow.endEarly();
+}
+
+/** Whether the owner of a stream has seen its end of input. */
+function hasInputEnded(endpoint: Endpoint): boolean {
+  const stream = endpoint.kind === 'socket' ? endpoint.socket : endpoint.kind === 'stream' && endpoint.stream;
+  return stream !== false && 'readableEnded' in stream && stream.readableEnded;
 }
 
 function copyOf(head: Uint8Array | undefined): Buffer {

@@ -1,15 +1,22 @@
 // Writes bytes of a transfer to a Node stream and counts those that the stream has accepted.
 import { types } from 'node:util';
 import { now } from '../contract/clock.js';
-import { type Failure, streamDestroyed, streamFailure, writeThrew } from '../contract/errors.js';
+import {
+  endedByOwner,
+  type Failure,
+  streamDestroyed,
+  streamFailure,
+  writeThrew,
+} from '../contract/errors.js';
 import { FAILURE_GRACE_MS } from '../contract/failure-grace.js';
 import type { Side } from '../contract/traffic.js';
 import type { WritableLike } from '../endpoint/stream-kinds.js';
 import { isEnded } from '../endpoint/usable.js';
 import { closesByReset } from '../node/close-by-reset.js';
-import { HeldCalls } from '../node/held-calls.js';
+import { HeldCalls, type RelayedCall } from '../node/held-calls.js';
 import { markWritten, unmarkWritten } from '../node/held-writes.js';
 import type { Writer } from './flow.js';
+import { resetFailure } from './reset.js';
 
 /** Writes to a Node stream. Calls of `write` and `end` by others are queued meanwhile, or refused. */
 export class StreamWriter implements Writer {
@@ -30,12 +37,22 @@ export class StreamWriter implements Writer {
   #accepted: (bytes: number) => void = () => {};
   #fail: (failure: Failure) => void = () => {};
   #flushed: (() => void) | undefined;
+  #finished: (() => void) | undefined;
+  /** Whether `end()` was called on the stream, by this writer, its owner or its class. */
+  #isEnding = false;
+  /** Whether it closed without being destroyed after `end()`. Some classes emit 'close' before or without 'finish'. */
+  #isClosed = false;
 
   /**
-   * `refused` is called when others write. Without it, their writes are queued: until the release, or in `calls`, whose
-   * owner replays them.
+   * `called` gets the calls of others. Without it, they are queued: until the release, or in `calls`, whose owner replays
+   * them.
    */
-  constructor(side: Side, stream: WritableLike, refused?: () => void, calls?: HeldCalls<WritableLike>) {
+  constructor(
+    side: Side,
+    stream: WritableLike,
+    called?: (call: RelayedCall) => void,
+    calls?: HeldCalls<WritableLike>,
+  ) {
     this.#side = side;
     this.#stream = stream;
     markWritten(stream);
@@ -46,8 +63,14 @@ export class StreamWriter implements Writer {
     this.#replays = calls === undefined;
     // Properties that are set on a Proxy end up on its target, where they would catch the Proxy's own writes.
     if (types.isProxy(stream)) return;
-    if (refused === undefined) this.#calls.queue({ ignoresCork: true });
-    else this.#calls.refuse(refused);
+    if (called === undefined) {
+      this.#calls.queue({ ignoresCork: true });
+      return;
+    }
+    this.#calls.refuse((call) => {
+      if (call === 'end') this.#isEnding = true;
+      called(call);
+    });
   }
 
   get isFull(): boolean {
@@ -75,7 +98,14 @@ export class StreamWriter implements Writer {
     this.#full = stream.writableNeedDrain === true;
     this.#on('error', (error) => fail(streamFailure(this.#side, error)));
     this.#on('close', () => {
-      if (stream.writableFinished !== true) fail(streamDestroyed(this.#side, stream));
+      if (stream.writableFinished === true) return;
+      const reset = resetFailure(this.#side, stream);
+      if (reset !== undefined || stream.destroyed === true || !this.#isEnding || this.#pending > 0) {
+        fail(reset ?? streamDestroyed(this.#side, stream));
+        return;
+      }
+      this.#isClosed = true;
+      this.#finished?.();
     });
     this.#on('drain', () => {
       this.#full = false;
@@ -84,6 +114,12 @@ export class StreamWriter implements Writer {
   }
 
   write(chunk: Buffer): void {
+    if (this.#isClosed) {
+      this.#refused = chunk;
+      this.#full = true;
+      this.#fail(endedByOwner(this.#side));
+      return;
+    }
     this.#chunks.push(chunk);
     this.#pending += chunk.length;
     try {
@@ -127,10 +163,13 @@ export class StreamWriter implements Writer {
     const flushed = () => {
       this.#flushed = undefined;
       // HTTP/2 reports every response to HEAD as finished, even before its headers were sent.
-      if (!end || (stream.writableFinished === true && stream.writableEnded !== false)) {
+      const isFinished = stream.writableFinished === true && stream.writableEnded !== false;
+      if (!end || isFinished || this.#isClosed) {
         done();
         return;
       }
+      this.#finished = done;
+      this.#isEnding = true;
       try {
         this.#on('finish', done);
         if (stream.writableEnded !== true) this.#end();

@@ -234,6 +234,13 @@ impl Dispatcher {
         registry::abort(self.key(id));
     }
 
+    /// Ends end `a` of a relay, or `b`, before the other end has ended. Does nothing when the relay has
+    /// ended.
+    #[napi]
+    pub fn end(&self, id: u32, is_b: bool) {
+        registry::end(self.key(id), if is_b { Side::B } else { Side::A });
+    }
+
     /// Forgets the transfers whose outcomes were delivered. Their numbers can be used again. One call
     /// after each batch costs one lock of the registry, however many transfers have ended.
     #[napi]

@@ -11,7 +11,7 @@ use std::collections::{HashMap, hash_map};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use fdsplice::{Control, Traffic};
+use fdsplice::{Control, Side, Traffic};
 
 static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
 static ENDED: Condvar = Condvar::new();
@@ -150,6 +150,14 @@ pub(crate) fn abort(key: Key) {
     let control = lock().transfers.get(&key).map(|it| it.control.clone());
     if let Some(control) = control {
         control.abort();
+    }
+}
+
+/// Ends one side of a relay. Does nothing when the relay has ended or is not known.
+pub(crate) fn end(key: Key, side: Side) {
+    let control = lock().transfers.get(&key).map(|it| it.control.clone());
+    if let Some(control) = control {
+        control.end(side);
     }
 }
 

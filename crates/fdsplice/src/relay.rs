@@ -343,6 +343,19 @@ async fn exchange(
                 }));
             }
         }
+        // After the reads above, which may have found the end of input of the side that is ended.
+        let mut ends = false;
+        if control.take_end(Side::A) && !tx.source_ended() {
+            rx.end_early(b);
+            ends = true;
+        }
+        if control.take_end(Side::B) && !rx.source_ended() {
+            tx.end_early(a);
+            ends = true;
+        }
+        if ends {
+            cx.waker().wake_by_ref();
+        }
         if tx.is_ended() && rx.is_ended() {
             return Poll::Ready(Ok(()));
         }

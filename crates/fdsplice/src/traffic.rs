@@ -1,12 +1,12 @@
 //! The counts of a transfer, and the handle to watch and abort it while it runs.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::Context;
 
 use atomic_waker::AtomicWaker;
 
-use crate::error::TransferError;
+use crate::error::{Side, TransferError};
 
 /// Bytes accepted by the destinations of a transfer.
 ///
@@ -55,7 +55,17 @@ struct Shared {
     rx: AtomicU64,
     zero_copy: AtomicU64,
     aborted: AtomicBool,
+    /// The sides of a relay that its caller ends, as bits of [`side_bit`].
+    ends: AtomicU8,
     waker: AtomicWaker,
+}
+
+fn side_bit(side: Side) -> u8 {
+    match side {
+        Side::A => 1,
+        Side::B => 2,
+        _ => 0,
+    }
 }
 
 /// A handle on one transfer, usable from any thread while it runs and after it has ended.
@@ -85,6 +95,23 @@ impl Control {
     pub fn abort(&self) {
         self.0.aborted.store(true, Ordering::Release);
         self.0.waker.wake();
+    }
+
+    /// Ends one side of a relay before the other side has ended its input: the bytes that have arrived
+    /// for that side are delivered, and it is shut down for writing. Bytes that arrive for it later
+    /// fail the relay with `EPIPE`. Does nothing when the input of that side has ended already: the
+    /// relay then ends it after the other side. Does nothing for other transfers.
+    pub fn end(&self, side: Side) {
+        self.0.ends.fetch_or(side_bit(side), Ordering::Release);
+        self.0.waker.wake();
+    }
+
+    /// Whether [`Control::end`] was called for this side since the last look.
+    pub(crate) fn take_end(&self, side: Side) -> bool {
+        let bit = side_bit(side);
+        // The plain load keeps a locked instruction out of every poll.
+        self.0.ends.load(Ordering::Acquire) & bit != 0
+            && self.0.ends.fetch_and(!bit, Ordering::AcqRel) & bit != 0
     }
 
     pub(crate) fn is_aborted(&self) -> bool {

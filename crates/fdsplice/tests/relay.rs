@@ -142,3 +142,50 @@ fn only_sockets_that_are_handed_over_get_tcp_nodelay() {
         relay.join().expect("a result");
     }
 }
+
+#[test]
+fn a_side_ended_by_control_is_shut_down_and_later_bytes_fail_the_relay() {
+    for sends_more in [false, true] {
+        let (mut client, a, b, mut origin) = outer_and_inner();
+        let control = Control::new();
+        origin.write_all(b"answer").expect("a write");
+        let relay = run(a, b, RelayOptions::new().control(control.clone()));
+        control.end(Side::A);
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).expect("an end of input");
+        assert_eq!(answer, b"answer");
+        if sends_more {
+            origin.write_all(b"too late").expect("a write");
+            let error = relay.join().expect("a result").error.expect("a failure");
+            assert_eq!(error.side, Some(Side::A), "{error}");
+            continue;
+        }
+        client.write_all(b"thanks").expect("a write");
+        drop(client);
+        let mut thanks = Vec::new();
+        origin.read_to_end(&mut thanks).expect("a read");
+        assert_eq!(thanks, b"thanks");
+        drop(origin);
+        let result = relay.join().expect("a result");
+        assert_eq!((result.tx, result.rx), (6, 6));
+        assert!(result.error.is_none(), "{:?}", result.error);
+    }
+}
+
+#[test]
+fn a_side_whose_input_has_ended_is_ended_by_control_only_after_the_other_side() {
+    let (mut client, a, b, mut origin) = outer_and_inner();
+    let control = Control::new();
+    let relay = run(a, b, RelayOptions::new().control(control.clone()));
+    client.shutdown(Shutdown::Write).expect("a shutdown");
+    let mut question = Vec::new();
+    origin.read_to_end(&mut question).expect("a read");
+    control.end(Side::A);
+    origin.write_all(b"the answer").expect("a write");
+    drop(origin);
+    let mut answer = Vec::new();
+    client.read_to_end(&mut answer).expect("a read");
+    assert_eq!(answer, b"the answer");
+    let result = relay.join().expect("a result");
+    assert!(result.error.is_none(), "{:?}", result.error);
+}

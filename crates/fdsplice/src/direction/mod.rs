@@ -15,6 +15,7 @@ pub(crate) mod watch;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
+use rustix::io::ioctl_fionread;
 use tokio::task::yield_now;
 
 use crate::direction::bulk::BulkDetector;
@@ -62,6 +63,8 @@ pub(crate) struct Direction {
     remaining: u64,
     source_ended: bool,
     pass_end_on: bool,
+    /// Bytes to take until the destination is ended, although the source is still open.
+    ends_after: Option<u64>,
     engine: Engine,
     pipe_size: Option<usize>,
     /// Number of buffered reads until a pipe is requested again.
@@ -86,6 +89,7 @@ impl Direction {
             remaining: plan.wanted.most(),
             source_ended: false,
             pass_end_on: plan.pass_end_on,
+            ends_after: None,
             pipe_size: plan.pipe_size,
             lease_pause: 0,
             detector: BulkDetector::default(),
@@ -100,6 +104,14 @@ impl Direction {
     /// Whether the source was read to its end, not only to the wanted length.
     pub(crate) fn source_ended(&self) -> bool {
         self.source_ended
+    }
+
+    /// Ends the destination after the bytes that have arrived at the source. Bytes that arrive later
+    /// fail with `EPIPE`.
+    pub(crate) fn end_early(&mut self, source: &RegisteredFd) {
+        if self.pass_end_on && self.phase == Phase::Open {
+            self.ends_after = Some(ioctl_fionread(source).unwrap_or(0));
+        }
     }
 
     /// Marks the direction as ended: no bytes have to be moved, or none can be.
@@ -130,6 +142,11 @@ impl Direction {
         let mut quantum = QUANTUM;
         loop {
             ready!(self.poll_push(cx, route))?;
+            if self.ends_after == Some(0) {
+                self.ends_after = None;
+                self.pass_end_on = false;
+                pass_end_on(route.destination)?;
+            }
             if self.phase == Phase::Open {
                 if route.source.is_none() {
                     self.end_source();

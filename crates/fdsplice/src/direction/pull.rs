@@ -133,6 +133,9 @@ impl Direction {
 
     fn note_taken(&mut self, bytes: usize) {
         self.remaining -= bytes as u64;
+        if let Some(left) = &mut self.ends_after {
+            *left = left.saturating_sub(bytes as u64);
+        }
         let before = self.detector.is_bulk();
         self.detector.note(bytes);
         let bulk = self.detector.is_bulk();
