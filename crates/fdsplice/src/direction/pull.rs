@@ -10,7 +10,7 @@ use crate::direction::plan::Route;
 use crate::engine::splice::FdAt;
 use crate::engine::{Engine, read_write, readiness, splice};
 use crate::fault::IoFailure;
-use crate::fd::{Ready, RegisteredFd};
+use crate::fd::{Kind, Ready, RegisteredFd};
 use crate::pipe::{Borrower, Lease};
 
 /// Number of buffered reads between a refused lease and the next request.
@@ -117,10 +117,11 @@ impl Direction {
                 }
             };
             self.note_taken(received);
-            // A short read means that the socket is empty: the reactor reports the next bytes, and
-            // the recv that would return EAGAIN is skipped. A terminal returns one line per read,
-            // so this does not apply to it.
-            let is_empty = received < most && endpoint.is_socket() && !source.urgent();
+            // A short read of a TCP socket means that it is empty: the reactor reports the next
+            // bytes, and the recv that would return EAGAIN is skipped. Other sources keep bytes back
+            // that are there: a Unix socket those behind a message with descriptors or credentials
+            // (`unix(7)`), a terminal those of the next line.
+            let is_empty = received < most && endpoint.kind() == Kind::Tcp && !source.urgent();
             if let Some(ready) = ready.filter(|_| is_empty) {
                 ready.clear_ready();
             }
