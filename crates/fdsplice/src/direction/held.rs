@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 
 use crate::engine::splice::FdAt;
-use crate::engine::{read_write, splice};
+use crate::engine::{is_refused, read_write, splice};
 use crate::fault::IoFailure;
 use crate::fd::Endpoint;
 use crate::pipe::{Borrower, Lease};
@@ -71,16 +71,17 @@ impl Held {
     ) -> Result<Pushed, IoFailure> {
         if let Some(lease) = self.lease.as_mut().filter(|lease| lease.held() > 0) {
             return match splice::drain(lease, FdAt(destination.as_fd(), position)) {
+                Err(Errno::AGAIN) => Ok(Pushed::Full),
+                Err(errno) if !is_refused(errno) => Err(IoFailure::destination("splice")(errno)),
+                // A pipe that holds bytes is never at its end, so 0 is a refusal too.
+                Ok(0) | Err(_) => {
+                    self.spill();
+                    Ok(Pushed::Unsupported)
+                }
                 Ok(accepted) => {
                     counter.add(accepted as u64, true);
                     Ok(Pushed::Accepted)
                 }
-                Err(Errno::AGAIN) => Ok(Pushed::Full),
-                Err(errno) if splice::is_unsupported(errno) => {
-                    self.spill();
-                    Ok(Pushed::Unsupported)
-                }
-                Err(errno) => Err(IoFailure::destination("splice")(errno)),
             };
         }
         let rest = &self.buffer[self.accepted..];

@@ -1,8 +1,8 @@
 //! One direction of a transfer between ends that the reactor can wait for: a state machine that
 //! `copy` runs once and `relay` twice.
 //!
-//! A message costs one `recv` and one `send`. A short read means the socket is empty, so the `recv`
-//! that would return `EAGAIN` is skipped. In bulk one `splice` fills a pipe and one empties it, and
+//! A message on TCP costs one `recv` and one `send`. A short read means the socket is empty, so the
+//! `recv` that would return `EAGAIN` is skipped. In bulk one `splice` fills a pipe and one empties it, and
 //! one more finds the socket empty: 3 to 9 calls per MiB, depending on how much the socket holds at
 //! a time.
 
@@ -29,6 +29,10 @@ use crate::limits::rate::Limit;
 
 /// Bytes one poll moves before the other transfers of its thread run.
 const QUANTUM: u64 = 1024 * 1024;
+/// Bytes of the quantum that one pass costs at least, even if it moves none.
+const PASS: u64 = 4096;
+/// How often one poll pushes to a destination that accepts nothing although it is ready.
+const PUSHES: u32 = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -139,6 +143,10 @@ impl Direction {
         route: Route<'_>,
         limit: &mut Option<Limit<'_>>,
     ) -> Poll<Result<(), IoFailure>> {
+        // Invariant: each pass of the loop takes bytes, ends the direction, or clears the readiness
+        // that it acted on. Neither is certain: `EAGAIN` may come from an end that is ready, and a
+        // readiness stays if an event has renewed it, or if the peer has ended. So a pass costs at
+        // least `PASS` of the quantum, and the loop ends after `QUANTUM / PASS` passes.
         let mut quantum = QUANTUM;
         loop {
             ready!(self.poll_push(cx, route))?;
@@ -183,7 +191,7 @@ impl Direction {
             if let Some((throttle, direction)) = limit {
                 throttle.used_part(*direction, taken as u64);
             }
-            quantum = quantum.saturating_sub(taken as u64);
+            quantum = quantum.saturating_sub(PASS.max(taken as u64));
         }
     }
 
@@ -273,6 +281,7 @@ impl Direction {
 
     /// Ready when no byte is held any more.
     fn poll_push(&mut self, cx: &mut Context<'_>, route: Route<'_>) -> Poll<Result<(), IoFailure>> {
+        let mut full = 0;
         while !self.held.is_empty() {
             let Poll::Ready(ready) = route.destination.poll_writable(cx) else {
                 if !self.held.is_in_pipe() {
@@ -288,7 +297,15 @@ impl Direction {
                 .push(destination, None, usize::MAX, route.counter)?
             {
                 Pushed::Accepted => {}
-                Pushed::Full => ready.clear_ready(),
+                // The readiness may stay, as in `poll_steps`.
+                Pushed::Full if full == PUSHES => {
+                    yield_to_others(cx);
+                    return Poll::Pending;
+                }
+                Pushed::Full => {
+                    full += 1;
+                    ready.clear_ready();
+                }
                 Pushed::Unsupported => self.engine = Engine::ReadWrite,
             }
         }

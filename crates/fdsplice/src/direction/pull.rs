@@ -8,11 +8,13 @@ use rustix::io::Errno;
 use super::Direction;
 use crate::direction::plan::Route;
 use crate::engine::splice::FdAt;
-use crate::engine::{Engine, read_write, readiness, splice};
+use crate::engine::{Engine, is_refused, read_write, readiness, splice};
 use crate::fault::IoFailure;
 use crate::fd::{Kind, Ready, RegisteredFd};
 use crate::pipe::{Borrower, Lease};
 
+/// How many splices in a row may return `EAGAIN` while both ends are ready. Then a read is tried.
+const DIRECT_TRIES: u32 = 2;
 /// Number of buffered reads between a refused lease and the next request.
 const LEASE_PAUSE: u32 = 64;
 
@@ -26,8 +28,12 @@ impl Direction {
         most: usize,
     ) -> Result<usize, IoFailure> {
         if let Some(lease) = self.pipe_for_bulk() {
+            // Once the peer has ended, the readiness stays, and cannot be cleared.
+            let ended = ready
+                .as_ref()
+                .is_some_and(|ready| ready.ready().is_read_closed());
             match splice::fill(FdAt(source.as_fd(), None), lease, most) {
-                Err(Errno::AGAIN) if !source.urgent() => {
+                Err(Errno::AGAIN) if !source.urgent() && !ended => {
                     if let Some(ready) = ready {
                         ready.clear_ready();
                     }
@@ -40,7 +46,7 @@ impl Direction {
                     self.note_taken(taken);
                     return Ok(taken);
                 }
-                Err(errno) if splice::is_unsupported(errno) => self.engine = Engine::ReadWrite,
+                Err(errno) if is_refused(errno) => self.engine = Engine::ReadWrite,
                 Err(errno) => return Err(IoFailure::source("splice")(errno)),
             }
         }
@@ -57,37 +63,42 @@ impl Direction {
         most: usize,
     ) -> Result<usize, IoFailure> {
         let (from, to) = (source.as_fd(), route.destination.as_fd());
-        match splice::direct(FdAt(from, None), FdAt(to, None), most) {
-            Ok(0) => self.pull_through_buffer(source, route, Some(readable), most),
-            Ok(moved) => {
-                self.note_taken(moved);
-                route.counter.add(moved as u64, true);
-                Ok(moved)
-            }
-            Err(Errno::AGAIN) => {
-                let (can_read, can_write) =
-                    readiness(from, to).map_err(IoFailure::source("poll"))?;
-                if !can_read {
-                    readable.clear_ready();
+        for _ in 0..DIRECT_TRIES {
+            match splice::direct(FdAt(from, None), FdAt(to, None), most) {
+                Ok(0) => break,
+                Ok(moved) => {
+                    self.note_taken(moved);
+                    route.counter.add(moved as u64, true);
+                    return Ok(moved);
                 }
-                if !can_write {
-                    writable.clear_ready();
+                Err(Errno::AGAIN) => match readiness(from, to) {
+                    // The source may have bytes: with SO_RCVLOWAT, poll does not report a few.
+                    Ok((_, false)) => {
+                        writable.clear_ready();
+                        return Ok(0);
+                    }
+                    Ok((false, true)) => {
+                        readable.clear_ready();
+                        return Ok(0);
+                    }
+                    // An end has become ready since the splice.
+                    Ok((true, true)) if !source.urgent() => {}
+                    _ => break,
+                },
+                Err(errno) if is_refused(errno) => {
+                    self.engine = Engine::ReadWrite;
+                    break;
                 }
-                if can_read && can_write && source.urgent() {
-                    return self.pull_through_buffer(source, route, Some(readable), most);
+                // If the destination is a pipe, every error except EPIPE is one of the source.
+                Err(errno) if errno != Errno::PIPE && route.destination.is_pipe() => {
+                    return Err(IoFailure::source("splice")(errno));
                 }
-                Ok(0)
+                Err(errno) => return Err(IoFailure::destination("splice")(errno)),
             }
-            Err(errno) if splice::is_unsupported(errno) => {
-                self.engine = Engine::ReadWrite;
-                self.pull_through_buffer(source, route, Some(readable), most)
-            }
-            // If the destination is a pipe, every error except EPIPE is one of the source.
-            Err(errno) if errno != Errno::PIPE && route.destination.is_pipe() => {
-                Err(IoFailure::source("splice")(errno))
-            }
-            Err(errno) => Err(IoFailure::destination("splice")(errno)),
         }
+        // The end of input, an out-of-band byte, or a splice that cannot serve these ends. A recv
+        // shows which.
+        self.pull_through_buffer(source, route, Some(readable), most)
     }
 
     fn pull_through_buffer(

@@ -18,11 +18,3 @@ pub(crate) fn copy_file_range(
         fs::copy_file_range(source, Some(&mut *from), destination, Some(&mut *to), most)
     })
 }
-
-/// Whether the call cannot serve this pair of files: `EXDEV` (two file systems, or procfs),
-/// `EINVAL` (a kind of file without it), `EBADF` (a target opened with `O_APPEND`), `EIO` (some
-/// network file systems), `ENOSYS`, `EOPNOTSUPP`, `EPERM`, `ETXTBSY` (a swap file).
-pub(crate) fn is_unsupported(errno: Errno) -> bool {
-    super::splice::is_unsupported(errno)
-        || matches!(errno, Errno::XDEV | Errno::BADF | Errno::IO | Errno::TXTBSY)
-}

@@ -31,6 +31,30 @@ pub(crate) fn readiness(
     Ok((!ends[0].revents().is_empty(), !ends[1].revents().is_empty()))
 }
 
+/// Whether `splice`, `sendfile` or `copy_file_range` is refused for these ends: by their kind, by the
+/// kernel, or by a policy. Their bytes then go through the next engine, which serves every pair. It
+/// also reports the failures that a refusal is taken for here, such as `EPERM` of an immutable file.
+///
+/// A refusal may come at any time, because a filter can be installed and a policy can change while
+/// a transfer runs. A refused call moves no byte and no position, so the counts stay right.
+pub(crate) fn is_refused(errno: Errno) -> bool {
+    matches!(
+        errno,
+        // A kind of file without the call; since Linux 5.10 files that relied on the generic splice.
+        // A target of splice with `O_APPEND`.
+        Errno::INVAL | Errno::OPNOTSUPP
+            // A target of copy_file_range with `O_APPEND`. Whether the descriptors are open and
+            // have the right mode was checked before.
+            | Errno::BADF
+            // Two file systems, procfs.
+            | Errno::XDEV
+            // An end without a position, a position that the call cannot take, a swap file.
+            | Errno::SPIPE | Errno::OVERFLOW | Errno::TXTBSY
+            // A seccomp filter, a security module, a kernel without the call.
+            | Errno::PERM | Errno::ACCESS | Errno::NOSYS
+    )
+}
+
 /// A way to move bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {

@@ -35,9 +35,3 @@ pub(crate) fn sendfile(
 ) -> Result<usize, Errno> {
     retry_on_intr(|| fs::sendfile(destination, source, Some(position), most))
 }
-
-/// Whether sendfile cannot serve these descriptors: `EINVAL` (a source that cannot be mapped, such
-/// as a file of procfs), `ENOSYS`, `EOPNOTSUPP`, `EPERM` (a security policy).
-pub(crate) fn is_unsupported(errno: Errno) -> bool {
-    super::splice::is_unsupported(errno)
-}

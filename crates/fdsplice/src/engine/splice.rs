@@ -52,14 +52,3 @@ pub(crate) fn direct(source: FdAt<'_>, destination: FdAt<'_>, most: usize) -> Re
         )
     })
 }
-
-/// Whether splice cannot serve these descriptors, so that the bytes go through a buffer: `EINVAL`
-/// (a kind of file without splice, which since Linux 5.10 includes files that relied on the generic
-/// implementation; or a target opened with `O_APPEND`), `ENOSYS` (a seccomp filter or another
-/// kernel), `EOPNOTSUPP`, `EPERM` (a security policy).
-pub(crate) fn is_unsupported(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM
-    )
-}

@@ -37,6 +37,8 @@ pub(super) struct FileJob {
     held: Held,
     offsets: FileOffsets,
     taken: u64,
+    /// `taken` when the current step began.
+    taken_before: u64,
     first_step: bool,
     source_ended: bool,
 }
@@ -51,6 +53,7 @@ impl FileJob {
             plan,
             control,
             taken: 0,
+            taken_before: 0,
             first_step: true,
             source_ended: false,
         }
@@ -85,6 +88,7 @@ impl FileJob {
                     .locate_destination(&ends.destination, &self.plan)?,
             }
         }
+        self.taken_before = self.taken;
         let step = self.run(ends, allowed.min(QUANTUM));
         self.sync_positions(ends);
         step

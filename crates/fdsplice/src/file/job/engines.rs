@@ -4,7 +4,7 @@ use rustix::io::Errno;
 
 use super::{FileJob, Step};
 use crate::engine::splice::FdAt;
-use crate::engine::{Engine, copy_file_range, read_write, readiness, sendfile, splice};
+use crate::engine::{Engine, copy_file_range, is_refused, read_write, readiness, sendfile, splice};
 use crate::fault::{End, IoFailure};
 use crate::fd::Kind;
 use crate::file::end::Pair;
@@ -48,7 +48,8 @@ impl FileJob {
         match copy_file_range::copy_file_range(source, from, destination, to, most) {
             // Some file systems return 0 before the end; only a read of 0 bytes is the end.
             Ok(0) => self.next_engine(pair, most),
-            Err(errno) if copy_file_range::is_unsupported(errno) => self.next_engine(pair, most),
+            // EIO: some network file systems.
+            Err(errno) if is_refused(errno) || errno == Errno::IO => self.next_engine(pair, most),
             Ok(copied) => self.moved(copied as u64),
             Err(errno) => Err(IoFailure::destination("copy_file_range")(errno)),
         }
@@ -61,8 +62,9 @@ impl FileJob {
         match sendfile::sendfile(pair.source.fd(), from, pair.destination.fd(), most) {
             // The end; but with procfs, only a read of 0 bytes is the end.
             Ok(0) => self.next_engine(pair, most),
-            Err(errno) if sendfile::is_unsupported(errno) => self.next_engine(pair, most),
+            Err(errno) if is_refused(errno) => self.next_engine(pair, most),
             Ok(sent) => self.moved(sent as u64),
+            Err(Errno::AGAIN) if self.has_taken_none() => self.read(pair, most),
             Err(Errno::AGAIN) => Ok(Some(Step::DestinationFull)),
             Err(errno @ Errno::IO) => Err(IoFailure::source("sendfile")(errno)),
             Err(errno) => Err(IoFailure::destination("sendfile")(errno)),
@@ -75,16 +77,14 @@ impl FileJob {
         match splice::direct(FdAt(source, from), FdAt(destination, to), most) {
             Ok(0) => self.next_engine(pair, most),
             Ok(moved) => self.moved(moved as u64),
-            Err(Errno::AGAIN) => {
-                let (can_read, can_write) =
-                    readiness(source, destination).map_err(IoFailure::source("poll"))?;
-                match (can_read, can_write) {
-                    (false, _) => source_empty(pair),
-                    (true, false) => destination_full(pair),
-                    (true, true) => Ok(Some(Step::Again)),
-                }
-            }
-            Err(errno) if splice::is_unsupported(errno) => self.next_engine(pair, most),
+            Err(Errno::AGAIN) => match readiness(source, destination) {
+                // The source may have bytes: with SO_RCVLOWAT, poll does not report a few.
+                Ok((_, false)) => destination_full(pair),
+                Ok((false, true)) => source_empty(pair),
+                // An end has become ready since the splice, or an out-of-band byte is next.
+                Ok((true, true)) | Err(_) => self.read(pair, most),
+            },
+            Err(errno) if is_refused(errno) => self.next_engine(pair, most),
             // If the source is a pipe, the destination has failed. If the destination is a pipe, every
             // error except EPIPE is one of the source.
             Err(errno) if pair.source.endpoint().kind() == Kind::Pipe || errno == Errno::PIPE => {
@@ -107,9 +107,11 @@ impl FileJob {
                 Ok(None)
             }
             // An out-of-band byte may be next; only a recv distinguishes that.
-            Err(Errno::AGAIN) if pair.source.urgent() => self.read(pair, most),
+            Err(Errno::AGAIN) if pair.source.urgent() || self.has_taken_none() => {
+                self.read(pair, most)
+            }
             Err(Errno::AGAIN) => source_empty(pair),
-            Err(errno) if splice::is_unsupported(errno) => self.next_engine(pair, most),
+            Err(errno) if is_refused(errno) => self.next_engine(pair, most),
             Err(errno) => Err(IoFailure::source("splice")(errno)),
         }
     }
@@ -135,6 +137,12 @@ impl FileJob {
             Err(Errno::AGAIN) => source_empty(pair),
             Err(errno) => Err(IoFailure::source(read_write::source_call(source))(errno)),
         }
+    }
+
+    /// Whether this step has taken no byte. A step begins when its ends are ready, so an `EAGAIN` at
+    /// its first call may be false, and the next step would get the same one.
+    fn has_taken_none(&self) -> bool {
+        self.taken == self.taken_before
     }
 
     fn note_taken(&mut self, bytes: u64) {
