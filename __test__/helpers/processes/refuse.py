@@ -1,8 +1,8 @@
-"""Runs a program in which selected commands of fcntl fail with a given error:
+"""Runs a program in which selected system calls, or commands of fcntl, fail with a given error:
 
-    python3 refuse.py F_DUPFD_CLOEXEC=ENFILE [F_SETPIPE_SZ=EPERM ...] -- program [argument ...]
+    python3 refuse.py splice=EACCES [F_SETPIPE_SZ=EPERM ...] -- program [argument ...]
 
-It installs a seccomp filter, because strace cannot select calls of fcntl by their command.
+It installs a seccomp filter, as containers do. strace cannot select calls of fcntl by their command.
 """
 
 import ctypes
@@ -12,7 +12,9 @@ import platform
 import struct
 import sys
 
-FCNTL = {"x86_64": 72, "aarch64": 25, "riscv64": 25}[platform.machine()]
+MACHINE = platform.machine()
+GENERIC = {"fcntl": 25, "sendfile": 71, "splice": 76, "copy_file_range": 285}
+CALLS = {"fcntl": 72, "sendfile": 40, "splice": 275, "copy_file_range": 326} if MACHINE == "x86_64" else GENERIC
 COMMANDS = {"F_DUPFD_CLOEXEC": 1030, "F_SETPIPE_SZ": 1031}
 
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06
@@ -27,11 +29,22 @@ def instruction(code, k, if_true=0, if_false=0):
 
 at = sys.argv.index("--")
 refused = [pair.split("=") for pair in sys.argv[1:at]]
-program = [instruction(LOAD, NUMBER), instruction(JUMP_IF_EQUAL, FCNTL, 1), instruction(RETURN, ALLOW)]
-program.append(instruction(LOAD, SECOND))
-for command, error in refused:
-    program.append(instruction(JUMP_IF_EQUAL, COMMANDS[command], 0, 1))
+program = [instruction(LOAD, NUMBER)]
+
+
+def refuse_if_equal(value, error):
+    program.append(instruction(JUMP_IF_EQUAL, value, 0, 1))
     program.append(instruction(RETURN, ERRNO | getattr(errno, error)))
+
+
+for name, error in refused:
+    if name in CALLS:
+        refuse_if_equal(CALLS[name], error)
+program += [instruction(JUMP_IF_EQUAL, CALLS["fcntl"], 1), instruction(RETURN, ALLOW)]
+program.append(instruction(LOAD, SECOND))
+for name, error in refused:
+    if name in COMMANDS:
+        refuse_if_equal(COMMANDS[name], error)
 program.append(instruction(RETURN, ALLOW))
 
 code = ctypes.create_string_buffer(b"".join(program))
