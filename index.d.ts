@@ -233,6 +233,15 @@ interface Stats extends Traffic {
         idle: number;
         created: number;
     };
+    /**
+     * Memory of the core for bytes that were taken from a source and not yet accepted by a destination: bytes in use, and
+     * the budget for all transfers. While the budget is used up, a direction may exceed it by 32 KiB. Bytes in kernel pipes,
+     * in a head that the caller passed and in Node streams are not counted. Both are 0 without the core.
+     */
+    held: {
+        bytes: number;
+        limit: number;
+    };
 }
 
 /** The capabilities of this platform. Never throws. */

@@ -273,6 +273,10 @@ export interface NativeStats {
   pipesIdle: number
   /** Pipes made since the process started. */
   pipesCreated: number
+  /** Bytes that transfers hold in memory. */
+  heldBytes: number
+  /** The budget for the bytes that transfers hold in memory. */
+  heldLimit: number
 }
 
 /** Bytes accepted so far. */

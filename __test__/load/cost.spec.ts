@@ -148,6 +148,44 @@ test.serial('stalled relays return their pipes, and lose no byte', async (t) => 
   await relay.end();
 });
 
+test.serial('stalled relays share one budget of memory, and lose no byte', async (t) => {
+  const RELAYS = 60;
+  const BYTES = 12 * MiB;
+  // Bytes by which a direction may exceed the budget.
+  const EXCESS = 32 * 1024;
+  const peer = Peer.start(t);
+  const relay = await RelayProcess.start(t, peer);
+  const pairs: { client: Conn; origin: Conn }[] = [];
+  for (let index = 0; index < RELAYS; index += 1) pairs.push(await relay.connect());
+  const sending = pairs.map(({ client }, index) =>
+    peer.write(client, BYTES, index).then((digest) => peer.shutdown(client).then(() => digest)),
+  );
+  let [most, last, since] = [0, -1, performance.now()];
+  await until(
+    'all relays are stalled',
+    () => relay.stats(),
+    ({ held, tx }) => {
+      t.true(held.bytes <= held.limit + RELAYS * EXCESS, JSON.stringify(held));
+      most = Math.max(most, held.bytes);
+      if (tx !== last) [last, since] = [tx, performance.now()];
+      return held.bytes > 0 && performance.now() - since > 1000;
+    },
+  );
+  t.log(`${(most / MiB).toFixed(1)} MiB held at most`);
+  for (const [index, { origin }] of pairs.entries()) {
+    const received = await peer.readToEnd(origin);
+    t.like(received, { end: 'eof', bytes: BYTES, sha256: (await sending[index])?.sha256 ?? '' });
+    await peer.shutdown(origin);
+  }
+  const { held, pipes } = await until(
+    'all relays have ended',
+    () => relay.stats(),
+    ({ active }) => active === 0,
+  );
+  t.deepEqual([held.bytes, pipes.leased], [0, 0]);
+  await relay.end();
+});
+
 test.serial('bulk with a pipeSize takes its pipes from the pool', async (t) => {
   const peer = Peer.start(t);
   // 100,000 is no size of the kernel, which makes 131,072 bytes of it.

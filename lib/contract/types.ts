@@ -182,4 +182,10 @@ export interface Stats extends Traffic {
   zeroCopy: number;
   /** Kernel pipes: in use, kept for the next use, and created since the process started. */
   pipes: { leased: number; idle: number; created: number };
+  /**
+   * Memory of the core for bytes that were taken from a source and not yet accepted by a destination: bytes in use, and
+   * the budget for all transfers. While the budget is used up, a direction may exceed it by 32 KiB. Bytes in kernel pipes,
+   * in a head that the caller passed and in Node streams are not counted. Both are 0 without the core.
+   */
+  held: { bytes: number; limit: number };
 }

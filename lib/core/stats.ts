@@ -29,16 +29,25 @@ export const streamCounts = {
 /** Live counts of the whole process, all threads together; without the core, of this thread. */
 export function stats(): Stats {
   const core = binding();
-  const { active, completed, failed, tx, rx, zeroCopy, pipes } =
+  const { active, completed, failed, tx, rx, zeroCopy, pipes, held } =
     core === undefined ? countsOfStreams() : countsOfCore(core);
-  return { active, completed, failed, tx, rx, total: tx + rx, zeroCopy, pipes };
+  return { active, completed, failed, tx, rx, total: tx + rx, zeroCopy, pipes, held };
 }
 
 function countsOfStreams() {
-  return { ...streamCounts, zeroCopy: 0, pipes: { leased: 0, idle: 0, created: 0 } };
+  return {
+    ...streamCounts,
+    zeroCopy: 0,
+    pipes: { leased: 0, idle: 0, created: 0 },
+    held: { bytes: 0, limit: 0 },
+  };
 }
 
 function countsOfCore(core: NonNullable<ReturnType<typeof binding>>) {
-  const { pipesLeased: leased, pipesIdle: idle, pipesCreated: created, ...counts } = core.stats();
-  return { ...counts, pipes: { leased, idle, created } };
+  const { pipesLeased, pipesIdle, pipesCreated, heldBytes, heldLimit, ...counts } = core.stats();
+  return {
+    ...counts,
+    pipes: { leased: pipesLeased, idle: pipesIdle, created: pipesCreated },
+    held: { bytes: heldBytes, limit: heldLimit },
+  };
 }

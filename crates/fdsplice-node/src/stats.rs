@@ -1,6 +1,6 @@
 //! The capabilities of the running kernel, and the counts of the whole process.
 
-use fdsplice::pipe_stats;
+use fdsplice::{held_stats, pipe_stats};
 use napi_derive::napi;
 
 use crate::registry;
@@ -45,6 +45,10 @@ pub struct NativeStats {
     pub pipes_idle: u32,
     /// Pipes made since the process started.
     pub pipes_created: u32,
+    /// Bytes that transfers hold in memory.
+    pub held_bytes: f64,
+    /// The budget for the bytes that transfers hold in memory.
+    pub held_limit: f64,
 }
 
 /// Live counts of the whole process, all threads together.
@@ -57,6 +61,7 @@ pub struct NativeStats {
 pub fn stats() -> NativeStats {
     let counts = registry::counts();
     let pipes = pipe_stats();
+    let held = held_stats();
     NativeStats {
         active: counts.active,
         completed: counts.completed as f64,
@@ -67,5 +72,7 @@ pub fn stats() -> NativeStats {
         pipes_leased: pipes.leased as u32,
         pipes_idle: pipes.idle as u32,
         pipes_created: pipes.created as u32,
+        held_bytes: held.bytes as f64,
+        held_limit: held.limit as f64,
     }
 }

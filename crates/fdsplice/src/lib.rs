@@ -34,6 +34,7 @@ pub use copy::{CopyOptions, copy};
 pub use error::{EndpointError, Reason, Side, TransferError};
 pub use fd::{Endpoint, Kind, Role};
 pub use file::read_ahead::PreopenedFile;
+pub use limits::memory::{HeldStats, held_stats};
 pub use limits::rate::{RateLimiter, Throttle};
 pub use pipe::{PipeStats, pipe_max_size, pipe_stats};
 pub use relay::{RelayOptions, relay, wait_for_error};

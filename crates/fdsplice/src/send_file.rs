@@ -99,7 +99,9 @@ impl PreopenedFile {
                 let wanted = Wanted::ExactRange { last };
                 (Some(file), Plan { wanted, ..plan })
             }
-            Content::Read { mut bytes, sent } => {
+            Content::Read {
+                mut bytes, sent, ..
+            } => {
                 control.tx().add(sent as u64, false);
                 let plan = Plan {
                     head: bytes.split_off(sent),

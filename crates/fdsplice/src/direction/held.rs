@@ -9,6 +9,7 @@ use crate::engine::splice::FdAt;
 use crate::engine::{is_refused, read_write, splice};
 use crate::fault::IoFailure;
 use crate::fd::Endpoint;
+use crate::limits::memory::{self, Charge};
 use crate::pipe::{Borrower, Lease};
 use crate::traffic::Counter;
 
@@ -23,6 +24,9 @@ pub(crate) struct Held {
     buffer: Vec<u8>,
     /// How many bytes of `buffer` the destination has accepted.
     accepted: usize,
+    /// The bytes of `buffer` in the budget of memory. The memory of accepted bytes is freed with the
+    /// others, so they stay charged.
+    charge: Charge,
     lease: Option<Lease>,
 }
 
@@ -38,13 +42,22 @@ pub(crate) enum Pushed {
 }
 
 impl Held {
-    /// Holds `head`, which comes from the caller and not from the source.
+    /// Holds `head`, which comes from the caller and not from the source. It is not charged, because
+    /// the caller decides on its size.
     pub(crate) fn new(head: Vec<u8>) -> Self {
         Self {
             buffer: head,
             accepted: 0,
+            charge: Charge::default(),
             lease: None,
         }
+    }
+
+    /// Holds all bytes of a transfer without a source, which the core has read from a file.
+    pub(crate) fn without_source(bytes: Vec<u8>) -> Self {
+        let mut held = Self::new(bytes);
+        held.charge.set(held.buffer.len());
+        held
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -97,6 +110,7 @@ impl Held {
                 if self.accepted == self.buffer.len() {
                     self.buffer.clear();
                     self.accepted = 0;
+                    self.charge.set(0);
                 }
                 Ok(Pushed::Accepted)
             }
@@ -118,6 +132,7 @@ impl Held {
         let sent = read_write::send_or_write(destination, None, bytes);
         let accepted = *sent.as_ref().unwrap_or(&0);
         self.buffer.extend_from_slice(&bytes[accepted..]);
+        self.charge.set(self.buffer.len());
         match sent {
             Ok(accepted) => {
                 counter.add(accepted as u64, false);
@@ -139,9 +154,11 @@ impl Held {
         most: usize,
     ) -> Result<usize, Errno> {
         debug_assert!(self.is_empty(), "the source is read when nothing is held");
-        self.buffer.resize(most.min(read_write::BUFFER), 0);
+        let most = most.min(read_write::BUFFER).min(memory::allowance());
+        self.buffer.resize(most, 0);
         let read = read_write::recv_or_read(source, position, &mut self.buffer);
         self.buffer.truncate(*read.as_ref().unwrap_or(&0));
+        self.charge.set(self.buffer.len());
         read
     }
 
@@ -162,21 +179,37 @@ impl Held {
         self.lease.as_mut()
     }
 
-    /// Returns the empty pipe, so that other transfers can use it.
+    /// Returns the empty pipe, so that other transfers can use it, and frees an empty buffer.
     pub(crate) fn return_pipe(&mut self) {
         debug_assert!(!self.is_in_pipe(), "an empty pipe is returned");
         self.lease = None;
+        if self.buffer.is_empty() {
+            self.free_buffer();
+        }
+    }
+
+    /// Moves the bytes in the pipe to the buffer, and returns the pipe. `false` when the budget of
+    /// memory has no room for them. They stay in the pipe.
+    pub(crate) fn try_spill(&mut self) -> bool {
+        let bytes = self.lease.as_ref().map_or(0, Lease::held);
+        let fits = self.charge.try_set(bytes);
+        if fits {
+            self.spill();
+        }
+        fits
     }
 
     /// Moves the bytes in the pipe to the buffer, and returns the pipe.
-    pub(crate) fn spill(&mut self) {
+    fn spill(&mut self) {
         self.buffer = self.lease.take().map(Lease::into_bytes).unwrap_or_default();
+        self.charge.set(self.buffer.len());
     }
 
     /// Frees the memory of the empty buffer.
     pub(crate) fn free_buffer(&mut self) {
         debug_assert!(self.buffer.is_empty(), "an empty buffer is freed");
         self.buffer = Vec::new();
+        self.charge.set(0);
     }
 
     /// Returns the held bytes, in order.

@@ -25,6 +25,7 @@ use crate::engine::{Engine, engines};
 use crate::fault::{End, IoFailure};
 use crate::fd::{Ready, RegisteredFd};
 use crate::limits::deadline::Stall;
+use crate::limits::memory;
 use crate::limits::rate::Limit;
 
 /// Bytes one poll moves before the other transfers of its thread run.
@@ -54,7 +55,7 @@ fn yield_to_others(cx: &mut Context<'_>) {
 /// The readiness for one read of the source, and its size.
 struct Start<'a> {
     readable: Ready<'a>,
-    /// Present where the bytes go through a pipe.
+    /// Present where the bytes go through a pipe, or the budget of memory is used up.
     writable: Option<Ready<'a>>,
     most: usize,
 }
@@ -89,7 +90,10 @@ impl Direction {
         Self {
             phase: Phase::Open,
             engine: engines(source, destination.endpoint(), plan.copy_only)[0],
-            held: Held::new(plan.head),
+            held: match source {
+                Some(_) => Held::new(plan.head),
+                None => Held::without_source(plan.head),
+            },
             remaining: plan.wanted.most(),
             source_ended: false,
             pass_end_on: plan.pass_end_on,
@@ -207,12 +211,13 @@ impl Direction {
         // A pipe is not filled for a destination that is known to be full, because it would be held
         // until the destination has room. A small message goes through the buffer, and its send
         // returns EAGAIN.
+        // With the budget of memory used up, it would be held above the budget.
         let uses_pipe = match self.engine {
             Engine::SpliceDirect => true,
             Engine::SplicePipe => self.detector.is_bulk(),
             _ => false,
         };
-        let writable = if uses_pipe {
+        let writable = if uses_pipe || memory::is_used_up() {
             let writable = ready!(destination.poll_writable(cx));
             Some(writable.map_err(IoFailure::destination("epoll_wait"))?)
         } else {
@@ -315,13 +320,17 @@ impl Direction {
     }
 
     /// Ready when the destination has accepted no byte for the stall time. The held bytes are then in
-    /// the buffer, and the leased pipe is back in the pool.
+    /// the buffer, and the leased pipe is back in the pool. While the budget of memory has no room for
+    /// them, they stay in the pipe.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, route: Route<'_>) -> Poll<()> {
         let moved = route.counter.get();
         let stall = self.stall.get_or_insert_with(|| Stall::new(moved));
         ready!(stall.poll(cx, moved));
+        while !self.held.try_spill() {
+            stall.prolong();
+            ready!(stall.poll(cx, moved));
+        }
         self.stall = None;
-        self.held.spill();
         Poll::Ready(())
     }
 }

@@ -11,6 +11,7 @@ use crate::engine::splice::FdAt;
 use crate::engine::{Engine, is_refused, read_write, readiness, splice};
 use crate::fault::IoFailure;
 use crate::fd::{Kind, Ready, RegisteredFd};
+use crate::limits::memory;
 use crate::pipe::{Borrower, Lease};
 
 /// How many splices in a row may return `EAGAIN` while both ends are ready. Then a read is tried.
@@ -32,6 +33,7 @@ impl Direction {
             let ended = ready
                 .as_ref()
                 .is_some_and(|ready| ready.ready().is_read_closed());
+            let most = most.min(memory::allowance());
             match splice::fill(FdAt(source.as_fd(), None), lease, most) {
                 Err(Errno::AGAIN) if !source.urgent() && !ended => {
                     if let Some(ready) = ready {
@@ -110,7 +112,7 @@ impl Direction {
     ) -> Result<usize, IoFailure> {
         let endpoint = source.endpoint();
         read_write::with_buffer(|buffer| {
-            let most = most.min(buffer.len());
+            let most = most.min(buffer.len()).min(memory::allowance());
             let received = match read_write::recv_or_read(endpoint, None, &mut buffer[..most]) {
                 Ok(0) => {
                     self.end_source();

@@ -48,7 +48,10 @@ impl FileJob {
         let source = ends.source.as_ref().map(CopyEnd::endpoint);
         Self {
             engines: engines(source, ends.destination.endpoint(), plan.copy_only),
-            held: Held::new(std::mem::take(&mut plan.head)),
+            held: match source {
+                Some(_) => Held::new(std::mem::take(&mut plan.head)),
+                None => Held::without_source(std::mem::take(&mut plan.head)),
+            },
             offsets: FileOffsets::new(plan.wanted),
             plan,
             control,

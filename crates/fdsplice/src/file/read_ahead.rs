@@ -11,6 +11,7 @@ use rustix::net::{SendFlags, send};
 use crate::error::{EndpointError, TransferError};
 use crate::fd::{Endpoint, Kind, socket_kind};
 use crate::file::range::Remaining;
+use crate::limits::memory::{self, Charge};
 
 /// Largest part that is read when the file is opened. Up to this size, one more trip to a thread
 /// that may wait for a disk costs more than a copy through user space.
@@ -31,13 +32,18 @@ pub struct PreopenedFile {
 pub(crate) enum Content {
     /// In the open file.
     Open(Endpoint),
-    /// In memory, and how many bytes of it were sent.
-    Read { bytes: Vec<u8>, sent: usize },
+    /// In memory, and how many bytes of it were sent. The bytes are charged to the budget of memory.
+    Read {
+        bytes: Vec<u8>,
+        sent: usize,
+        #[expect(dead_code, reason = "its drop releases the bytes")]
+        charge: Charge,
+    },
 }
 
 impl PreopenedFile {
     /// Opens a file to send its bytes from `start` to `last` inclusive. They are read here if they
-    /// are few and `read_ahead` is set. Blocks, as any call on a path may.
+    /// are few, `read_ahead` is set and the budget of memory is not used up. Blocks, as any call on a path may.
     ///
     /// # Errors
     /// [`EndpointError::System`], and [`EndpointError::Unsupported`] if it is not a regular file.
@@ -68,11 +74,18 @@ impl PreopenedFile {
         let size = u64::try_from(found.st_size).unwrap_or(0);
         let wanted = Remaining::of_file(start, last, size);
         if read_ahead
+            && !memory::is_used_up()
             && wanted.is_exact()
             && wanted.bytes() <= SMALL
             && let Some(bytes) = read_all(&fd, start, wanted.bytes()).map_err(failed("read"))?
         {
-            let content = Content::Read { bytes, sent: 0 };
+            let mut charge = Charge::default();
+            charge.set(bytes.len());
+            let content = Content::Read {
+                bytes,
+                sent: 0,
+                charge,
+            };
             return Ok(Self { size, content });
         }
         let content = Content::Open(Endpoint::try_from(fd)?);
@@ -96,7 +109,7 @@ impl PreopenedFile {
     pub fn unsent(&self) -> Option<&[u8]> {
         match &self.content {
             Content::Open(_) => None,
-            Content::Read { bytes, sent } => Some(&bytes[*sent..]),
+            Content::Read { bytes, sent, .. } => Some(&bytes[*sent..]),
         }
     }
 
@@ -111,7 +124,7 @@ impl PreopenedFile {
     /// these were all. A failure is not reported here: [`PreopenedFile::send`] fails for the same
     /// reason.
     pub fn send_now(&mut self, socket: impl AsFd) -> bool {
-        let Content::Read { bytes, sent } = &mut self.content else {
+        let Content::Read { bytes, sent, .. } = &mut self.content else {
             return false;
         };
         while *sent < bytes.len() {

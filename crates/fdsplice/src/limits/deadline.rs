@@ -82,29 +82,41 @@ impl Countdown {
 #[derive(Debug)]
 pub(crate) struct Stall {
     moved: u64,
+    patience: Duration,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl Stall {
     /// How long a pipe is kept for a destination that accepts nothing.
     const PATIENCE: Duration = Duration::from_millis(200);
+    /// The longest time between two attempts to return that pipe.
+    const MOST: Duration = Duration::from_secs(5);
 
     pub(crate) fn new(moved: u64) -> Self {
         Self {
             moved,
+            patience: Self::PATIENCE,
             sleep: Box::pin(sleep(Self::PATIENCE)),
         }
     }
 
-    /// Ready when `moved`, the count of bytes moved so far, has not grown for [`Self::PATIENCE`].
+    /// Ready when `moved`, the count of bytes moved so far, has not grown for [`Self::PATIENCE`], or
+    /// for the time that [`Self::prolong`] has set.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>, moved: u64) -> Poll<()> {
         while self.sleep.as_mut().poll(cx).is_ready() {
             if moved == self.moved {
                 return Poll::Ready(());
             }
             self.moved = moved;
-            self.sleep.as_mut().reset(Instant::now() + Self::PATIENCE);
+            self.patience = Self::PATIENCE;
+            self.sleep.as_mut().reset(Instant::now() + self.patience);
         }
         Poll::Pending
+    }
+
+    /// Starts the time again, twice as long as before.
+    pub(crate) fn prolong(&mut self) {
+        self.patience = (2 * self.patience).min(Self::MOST);
+        self.sleep.as_mut().reset(Instant::now() + self.patience);
     }
 }

@@ -54,10 +54,12 @@ fn most() -> usize {
 
 /// Makes a pipe. `None` when the budget is used up, or the kernel refuses (`EMFILE`, `ENFILE`, the
 /// quota of the user). The caller then moves its bytes without a pipe.
-fn make(size: Option<usize>) -> Option<Pipe> {
+fn make(size: Option<usize>) -> Option<Box<Pipe>> {
     if refused_at().is_some_and(|at| at.elapsed() < REFUSED) {
         return None;
     }
+    // The sweep may be late: its runtime can exist without a thread that drives it.
+    shelves::close_old(Instant::now());
     let pipe = loop {
         if let Ok(pipe) = Pipe::make(size, reserve(size)?) {
             break pipe;
@@ -71,7 +73,7 @@ fn make(size: Option<usize>) -> Option<Pipe> {
         return None;
     }
     shelves::count_created();
-    Some(pipe)
+    Some(Box::new(pipe))
 }
 
 /// Reserves capacity for a pipe. Idle pipes, all of another size, are closed to make room.
@@ -98,7 +100,7 @@ fn reserve(size: Option<usize>) -> Option<usize> {
 #[derive(Debug)]
 pub(crate) struct Lease {
     /// `None` only while the value is dropped.
-    pipe: Option<Pipe>,
+    pipe: Option<Box<Pipe>>,
     held: usize,
     /// The shelf to which the pipe is returned.
     shelf: usize,
@@ -180,11 +182,10 @@ impl Drop for Lease {
         let Some(pipe) = self.pipe.take().filter(|_| self.held == 0) else {
             return;
         };
-        let now = Instant::now();
         // Otherwise an idle pipe could stay open for as long as the process.
-        if sweep::is_possible(now) {
-            shelves::put(self.shelf, pipe, now);
-            sweep::ensure(now);
+        if sweep::is_possible() {
+            shelves::put(self.shelf, pipe);
+            sweep::ensure();
         }
     }
 }

@@ -34,7 +34,8 @@ struct Shelf(Mutex<Vec<Idle>>);
 /// An idle pipe.
 #[derive(Debug)]
 struct Idle {
-    pipe: Pipe,
+    // A pipe moves at each lease and return, so it is behind a pointer.
+    pipe: Box<Pipe>,
     since: Instant,
 }
 
@@ -90,11 +91,18 @@ fn lock(shelf: &Shelf) -> MutexGuard<'_, Vec<Idle>> {
 }
 
 /// Takes an idle pipe of `size` from `shelf`, or from another one that no thread uses now.
-pub(super) fn take(shelf: usize, size: Option<usize>) -> Option<Pipe> {
+pub(super) fn take(shelf: usize, size: Option<usize>) -> Option<Box<Pipe>> {
     let of_size = |mut idle: MutexGuard<'_, Vec<Idle>>| {
         // The pipe that was returned last is warm, and the others grow old.
         let at = idle.iter().rposition(|idle| idle.pipe.size == size)?;
-        Some(idle.remove(at).pipe)
+        let last = idle.len() - 1;
+        // Without `remove` for the last one, which calls `memmove`.
+        let idle = if at == last {
+            idle.pop()
+        } else {
+            Some(idle.remove(at))
+        };
+        idle.map(|idle| idle.pipe)
     };
     of_size(lock(&SHELVES[shelf])).or_else(|| {
         let others = SHELVES.iter().filter_map(|shelf| shelf.0.try_lock().ok());
@@ -102,12 +110,14 @@ pub(super) fn take(shelf: usize, size: Option<usize>) -> Option<Pipe> {
     })
 }
 
-/// Puts an empty pipe on a shelf. A full shelf keeps the pipes that it has.
-pub(super) fn put(shelf: usize, pipe: Pipe, now: Instant) {
+/// Puts an empty pipe on a shelf. A full shelf loses its oldest pipe.
+pub(super) fn put(shelf: usize, pipe: Box<Pipe>) {
     let mut idle = lock(&SHELVES[shelf]);
-    if idle.len() < KEPT {
-        idle.push(Idle { pipe, since: now });
-    }
+    let oldest = (idle.len() == KEPT).then(|| idle.remove(0));
+    let since = Instant::now();
+    idle.push(Idle { pipe, since });
+    drop(idle);
+    drop(oldest);
 }
 
 pub(super) fn has_idle() -> bool {
