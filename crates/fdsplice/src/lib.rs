@@ -13,30 +13,57 @@
 //! `splice(2)` raises `SIGPIPE` when the peer has closed the connection, and no flag prevents that.
 //! Rust programs and Node.js ignore `SIGPIPE`. Other embedders should do the same.
 
-#[cfg(feature = "bench")]
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+// Every other item of this file exists on Linux alone, so that this is the only error elsewhere.
+compile_error!("fdsplice needs Linux: it moves bytes with system calls that no other kernel has");
+
+#[cfg(all(feature = "bench", any(target_os = "linux", target_os = "android")))]
 #[doc(hidden)]
 pub mod bench;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod copy;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod direction;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod engine;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod error;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod fault;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod fd;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod file;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod limits;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod options;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod pipe;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod relay;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod send_file;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod traffic;
 
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub use copy::{CopyOptions, copy};
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub use error::{EndpointError, Reason, Side, TransferError};
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub use fd::{Endpoint, Kind, Role};
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub use file::read_ahead::PreopenedFile;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub use limits::memory::{HeldStats, held_stats};
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub use limits::rate::{RateLimiter, Throttle};
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub use pipe::{PipeStats, pipe_max_size, pipe_stats};
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub use relay::{RelayOptions, relay, wait_for_error};
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub use send_file::{SendFileOptions, send_file};
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub use traffic::{Control, Traffic, TrafficResult};

@@ -163,16 +163,35 @@ mod send_queue {
     use rustix::io::Errno;
     use rustix::ioctl::{Getter, Opcode, ioctl};
 
-    /// `SIOCOUTQ` (`tcp(7)`): bytes sent or queued that the peer has not acknowledged. It has the
-    /// number of `TIOCOUTQ` on every architecture. Architectures where that number differs from this
-    /// one are not built.
-    #[cfg(any(
-        target_arch = "x86_64",
-        target_arch = "aarch64",
-        target_arch = "arm",
-        target_arch = "riscv64"
-    ))]
+    /// `SIOCOUTQ` (`tcp(7)`): bytes sent or queued that the peer has not acknowledged. It is `TIOCOUTQ`
+    /// (`linux/sockios.h`), whose number depends on the architecture: this one is in
+    /// `asm-generic/ioctls.h`, the others in `asm/ioctls.h` of their architecture.
+    #[cfg(not(any(
+        target_arch = "powerpc",
+        target_arch = "powerpc64",
+        target_arch = "sparc",
+        target_arch = "sparc64",
+        target_arch = "mips",
+        target_arch = "mips32r6",
+        target_arch = "mips64",
+        target_arch = "mips64r6",
+    )))]
     const SIOCOUTQ: Opcode = 0x5411;
+    /// `_IOR('t', 115, int)`.
+    #[cfg(any(
+        target_arch = "powerpc",
+        target_arch = "powerpc64",
+        target_arch = "sparc",
+        target_arch = "sparc64",
+    ))]
+    const SIOCOUTQ: Opcode = rustix::ioctl::opcode::read::<c_int>(b't', 115);
+    #[cfg(any(
+        target_arch = "mips",
+        target_arch = "mips32r6",
+        target_arch = "mips64",
+        target_arch = "mips64r6",
+    ))]
+    const SIOCOUTQ: Opcode = 0x7472;
 
     pub(super) fn bytes(socket: BorrowedFd<'_>) -> Result<c_int, Errno> {
         // SAFETY: SIOCOUTQ stores one int at the given address.
