@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use fdsplice::{
-    Control, CopyOptions, Endpoint, PreopenedFile, RateLimiter, SendFileOptions, copy, held_stats,
-    pipe_stats,
+    Control, CopyOptions, Endpoint, PreopenedFile, RateLimiter, RelayOptions, SendFileOptions,
+    copy, held_stats, pipe_stats, relay,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
@@ -97,14 +97,14 @@ impl Stalled {
     }
 }
 
-/// Runs the copies, and feeds them until they have moved nothing for a second.
+/// Runs the copies, and feeds them until they have moved nothing for a while.
 fn stall(runtime: &Runtime, count: usize, options: impl Fn() -> CopyOptions) -> Vec<Stalled> {
     let mut copies: Vec<_> = (0..count)
         .map(|_| Stalled::start(runtime, options()))
         .collect();
     let end = Instant::now() + PROMPT;
     let (mut last, mut since) = (0, Instant::now());
-    while since.elapsed() < Duration::from_secs(1) {
+    while since.elapsed() < Duration::from_millis(700) {
         assert!(Instant::now() < end, "the copies do not stall");
         for copy in &mut copies {
             copy.feed();
@@ -171,7 +171,7 @@ fn stalled_readers_share_one_budget_and_lose_no_byte() {
 fn stalled_readers_without_pipes_exceed_the_budget_by_little() {
     let _serial = serial();
     let runtime = runtime();
-    let copies = stall(&runtime, 1200, || CopyOptions::new().zero_copy(false));
+    let copies = stall(&runtime, 700, || CopyOptions::new().zero_copy(false));
     let held = held_stats();
     assert!(held.bytes > held.limit / 2, "nothing stalls: {held:?}");
     finish(&runtime, copies);
@@ -204,6 +204,47 @@ fn every_ending_releases_the_budget() {
     }
     turn(&runtime, 10);
     assert_eq!((held_stats().bytes, pipe_stats().leased), (0, 0));
+}
+
+#[test]
+fn a_relay_releases_the_budget_however_it_ends() {
+    let _serial = serial();
+    let runtime = runtime();
+    for ending in ["abort", "close", "idle", "drop"] {
+        let (mut client, a) = pair();
+        let (mut origin, b) = pair();
+        let control = Control::new();
+        let mut options = RelayOptions::new().control(control.clone());
+        if ending == "idle" {
+            options = options.idle_timeout(Duration::from_millis(600));
+        }
+        let relay = runtime.spawn(relay(a, b, options));
+        // Neither peer reads, so both directions stall.
+        let end = Instant::now() + PROMPT;
+        while held_stats().bytes < 100_000 {
+            assert!(Instant::now() < end, "{ending}: {:?}", held_stats());
+            for end in [&mut client, &mut origin] {
+                while end.write(data(BYTES)).is_ok() {}
+            }
+            turn(&runtime, 5);
+        }
+        match ending {
+            "abort" => control.abort(),
+            "close" => drop((client, origin)),
+            "idle" => {}
+            _ => relay.abort(),
+        }
+        let result = runtime.block_on(relay);
+        assert!(
+            result.map_or(true, |result| result.error.is_some()),
+            "{ending}"
+        );
+        assert_eq!(
+            (held_stats().bytes, pipe_stats().leased),
+            (0, 0),
+            "{ending}"
+        );
+    }
 }
 
 #[test]

@@ -133,6 +133,24 @@ fn a_runtime_that_ends_closes_its_idle_pipes() {
 }
 
 #[test]
+fn old_pipes_are_closed_although_the_runtime_of_the_sweep_stands_still() {
+    let _serial = serial();
+    let (still, other) = (paused(), paused());
+    still.block_on(async {
+        let copy = || forward(4 * MIB, CopyOptions::new());
+        tokio::join!(copy(), copy(), copy());
+    });
+    other.block_on(async {
+        // The clock of the first runtime was advanced whenever a copy waited.
+        tokio::time::sleep(Duration::from_secs(100_000)).await;
+        for _ in 0..2 {
+            forward(4 * MIB, CopyOptions::new()).await;
+        }
+    });
+    assert!(pipe_stats().idle <= 1, "{:?}", pipe_stats());
+}
+
+#[test]
 fn a_copy_that_is_dropped_amid_a_step_leaves_no_pipe_behind() {
     let _serial = serial();
     let scratch = Scratch::new();

@@ -58,7 +58,7 @@ fn make(size: Option<usize>) -> Option<Box<Pipe>> {
     if refused_at().is_some_and(|at| at.elapsed() < REFUSED) {
         return None;
     }
-    // The sweep may be late: its runtime can exist without a thread that drives it.
+    // The runtime of the sweep may exist without a thread that drives it.
     shelves::close_old(Instant::now());
     let pipe = loop {
         if let Ok(pipe) = Pipe::make(size, reserve(size)?) {

@@ -39,6 +39,12 @@ struct Idle {
     since: Instant,
 }
 
+impl Idle {
+    fn is_idle(&self, time: Duration, now: Instant) -> bool {
+        now.duration_since(self.since) >= time
+    }
+}
+
 /// The pipes of this process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -115,9 +121,16 @@ pub(super) fn put(shelf: usize, pipe: Box<Pipe>) {
     let mut idle = lock(&SHELVES[shelf]);
     let oldest = (idle.len() == KEPT).then(|| idle.remove(0));
     let since = Instant::now();
+    // The runtime of the sweep may exist without a thread that drives it.
+    let is_sweep_late = idle
+        .first()
+        .is_some_and(|idle| idle.is_idle(2 * KEEP, since));
     idle.push(Idle { pipe, since });
     drop(idle);
     drop(oldest);
+    if is_sweep_late {
+        close_old(since);
+    }
 }
 
 pub(super) fn has_idle() -> bool {
@@ -126,7 +139,7 @@ pub(super) fn has_idle() -> bool {
 
 /// Closes the pipes that have been idle for a while.
 pub(super) fn close_old(now: Instant) {
-    close(|idle| now.duration_since(idle.since) >= KEEP);
+    close(|idle| idle.is_idle(KEEP, now));
 }
 
 /// Closes all idle pipes.
