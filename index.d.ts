@@ -242,6 +242,16 @@ interface Stats extends Traffic {
         bytes: number;
         limit: number;
     };
+    /**
+     * Threads that make calls on files. `running`: threads of the core, at most 512. `stuck`: threads, of the core or of
+     * Node, in a call that has not returned although its transfer has ended, because the file system does not answer.
+     * `awaited`: calls that wait for a thread of the core.
+     */
+    threads: {
+        running: number;
+        stuck: number;
+        awaited: number;
+    };
 }
 
 /** The capabilities of this platform. Never throws. */

@@ -81,25 +81,36 @@ export declare class NativeEnd {
   rewind(bytes: number): number
   /** Closes the duplicate if no transfer has taken it. */
   release(): void
+  /** Whether it is a file whose size only a server may know, which may not answer. */
+  get isRemote(): boolean
 }
 
 /**
  * The files of one JavaScript thread that were opened to be sent.
  *
- * A file has no object of its own, because each one would have to be finalized. No method borrows
- * mutably, because an opening in progress borrows the object until it ends.
+ * A file has no object of its own, because each one would have to be finalized.
  */
 export declare class NativeFiles {
-  /** One per JavaScript thread. */
-  constructor()
   /**
-   * Opens a regular file to send its bytes from `start` to `end` inclusive. Resolves with its size
-   * and its descriptor. With `readAhead`, a small range is read at once; the file is then closed
-   * again and the descriptor is -1.
+   * One per JavaScript thread. `opened` is called with a batch of results.
+   *
+   * # Errors
+   * When Node is shutting this environment down.
+   */
+  constructor(opened: (arg0: Array<number>, arg1: Array<Refusal>) => void)
+  /**
+   * Opens a regular file to send its bytes from `start` to `end` inclusive. Its size and its
+   * descriptor are delivered later. With `readAhead`, a small range is read at once; the file is
+   * then closed again and the descriptor is -1. Returns a refusal if the opening cannot be started.
    *
    * The number `file` identifies it until it is given to a transfer, sent or released.
    */
-  open(file: number, path: string, start: number, end: number | undefined | null, readAhead: boolean): Promise<[size: number, fd: number] | Refusal>
+  open(file: number, path: string, start: number, end: number | undefined | null, readAhead: boolean): Refusal | null
+  /**
+   * Queries the size of a file that the caller has opened. It is delivered as that of a file opened
+   * by its path, with the descriptor -1.
+   */
+  querySize(file: number, end: NativeEnd): Refusal | null
   /** A copy of the bytes that were read when the file was opened and are not sent yet. */
   unsent(file: number): Buffer | null
   /**
@@ -110,7 +121,7 @@ export declare class NativeFiles {
   sendNow(file: number, socket: number): boolean
   /** Drops bytes that were read when the file was opened, so that at most `length` of them are left. */
   shorten(file: number, length: number): void
-  /** Closes a file that no transfer has taken. */
+  /** Closes a file that no transfer has taken. Its opening is given up if it has not returned. */
   release(file: number): void
 }
 
@@ -176,6 +187,8 @@ export interface CopySpec {
   head?: Uint8Array
   /** Shut the destination down for writing when done. */
   endDestination: boolean
+  /** The destination is the body of a response with a Content-Length. */
+  isFramed?: boolean
 }
 
 /**
@@ -243,6 +256,8 @@ export interface NativeFailure {
   side?: string
   /** Bytes taken from the source that the destination did not accept. */
   undelivered?: Buffer
+  /** Whether a call has not returned, so that the sockets of the transfer were broken off. */
+  stuck?: boolean
 }
 
 /** Two connected Unix sockets: one for the core, and the descriptor of one for Node. */
@@ -277,6 +292,12 @@ export interface NativeStats {
   heldBytes: number
   /** The budget for the bytes that transfers hold in memory. */
   heldLimit: number
+  /** Threads that make calls on files. */
+  threads: number
+  /** Of these, the ones in a call that has not returned although its transfer has ended. */
+  threadsStuck: number
+  /** Calls that wait for a thread. */
+  threadsAwaited: number
 }
 
 /** Bytes accepted so far. */
@@ -315,6 +336,8 @@ export interface SendFileSpec {
   end?: number
   /** Shut the destination down for writing when done. */
   endDestination: boolean
+  /** The destination is the body of a response with a Content-Length. */
+  isFramed?: boolean
 }
 
 /**

@@ -1,7 +1,8 @@
 // Files that the core opens to send them, and the small ones whose bytes it reads at once.
 
-import type { NativeFiles, Refusal } from '../binding.js';
+import type { NativeEnd, NativeFiles, Refusal } from '../binding.js';
 import { required } from './addon.js';
+import { keepProcessAlive, letProcessEnd } from './keep-alive.js';
 
 /** The range of a file to send, as far as it is known before the file is open. */
 export interface Wanted {
@@ -53,22 +54,73 @@ export class PreopenedFile {
   }
 }
 
+/** The result of a call on a file: an opened file, the size of one that the caller has opened, or a refusal. */
+export type FileResult =
+  { file: PreopenedFile; size: number; refusal?: never } | { file?: never; size?: never; refusal: Refusal };
+
+/** A call on a file that runs on a thread of the core. */
+export interface FileCall {
+  readonly result: Promise<FileResult>;
+  /** Gives the call up: its result is dropped when it returns. Does nothing when it has returned. */
+  giveUp(): void;
+}
+
 let files: NativeFiles | undefined;
 let lastFile = 0;
+/** The functions that take the results of calls, by the numbers of their files. */
+const waiting = new Map<number, (result: FileResult) => void>();
 
 /** The opened files of this thread, which its transfers take from the core by number. */
 export function nativeFiles(): NativeFiles {
-  files ??= new (required().NativeFiles)();
+  files ??= new (required().NativeFiles)(deliver);
   return files;
 }
 
-/** Opens a file to send it. Resolves with a refusal when it cannot be opened or sent. */
-export async function openFile(
-  path: string,
-  { start = 0, end, readAhead }: Wanted,
-): Promise<{ file: PreopenedFile; refusal?: never } | { file?: never; refusal: Refusal }> {
+/** Three numbers for each result, and one refusal for each whose size is -1; crates/fdsplice-node/src/files.rs encodes them. */
+function deliver(numbers: number[], refusals: Refusal[]): void {
+  let refused = 0;
+  for (let at = 0; at < numbers.length; at += 3) {
+    const [id = 0, size = 0, fd = -1] = numbers.slice(at, at + 3);
+    const refusal = size < 0 ? refusals[refused++] : undefined;
+    const file = new PreopenedFile(nativeFiles(), id, size, fd);
+    settle(id, refusal === undefined ? { file, size } : { refusal });
+  }
+}
+
+function settle(id: number, result: FileResult): void {
+  const take = waiting.get(id);
+  if (take === undefined) {
+    // Given up while the result was on its way.
+    result.file?.release();
+    return;
+  }
+  waiting.delete(id);
+  letProcessEnd();
+  take(result);
+}
+
+/** Starts a call. `begin` returns a refusal if it cannot be started. */
+function start(begin: (files: NativeFiles, id: number) => Refusal | null): FileCall {
   const owner = nativeFiles();
   const id = (lastFile = (lastFile + 1) % 2 ** 32);
-  const opened = await owner.open(id, path, start, end, readAhead);
-  return Array.isArray(opened) ? { file: new PreopenedFile(owner, id, ...opened) } : { refusal: opened };
+  const result = new Promise<FileResult>((resolve) => waiting.set(id, resolve));
+  keepProcessAlive();
+  const refusal = begin(owner, id);
+  if (refusal !== null) settle(id, { refusal });
+  const giveUp = () => {
+    if (!waiting.delete(id)) return;
+    letProcessEnd();
+    owner.release(id);
+  };
+  return { result, giveUp };
+}
+
+/** Opens a file to send it. */
+export function openFile(path: string, { start: first = 0, end, readAhead }: Wanted): FileCall {
+  return start((owner, id) => owner.open(id, path, first, end, readAhead));
+}
+
+/** Queries the size of a file that the caller has opened. */
+export function querySize(end: NativeEnd): FileCall {
+  return start((owner, id) => owner.querySize(id, end));
 }

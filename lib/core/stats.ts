@@ -26,12 +26,15 @@ export const streamCounts = {
   },
 };
 
+/** Calls of this thread on the threads that Node has for files, which have not returned although their transfers ended. */
+export const nodeCalls = { stuck: 0 };
+
 /** Live counts of the whole process, all threads together; without the core, of this thread. */
 export function stats(): Stats {
   const core = binding();
-  const { active, completed, failed, tx, rx, zeroCopy, pipes, held } =
+  const { active, completed, failed, tx, rx, zeroCopy, pipes, held, threads } =
     core === undefined ? countsOfStreams() : countsOfCore(core);
-  return { active, completed, failed, tx, rx, total: tx + rx, zeroCopy, pipes, held };
+  return { active, completed, failed, tx, rx, total: tx + rx, zeroCopy, pipes, held, threads };
 }
 
 function countsOfStreams() {
@@ -40,14 +43,17 @@ function countsOfStreams() {
     zeroCopy: 0,
     pipes: { leased: 0, idle: 0, created: 0 },
     held: { bytes: 0, limit: 0 },
+    threads: { running: 0, stuck: nodeCalls.stuck, awaited: 0 },
   };
 }
 
 function countsOfCore(core: NonNullable<ReturnType<typeof binding>>) {
-  const { pipesLeased, pipesIdle, pipesCreated, heldBytes, heldLimit, ...counts } = core.stats();
+  const { pipesLeased, pipesIdle, pipesCreated, heldBytes, heldLimit, ...others } = core.stats();
+  const { threads, threadsStuck, threadsAwaited, ...counts } = others;
   return {
     ...counts,
     pipes: { leased: pipesLeased, idle: pipesIdle, created: pipesCreated },
     held: { bytes: heldBytes, limit: heldLimit },
+    threads: { running: threads, stuck: threadsStuck + nodeCalls.stuck, awaited: threadsAwaited },
   };
 }

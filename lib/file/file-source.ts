@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url';
 import {
   badPath,
   type Failure,
+  idle,
   invalidValue,
   notOpen,
   openFailure,
@@ -11,7 +12,7 @@ import {
   thrown,
 } from '../contract/errors.js';
 import type { FileRange } from '../contract/file-range.js';
-import { openFile, PreopenedFile, type Wanted } from '../core/core-file.js';
+import { type FileCall, openFile, PreopenedFile, querySize, type Wanted } from '../core/core-file.js';
 import { binding, type NativeEnd, openEnd } from '../core/core.js';
 import type { DescriptorEndpoint, FileEndpoint, UnavailableEndpoint } from '../endpoint/endpoint.js';
 import { positionOf } from '../endpoint/file-status.js';
@@ -19,6 +20,9 @@ import type { Preparable } from '../endpoint/preparable.js';
 import { BufferReader } from '../stream/buffer-reader.js';
 import { FileReader } from '../stream/files.js';
 import type { Reader } from '../stream/flow.js';
+import { countAsStuck, returnsSoon } from '../transfer/patience.js';
+import { TimeLimit } from '../transfer/time-limit.js';
+import { now } from '../contract/clock.js';
 import { type Bounds, rangeOf } from './range.js';
 
 /** The endpoint of a file that the caller has opened. */
@@ -42,14 +46,33 @@ export interface FileSource extends Preparable {
   release(): Promise<void>;
 }
 
+/** Fails with an idle timeout unless it is stopped before: a file system may never answer. */
+function limited(idleTimeout: number | undefined, fail: (failure: Failure) => void): TimeLimit | undefined {
+  if (idleTimeout === undefined) return undefined;
+  const startedAt = now();
+  return new TimeLimit(
+    idleTimeout,
+    () => startedAt,
+    () => fail(idle()),
+  );
+}
+
 /** A file that the caller has opened and keeps. */
 export class CallerFile implements FileSource {
-  readonly isReady = true;
   readonly isAtHand = false;
   readonly #endpoint: FileEndpoints;
+  #size: number | undefined;
+  #query: FileCall | undefined;
+  #idle: TimeLimit | undefined;
+  #isLent = false;
+  #isReleased = false;
 
   constructor(endpoint: FileEndpoints) {
     this.#endpoint = endpoint;
+  }
+
+  get isReady(): boolean {
+    return this.#query === undefined || this.#size !== undefined;
   }
 
   get fd(): number {
@@ -61,11 +84,13 @@ export class CallerFile implements FileSource {
   /** Nothing was read yet. */
   shorten(): void {}
 
-  /** Nothing to close: the descriptor is the caller's, or a duplicate that `release` closes. */
-  dispose(): void {}
+  dispose(): void {
+    this.#isLent = false;
+    if (this.#isReleased) this.#close();
+  }
 
   range(bounds: Bounds): FileRange {
-    const { size } = fstatSync(this.fd);
+    const size = this.#size ?? fstatSync(this.fd).size;
     return rangeOf(size, bounds.start ?? this.position(), bounds);
   }
 
@@ -77,12 +102,30 @@ export class CallerFile implements FileSource {
     const endpoint = this.#endpoint;
     const rewind =
       endpoint.kind === 'descriptor' ? (bytes: number) => void endpoint.end.rewind(bytes) : undefined;
+    this.#isLent = true;
     return new FileReader(this, { position: start, length, size, rewind });
   }
 
-  prepare(ready: () => void, fail: (failure: Failure) => void): void {
-    if (this.#endpoint.kind === 'unavailable') fail(this.#endpoint.failure);
-    else ready();
+  prepare(ready: () => void, fail: (failure: Failure) => void, idleTimeout?: number): void {
+    const endpoint = this.#endpoint;
+    if (endpoint.kind === 'unavailable') fail(endpoint.failure);
+    else if (endpoint.kind === 'descriptor' && endpoint.end.isRemote) {
+      this.#idle = limited(idleTimeout, fail);
+      void this.#querySize(endpoint.end, ready, fail);
+    } else ready();
+  }
+
+  /** A query that hangs must not block this thread. */
+  async #querySize(end: NativeEnd, ready: () => void, fail: (failure: Failure) => void): Promise<void> {
+    this.#query = querySize(end);
+    const { size, refusal } = await this.#query.result;
+    this.#idle?.stop();
+    if (refusal === undefined) {
+      this.#size = size;
+      ready();
+    } else {
+      fail(systemFailure(refusal.errno ?? 0, refusal.syscall ?? 'fstat', 'source'));
+    }
   }
 
   open(): NativeEnd | Failure {
@@ -92,8 +135,16 @@ export class CallerFile implements FileSource {
   }
 
   release(): Promise<void> {
-    if (this.#endpoint.kind === 'descriptor') this.#endpoint.end.release();
+    this.#isReleased = true;
+    this.#idle?.stop();
+    this.#query?.giveUp();
+    if (!this.#isLent) this.#close();
     return Promise.resolve();
+  }
+
+  /** Closes a duplicate. Other descriptors are the caller's. */
+  #close(): void {
+    if (this.#endpoint.kind === 'descriptor') this.#endpoint.end.release();
   }
 }
 
@@ -106,7 +157,12 @@ export class PathFile implements FileSource {
   /** The descriptor that Node opened, if there is no core. */
   #fd: number | undefined;
   #closeFd = () => {};
+  /** The size when Node opened the file. */
+  #size = 0;
+  #isLent = false;
   #released = false;
+  #opening: FileCall | undefined;
+  #idle: TimeLimit | undefined;
   #closed: Promise<void> = Promise.resolve();
 
   /** `refuse` is called with a caller's mistake: the path is invalid or does not name a regular file. */
@@ -132,11 +188,13 @@ export class PathFile implements FileSource {
     if (this.#end instanceof PreopenedFile) this.#end.shorten(length);
   }
 
-  /** Nothing to close: `release` does. */
-  dispose(): void {}
+  dispose(): void {
+    this.#isLent = false;
+    if (this.#released) this.#close();
+  }
 
   range(bounds: Bounds): FileRange {
-    const size = this.#end instanceof PreopenedFile ? this.#end.size : fstatSync(this.fd).size;
+    const size = this.#end instanceof PreopenedFile ? this.#end.size : this.#size;
     return rangeOf(size, bounds.start ?? this.position(), bounds);
   }
 
@@ -147,10 +205,16 @@ export class PathFile implements FileSource {
   reader({ start, length, size }: FileRange): Reader {
     const contents = this.#end instanceof PreopenedFile ? this.#end.contents : undefined;
     if (contents !== undefined) return new BufferReader(contents);
+    this.#isLent = true;
     return new FileReader(this, { position: start, length, size });
   }
 
-  prepare(ready: () => void, fail: (failure: Failure) => void): void {
+  prepare(opened: () => void, fail: (failure: Failure) => void, idleTimeout?: number): void {
+    this.#idle = limited(idleTimeout, fail);
+    const ready = () => {
+      this.#idle?.stop();
+      opened();
+    };
     const path = pathForCore(this.#path);
     this.#closed = path === undefined ? this.#openInNode(ready, fail) : this.#openInCore(path, ready, fail);
     // Node rejects some paths without a system call.
@@ -161,7 +225,8 @@ export class PathFile implements FileSource {
   async #openInCore(path: string, ready: () => void, fail: (failure: Failure) => void): Promise<void> {
     let opened;
     try {
-      opened = await openFile(path, this.#wanted);
+      this.#opening = openFile(path, this.#wanted);
+      opened = await this.#opening.result;
     } catch (error) {
       fail(thrown(error, 'source'));
       return;
@@ -192,6 +257,7 @@ export class PathFile implements FileSource {
         fstat(fd, (cause, stat) => {
           const shut = () => close(fd, () => closed());
           const isWanted = cause === null && stat.isFile() && !this.#released;
+          if (isWanted) this.#size = stat.size;
           if (isWanted && binding() === undefined) {
             this.#fd = fd;
             this.#closeFd = shut;
@@ -223,12 +289,21 @@ export class PathFile implements FileSource {
     return this.#end ?? notOpen('the file is not open');
   }
 
+  /** A file whose opening hangs is closed when it is open; one with a call in progress, when that returns. */
   async release(): Promise<void> {
     this.#released = true;
+    this.#idle?.stop();
+    if (this.#isLent) return;
+    this.#close();
+    if (await returnsSoon(this.#closed)) return;
+    if (this.#opening !== undefined) this.#opening.giveUp();
+    else countAsStuck(this.#closed);
+  }
+
+  #close(): void {
     this.#end?.release();
     this.#closeFd();
     this.#closeFd = () => {};
-    await this.#closed.catch(() => {});
   }
 }
 

@@ -21,8 +21,9 @@ export function sendToDescriptor(
 ): void {
   const { endDestination = false } = settings;
   const to = new SocketEnd(target);
-  task.release = async ({ failure }) => {
+  task.release = async ({ failure, outcome }) => {
     await from.release();
+    if (outcome?.error?.stuck === true) to.breakOff();
     to.giveBack();
     if (endDestination && failure === undefined) to.end();
   };
@@ -69,5 +70,6 @@ export function sendToStream(
   from.prepare(
     () => task.attempt(begin),
     (failure) => task.fail(failure),
+    task.idleTimeout,
   );
 }

@@ -60,6 +60,7 @@ export class ResponseEnd implements Openable {
   #isWaiting = false;
   #stopWaiting = () => {};
   readonly isNumber = false;
+  readonly isFramed = true;
 
   /** Without `calls`, calls of others are held here until {@link giveBack}. */
   constructor(response: ServerResponse, calls?: HeldCalls) {
@@ -144,6 +145,10 @@ export class ResponseEnd implements Openable {
   hold(written: () => number): void {
     this.#written = written;
     this.#inner?.hold(written);
+  }
+
+  breakOff(): void {
+    breakOffResponse(this.#response);
   }
 
   /** Gives the response back. Writes that were queued meanwhile follow. */

@@ -80,7 +80,8 @@ export function sendToResponse(
       // The owner may answer with another body, of another length.
       if (!isSent && isFramedHere && !response.headersSent) response.removeHeader('content-length');
       const isBroken = failure !== undefined && response.headersSent && !response.writableFinished;
-      const breaksOff = isBroken && (endDestination || failure.code === 'ERR_SOURCE_TRUNCATED');
+      const isLost = failure?.code === 'ERR_SOURCE_TRUNCATED' || outcome?.error?.stuck === true;
+      const breaksOff = isBroken && (endDestination || isLost);
       // Before the calls that were held, which could make up the announced length.
       if (breaksOff) breakOffResponse(response);
       calls.detach();
@@ -157,6 +158,7 @@ export function sendToResponse(
   from.prepare(
     () => task.attempt(begin),
     (failure) => task.fail(failure),
+    task.idleTimeout,
   );
 }
 

@@ -12,6 +12,8 @@ import { startWhenReady } from './start.js';
 export interface CopyDestination extends Openable {
   /** Whether the caller gave the number of a descriptor, which only the core can end. */
   readonly isNumber: boolean;
+  /** Whether its peer knows how many bytes to expect. */
+  readonly isFramed: boolean;
   /** Keeps Node from reading or writing a socket. */
   takeOver(): void;
   /** Holds the writes of others until {@link hold}. */
@@ -19,6 +21,8 @@ export interface CopyDestination extends Openable {
   /** Lets the transfer alone write from here on; `written` counts its bytes. */
   hold(written: () => number): void;
   giveBack(): void;
+  /** Destroys a socket that the core has broken off, because a call holds it that has not returned. */
+  breakOff(): void;
   /** Ends the destination; resolves with a failure if that was not possible. */
   end(): Promise<Failure | undefined> | void;
 }
@@ -39,6 +43,7 @@ export function copyNatively(
     const unread = outcome === undefined ? taken : left.subarray(Math.max(0, head.length - outcome.tx));
     const isLost = from.socket === undefined || from.socket.destroyed;
     if (unread.length > 0 && isLost && failure !== undefined) failure.undelivered = unread;
+    if (outcome?.error?.stuck === true) for (const end of [from, to]) end.breakOff();
     try {
       from.giveBack(unread);
     } finally {
@@ -57,6 +62,7 @@ export function copyNatively(
       ...(position === undefined ? {} : { position }),
       head: Buffer.concat([head, taken]),
       endDestination: endDestination && to.isNumber,
+      isFramed: to.isFramed,
       ...(length === undefined ? {} : { length: length - taken.length }),
     };
     const written = () => task.traffic.tx;

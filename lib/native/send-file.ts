@@ -56,6 +56,7 @@ export function sendNatively(
     ...(start === undefined ? {} : { start }),
     ...(last === undefined ? {} : { end: last }),
     endDestination,
+    isFramed,
   };
   try {
     to.hold(() => task.traffic.tx);

@@ -28,6 +28,7 @@ function nothing(): void {}
 /** A socket, or a descriptor given as a number, as one end of a native transfer. */
 export class SocketEnd implements Openable {
   readonly side: Side;
+  readonly isFramed = false;
   readonly socket: Socket | undefined;
   /** Present on a socket that is read from, once it was taken over. */
   reads: HeldReads | undefined;
@@ -210,6 +211,11 @@ export class SocketEnd implements Openable {
   release(): void {
     this.#watch?.abort();
     this.#descriptor?.release();
+  }
+
+  /** Destroys a socket that the core has broken off, because a call holds it that has not returned. */
+  breakOff(): void {
+    this.socket?.destroy();
   }
 
   /** Gives the end back to its owner as it was, with `unread` first in line to be read. */

@@ -2,6 +2,7 @@
 import { fstat, read, write } from 'node:fs';
 import { promisify } from 'node:util';
 import { type Failure, thrown, truncated } from '../contract/errors.js';
+import { countAsStuck, returnsSoon } from '../transfer/patience.js';
 import type { Reader, Writer } from './flow.js';
 
 /** Maximum bytes per call. An abort waits for the call in progress. */
@@ -29,6 +30,14 @@ export interface HeldFile {
   dispose(): void;
 }
 
+/** Waits for the calls in progress. Resolves with `false` if one hangs; `returned` is then called when they have returned. */
+async function areOver(calls: Promise<void> | undefined, returned: () => void): Promise<boolean> {
+  if (calls === undefined || (await returnsSoon(calls))) return true;
+  countAsStuck(calls);
+  void calls.then(returned);
+  return false;
+}
+
 /** Reads a regular file. */
 export class FileReader implements Reader {
   readonly #file: HeldFile;
@@ -38,6 +47,7 @@ export class FileReader implements Reader {
   #buffered: Buffer = Buffer.alloc(0);
   #running: Promise<void> | undefined;
   #ended = false;
+  #isReleased = false;
   #wake: () => void = () => {};
   #fail: (failure: Failure) => void = () => {};
 
@@ -76,14 +86,14 @@ export class FileReader implements Reader {
     try {
       const got = size > 0 ? await this.#fill(size) : 0;
       this.#ended = got === 0;
-      if (this.#ended && left > 0 && (await this.#isShorter())) {
+      if (this.#ended && left > 0 && !this.#isReleased && (await this.#isShorter())) {
         this.#fail(truncated());
       }
     } catch (error) {
       this.#fail(thrown(error, 'source'));
     }
     this.#running = undefined;
-    this.#wake();
+    if (!this.#isReleased) this.#wake();
   }
 
   /** Compares sizes, because files in sysfs report the size of a page and end earlier. */
@@ -108,10 +118,15 @@ export class FileReader implements Reader {
     });
   }
 
+  /** After a read that hangs, the position of the file is unknown, and asking for it could hang too. */
   async release(rest: Buffer): Promise<Buffer> {
-    await this.#running;
+    this.#isReleased = true;
+    const dispose = () => this.#file.dispose();
+    if (!(await areOver(this.#running, dispose))) {
+      return this.#range.position === undefined ? rest : Buffer.alloc(0);
+    }
     const left = this.#giveBack(rest);
-    this.#file.dispose();
+    dispose();
     return left;
   }
 
@@ -135,6 +150,9 @@ export class FileWriter implements Writer {
   #running: Promise<void> | undefined;
   #failed = false;
   #released = false;
+  #isStuck = false;
+  /** Bytes in the call in progress. */
+  #inCall = 0;
   #wake: () => void = () => {};
   #accepted: (bytes: number) => void = () => {};
   #fail: (failure: Failure) => void = () => {};
@@ -170,7 +188,9 @@ export class FileWriter implements Writer {
     while (this.#rest.length > 0 && !this.#failed && !this.#released) {
       try {
         const written = await this.#call();
+        if (this.#isStuck) return;
         this.#rest = this.#rest.subarray(written);
+        this.#inCall = 0;
         if (this.#position !== undefined) this.#position += written;
         this.#accepted(written);
       } catch (error) {
@@ -179,13 +199,14 @@ export class FileWriter implements Writer {
       }
     }
     this.#running = undefined;
-    if (this.#failed) return;
+    if (this.#failed || this.#isStuck) return;
     this.#flushed?.();
     this.#wake();
   }
 
   #call(): Promise<number> {
     const size = Math.min(MAX_CALL_BYTES, this.#rest.length);
+    this.#inCall = size;
     return new Promise((resolve, reject) => {
       write(this.#file.fd, this.#rest, 0, size, this.#position ?? null, (error, written) => {
         if (error === null) resolve(written);
@@ -199,10 +220,15 @@ export class FileWriter implements Writer {
     if (this.#rest.length === 0) done();
   }
 
+  /** The bytes of a write that hangs may still be written, so they are not given back. */
   async release(): Promise<Buffer> {
     this.#released = true;
-    await this.#running;
-    this.#file.dispose();
+    const dispose = () => this.#file.dispose();
+    if (!(await areOver(this.#running, dispose))) {
+      this.#isStuck = true;
+      return this.#rest.subarray(this.#inCall);
+    }
+    dispose();
     return this.#rest;
   }
 }

@@ -205,7 +205,9 @@ export class Task {
       // An abort that came after the clean end, or after a failed system call, did not end the transfer.
       const { error } = outcome;
       const failure = detected ?? (error === undefined ? undefined : coreFailure(error));
-      const wasFirst = failure?.errno !== undefined ? undefined : this.#failure;
+      // Sockets of a call that hangs are broken off by the core, which this side may notice before the outcome.
+      const isCause = failure?.errno !== undefined || (error?.stuck === true && error.reason === 'idle');
+      const wasFirst = isCause ? undefined : this.#failure;
       this.#failure = failure === undefined ? undefined : (wasFirst ?? failure);
     }
     this.#over = true;

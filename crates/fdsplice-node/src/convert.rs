@@ -60,6 +60,8 @@ pub struct CopySpec {
     pub head: Option<Uint8Array>,
     /// Shut the destination down for writing when done.
     pub end_destination: bool,
+    /// The destination is the body of a response with a Content-Length.
+    pub is_framed: Option<bool>,
 }
 
 /// Options of sending a file only.
@@ -71,6 +73,8 @@ pub struct SendFileSpec {
     pub end: Option<f64>,
     /// Shut the destination down for writing when done.
     pub end_destination: bool,
+    /// The destination is the body of a response with a Content-Length.
+    pub is_framed: Option<bool>,
 }
 
 pub(crate) fn head(head: Option<&Uint8Array>) -> Vec<u8> {
@@ -109,6 +113,7 @@ macro_rules! one_way_options {
     ($type:ident, $options:ident, $move_options:ident, $limiter:ident) => {{
         let mut options = $type::new()
             .end_destination($options.end_destination)
+            .framed($options.is_framed == Some(true))
             .zero_copy($move_options.zero_copy);
         if let Some(start) = $options.start {
             options = options.start(integer(start));

@@ -1,59 +1,208 @@
-//! Files opened by path to be sent, on the threads that Node has for file calls.
+//! Files opened by path to be sent, on the threads that the core has for calls that may block. A call
+//! that hangs there occupies none of the threads that Node shares among all its file calls, and the
+//! process can exit without it.
 
 use std::collections::HashMap;
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fdsplice::{Endpoint, EndpointError, PreopenedFile};
-use napi::Task;
-use napi::bindgen_prelude::{AsyncTask, Buffer, Either, Env, Error, Result};
+use fdsplice::{BackgroundCall, Endpoint, EndpointError, PreopenedFile};
+use napi::Status;
+use napi::bindgen_prelude::{Buffer, Error, FnArgs, Function, Result};
+use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
 use napi_derive::napi;
 
 use crate::convert::integer;
+use crate::native_end::NativeEnd;
 use crate::numbers::with_descriptor;
 use crate::outcome::{Refusal, refusal};
 use crate::registry;
 
-/// Opened files by the numbers that JavaScript gave them.
+/// Opened files on the wire: three numbers for each, which are its number, its size and its
+/// descriptor, and one refusal for each whose size is -1, in the same order.
+type Batch = FnArgs<(Vec<f64>, Vec<Refusal>)>;
+
+/// A weak function, which does not keep the event loop alive. The TypeScript side keeps it alive
+/// while files are opened.
+type Deliver = ThreadsafeFunction<(), (), Batch, Status, false, true>;
+
+/// A file that JavaScript can refer to.
+enum File {
+    Opening(BackgroundCall),
+    Open(PreopenedFile),
+}
+
+/// Files by the numbers that JavaScript gave them.
 #[derive(Clone, Default)]
-pub(crate) struct Files(Arc<Mutex<HashMap<u32, PreopenedFile>>>);
+pub(crate) struct Files(Arc<Mutex<HashMap<u32, File>>>);
 
 impl Files {
-    fn with<T>(&self, work: impl FnOnce(&mut HashMap<u32, PreopenedFile>) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut HashMap<u32, File>) -> T) -> T {
         work(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub(crate) fn take(&self, file: u32) -> Result<PreopenedFile> {
-        self.with(|files| files.remove(&file))
-            .ok_or_else(|| Error::from_reason("this file was already given to a transfer"))
+        match self.with(|files| files.remove(&file)) {
+            Some(File::Open(file)) => Ok(file),
+            _ => Err(Error::from_reason(
+                "this file was already given to a transfer",
+            )),
+        }
+    }
+
+    /// Starts the opening of a file. `open` gets the function that takes the result.
+    fn begin(
+        &self,
+        file: u32,
+        open: impl FnOnce() -> std::result::Result<BackgroundCall, EndpointError>,
+    ) -> Option<Refusal> {
+        // The lock keeps the result from arriving before the file is known.
+        self.with(|files| match open() {
+            Ok(call) => {
+                files.insert(file, File::Opening(call));
+                None
+            }
+            Err(error) => Some(refusal(error)),
+        })
+    }
+}
+
+/// The result of the opening of a file.
+struct Opened {
+    file: u32,
+    size: f64,
+    fd: i32,
+    refusal: Option<Refusal>,
+}
+
+/// Results on their way to JavaScript. The first one wakes the event loop, which then takes all that
+/// wait.
+struct Results {
+    waiting: Arc<Mutex<Vec<Opened>>>,
+    deliver: Deliver,
+}
+
+impl Results {
+    fn new(opened: &Function<Batch, ()>) -> Result<Self> {
+        let waiting: Arc<Mutex<Vec<Opened>>> = Arc::default();
+        let queue = Arc::clone(&waiting);
+        let deliver = opened
+            .build_threadsafe_function::<()>()
+            .weak::<true>()
+            .build_callback(move |_| {
+                let results =
+                    std::mem::take(&mut *queue.lock().unwrap_or_else(PoisonError::into_inner));
+                let mut numbers = Vec::with_capacity(results.len() * 3);
+                let mut refusals = Vec::new();
+                for result in results {
+                    numbers.extend([f64::from(result.file), result.size, f64::from(result.fd)]);
+                    refusals.extend(result.refusal);
+                }
+                Ok((numbers, refusals).into())
+            })?;
+        Ok(Self { waiting, deliver })
+    }
+
+    fn push(&self, result: Opened) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.push(result);
+        let is_first = waiting.len() == 1;
+        drop(waiting);
+        if is_first {
+            // This fails when the environment has ended; then nothing waits for the result.
+            self.deliver
+                .call((), ThreadsafeFunctionCallMode::NonBlocking);
+        }
+    }
+}
+
+/// Takes the result of one opening.
+struct Reply {
+    files: Files,
+    results: Arc<Results>,
+    file: u32,
+}
+
+impl Reply {
+    fn opened(self, opened: std::result::Result<PreopenedFile, EndpointError>) {
+        let found = opened.map(|file| {
+            let fd = file.endpoint().map_or(-1, Endpoint::as_raw_fd);
+            (file.size(), fd, Some(file))
+        });
+        self.send(found);
+    }
+
+    fn sized(self, size: std::result::Result<u64, EndpointError>) {
+        self.send(size.map(|size| (size, -1, None)));
+    }
+
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "JavaScript numbers; exact up to 2^53"
+    )]
+    fn send(self, found: std::result::Result<(u64, i32, Option<PreopenedFile>), EndpointError>) {
+        let (size, fd, file, refusal) = match found {
+            Ok((size, fd, file)) => (size as f64, fd, file, None),
+            Err(error) => (-1.0, -1, None, Some(refusal(error))),
+        };
+        let is_wanted = self.files.with(|files| {
+            let Some(File::Opening(call)) = files.remove(&self.file) else {
+                // JavaScript has released it meanwhile.
+                return false;
+            };
+            call.detach();
+            if let Some(file) = file {
+                files.insert(self.file, File::Open(file));
+            }
+            true
+        });
+        if is_wanted {
+            let file = self.file;
+            self.results.push(Opened {
+                file,
+                size,
+                fd,
+                refusal,
+            });
+        }
     }
 }
 
 /// The files of one JavaScript thread that were opened to be sent.
 ///
-/// A file has no object of its own, because each one would have to be finalized. No method borrows
-/// mutably, because an opening in progress borrows the object until it ends.
+/// A file has no object of its own, because each one would have to be finalized.
 #[napi]
-#[derive(Default)]
 pub struct NativeFiles {
     pub(crate) files: Files,
+    results: Arc<Results>,
 }
 
 #[napi]
 impl NativeFiles {
-    /// One per JavaScript thread.
+    /// One per JavaScript thread. `opened` is called with a batch of results.
+    ///
+    /// # Errors
+    /// When Node is shutting this environment down.
     #[napi(constructor)]
-    pub fn new() -> Self {
-        Self::default()
+    #[allow(
+        clippy::needless_pass_by_value,
+        clippy::type_complexity,
+        reason = "napi passes owned arguments, and generates the TypeScript types from this signature"
+    )]
+    pub fn new(opened: Function<FnArgs<(Vec<f64>, Vec<Refusal>)>, ()>) -> Result<Self> {
+        Ok(Self {
+            files: Files::default(),
+            results: Arc::new(Results::new(&opened)?),
+        })
     }
 
-    /// Opens a regular file to send its bytes from `start` to `end` inclusive. Resolves with its size
-    /// and its descriptor. With `readAhead`, a small range is read at once; the file is then closed
-    /// again and the descriptor is -1.
+    /// Opens a regular file to send its bytes from `start` to `end` inclusive. Its size and its
+    /// descriptor are delivered later. With `readAhead`, a small range is read at once; the file is
+    /// then closed again and the descriptor is -1. Returns a refusal if the opening cannot be started.
     ///
     /// The number `file` identifies it until it is given to a transfer, sent or released.
-    #[napi(ts_return_type = "Promise<[size: number, fd: number] | Refusal>")]
+    #[napi]
     pub fn open(
         &self,
         file: u32,
@@ -61,22 +210,49 @@ impl NativeFiles {
         start: f64,
         end: Option<f64>,
         read_ahead: bool,
-    ) -> AsyncTask<Opening> {
-        AsyncTask::new(Opening {
-            files: self.files.clone(),
-            file,
-            path: PathBuf::from(path),
-            start: integer(start),
-            last: end.map(integer),
-            read_ahead,
+    ) -> Option<Refusal> {
+        let reply = self.reply(file);
+        self.files.begin(file, || {
+            PreopenedFile::open_in_background(
+                PathBuf::from(path),
+                integer(start),
+                end.map(integer),
+                read_ahead,
+                move |opened| reply.opened(opened),
+            )
         })
+    }
+
+    /// Queries the size of a file that the caller has opened. It is delivered as that of a file opened
+    /// by its path, with the descriptor -1.
+    #[napi]
+    pub fn query_size(&self, file: u32, end: &NativeEnd) -> Option<Refusal> {
+        let reply = self.reply(file);
+        self.files.begin(file, || {
+            let closed = EndpointError::System {
+                errno: rustix::io::Errno::BADF,
+                syscall: "fstat",
+            };
+            let endpoint = end.endpoint().ok_or(closed)?;
+            endpoint.size_in_background(move |size| reply.sized(size))
+        })
+    }
+
+    fn reply(&self, file: u32) -> Reply {
+        Reply {
+            files: self.files.clone(),
+            results: Arc::clone(&self.results),
+            file,
+        }
     }
 
     /// A copy of the bytes that were read when the file was opened and are not sent yet.
     #[napi]
     pub fn unsent(&self, file: u32) -> Option<Buffer> {
-        self.files
-            .with(|files| Some(Buffer::from(files.get(&file)?.unsent()?)))
+        self.files.with(|files| match files.get(&file)? {
+            File::Open(file) => Some(Buffer::from(file.unsent()?)),
+            File::Opening(_) => None,
+        })
     }
 
     /// Sends the bytes that were read when the file was opened, as far as the socket accepts them
@@ -85,7 +261,7 @@ impl NativeFiles {
     #[napi]
     pub fn send_now(&self, file: u32, socket: i32) -> bool {
         self.files.with(|files| {
-            let Some(opened) = files.get_mut(&file) else {
+            let Some(File::Open(opened)) = files.get_mut(&file) else {
                 return false;
             };
             let bytes = opened.unsent().map_or(0, <[u8]>::len);
@@ -102,55 +278,15 @@ impl NativeFiles {
     #[napi]
     pub fn shorten(&self, file: u32, length: f64) {
         self.files.with(|files| {
-            if let Some(opened) = files.get_mut(&file) {
+            if let Some(File::Open(opened)) = files.get_mut(&file) {
                 opened.shorten(integer(length));
             }
         });
     }
 
-    /// Closes a file that no transfer has taken.
+    /// Closes a file that no transfer has taken. Its opening is given up if it has not returned.
     #[napi]
     pub fn release(&self, file: u32) {
-        self.files.with(|files| files.remove(&file));
-    }
-}
-
-/// The opening of a file, a task of libuv's thread pool.
-pub struct Opening {
-    files: Files,
-    file: u32,
-    path: PathBuf,
-    start: u64,
-    last: Option<u64>,
-    read_ahead: bool,
-}
-
-impl Task for Opening {
-    type Output = std::result::Result<PreopenedFile, EndpointError>;
-    type JsValue = Either<Vec<f64>, Refusal>;
-
-    fn compute(&mut self) -> Result<Self::Output> {
-        Ok(PreopenedFile::open(
-            &self.path,
-            self.start,
-            self.last,
-            self.read_ahead,
-        ))
-    }
-
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "JavaScript numbers; exact up to 2^53"
-    )]
-    fn resolve(&mut self, _env: Env, output: Self::Output) -> Result<Self::JsValue> {
-        Ok(match output {
-            Ok(opened) => {
-                let fd = opened.endpoint().map_or(-1, Endpoint::as_raw_fd);
-                let opening = vec![opened.size() as f64, f64::from(fd)];
-                self.files.with(|files| files.insert(self.file, opened));
-                Either::A(opening)
-            }
-            Err(error) => Either::B(refusal(error)),
-        })
+        drop(self.files.with(|files| files.remove(&file)));
     }
 }

@@ -76,6 +76,16 @@ impl NativeEnd {
         self.endpoint = None;
     }
 
+    /// Whether it is a file whose size only a server may know, which may not answer.
+    #[napi(getter)]
+    pub fn is_remote(&self) -> bool {
+        self.endpoint.as_ref().is_some_and(Endpoint::is_remote)
+    }
+
+    pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
+        self.endpoint.as_ref()
+    }
+
     /// Takes the endpoint for a relay.
     pub(crate) fn take(&mut self, role: &EndRole) -> Result<Endpoint> {
         Ok(role.given_to(self.take_borrowed()?))

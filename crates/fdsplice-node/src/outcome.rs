@@ -45,6 +45,8 @@ pub struct NativeFailure {
     pub side: Option<String>,
     /// Bytes taken from the source that the destination did not accept.
     pub undelivered: Option<Buffer>,
+    /// Whether a call has not returned, so that the sockets of the transfer were broken off.
+    pub stuck: Option<bool>,
 }
 
 impl NativeFailure {
@@ -61,6 +63,7 @@ impl NativeFailure {
             errno: system.map(|(errno, _)| -errno.raw_os_error()),
             syscall: system.map(|(_, syscall)| syscall.to_owned()),
             side: error.side.map(|side| side.as_str().to_owned()),
+            stuck: error.stuck.then_some(true),
             undelivered: (!error.undelivered.is_empty()).then(|| Buffer::from(error.undelivered)),
         }
     }
@@ -72,6 +75,7 @@ impl NativeFailure {
             syscall: None,
             side: None,
             undelivered: None,
+            stuck: None,
         }
     }
 }

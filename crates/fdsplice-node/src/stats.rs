@@ -1,6 +1,6 @@
 //! The capabilities of the running kernel, and the counts of the whole process.
 
-use fdsplice::{held_stats, pipe_stats};
+use fdsplice::{held_stats, pipe_stats, thread_stats};
 use napi_derive::napi;
 
 use crate::registry;
@@ -49,6 +49,12 @@ pub struct NativeStats {
     pub held_bytes: f64,
     /// The budget for the bytes that transfers hold in memory.
     pub held_limit: f64,
+    /// Threads that make calls on files.
+    pub threads: u32,
+    /// Of these, the ones in a call that has not returned although its transfer has ended.
+    pub threads_stuck: u32,
+    /// Calls that wait for a thread.
+    pub threads_awaited: u32,
 }
 
 /// Live counts of the whole process, all threads together.
@@ -62,6 +68,7 @@ pub fn stats() -> NativeStats {
     let counts = registry::counts();
     let pipes = pipe_stats();
     let held = held_stats();
+    let threads = thread_stats();
     NativeStats {
         active: counts.active,
         completed: counts.completed as f64,
@@ -74,5 +81,8 @@ pub fn stats() -> NativeStats {
         pipes_created: pipes.created as u32,
         held_bytes: held.bytes as f64,
         held_limit: held.limit as f64,
+        threads: threads.threads as u32,
+        threads_stuck: threads.stuck as u32,
+        threads_awaited: threads.waiting as u32,
     }
 }

@@ -64,6 +64,10 @@ pub struct TransferError {
     ///
     /// They are not counted. Always empty for a relay, which owns the bytes that it reads.
     pub undelivered: Vec<u8>,
+    /// Whether a call of the transfer has not returned, because a file system does not answer. It
+    /// holds the sockets of the transfer open, so their connections were broken off. Bytes that the
+    /// call still moves are in no count.
+    pub stuck: bool,
 }
 
 impl TransferError {
@@ -77,6 +81,7 @@ impl TransferError {
             reason,
             side,
             undelivered: Vec::new(),
+            stuck: false,
         }
     }
 }
@@ -89,6 +94,7 @@ impl fmt::Debug for TransferError {
             .field("reason", &self.reason)
             .field("side", &self.side)
             .field("undelivered", &self.undelivered.len())
+            .field("stuck", &self.stuck)
             .finish()
     }
 }

@@ -45,6 +45,8 @@ mod relay;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod send_file;
 #[cfg(any(target_os = "linux", target_os = "android"))]
+mod threads;
+#[cfg(any(target_os = "linux", target_os = "android"))]
 mod traffic;
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -65,5 +67,7 @@ pub use pipe::{PipeStats, pipe_max_size, pipe_stats};
 pub use relay::{RelayOptions, relay, wait_for_error};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use send_file::{SendFileOptions, send_file};
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub use threads::{BackgroundCall, ThreadStats, thread_stats};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use traffic::{Control, Traffic, TrafficResult};

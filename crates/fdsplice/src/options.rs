@@ -27,6 +27,15 @@ macro_rules! one_way_options {
             self
         }
 
+        /// Whether the peer of the destination knows how many bytes to expect, as with a
+        /// `Content-Length`. If a call hangs when the transfer ends, such a connection is ended, and
+        /// any other one is reset, so that a truncated stream never looks complete. Default `false`.
+        #[must_use]
+        pub fn framed(mut self, framed: bool) -> Self {
+            self.plan.framed = framed;
+            self
+        }
+
         /// Wanted capacity of the kernel pipe in bytes, rounded and capped by the kernel.
         #[must_use]
         pub fn pipe_size(mut self, bytes: usize) -> Self {

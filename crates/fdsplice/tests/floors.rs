@@ -14,7 +14,7 @@ const CORE: &[&[&str]] = &[
     &["engine"],
     &["limits", "pipe"],
     &["fd"],
-    &["fault", "traffic", "error", "options"],
+    &["fault", "traffic", "error", "options", "threads"],
 ];
 
 /// The rooms of the binding, from the top floor to the bottom.

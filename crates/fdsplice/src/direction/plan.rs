@@ -17,6 +17,8 @@ pub(crate) struct Plan {
     pub(crate) pass_end_on: bool,
     /// Never use a pipe.
     pub(crate) copy_only: bool,
+    /// The peer knows how many bytes to expect.
+    pub(crate) framed: bool,
     /// Wanted capacity of the pipe in bytes.
     pub(crate) pipe_size: Option<usize>,
 }

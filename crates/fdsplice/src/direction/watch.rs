@@ -75,29 +75,61 @@ impl<'a, F: Future<Output = Errno>> Watch<'a, F> {
         cx: &mut Context<'_>,
         step: impl FnOnce(&mut Context<'_>, Option<&mut Throttle>) -> Poll<Result<T, IoFailure>>,
     ) -> Poll<Result<T, TransferError>> {
-        let destination_failed =
-            |errno| Poll::Ready(Err(IoFailure::destination("epoll_wait")(errno).into_error()));
-        if self.control.poll_aborted(cx) {
-            // Another owner of the socket may have noticed its reset first, and aborted because of
-            // it.
-            return if self.destination.is_some_and(RegisteredFd::is_lost) {
-                destination_failed(Errno::CONNRESET)
-            } else {
-                Poll::Ready(Err(TransferError::other(Reason::Aborted, None)))
-            };
-        }
-        if let Poll::Ready(errno) = self.failure.as_mut().poll(cx) {
-            return destination_failed(errno);
+        let stopped = self.poll_stopped(cx);
+        if stopped.is_ready() {
+            return stopped.map(Err);
         }
         let polled = step(cx, self.throttle.as_mut());
         if polled.is_ready() {
             return polled.map_err(IoFailure::into_error);
         }
         let waiting = self.throttle.as_ref().is_some_and(Throttle::is_waiting);
+        self.poll_idle(cx, waiting).map(Err)
+    }
+
+    /// Polls a call that runs on another thread. Returns its result, or the error that ends the
+    /// transfer for another reason. After an error, only an idle timeout allows a further poll.
+    pub(crate) fn poll_call<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        call: Pin<&mut impl Future<Output = T>>,
+    ) -> Poll<Result<T, TransferError>> {
+        let polled = call.poll(cx);
+        if polled.is_ready() {
+            return polled.map(Ok);
+        }
+        let stopped = self.poll_stopped(cx);
+        if stopped.is_ready() {
+            return stopped.map(Err);
+        }
+        // The limiter has already granted what the call moves.
+        self.poll_idle(cx, false).map(Err)
+    }
+
+    fn poll_stopped(&mut self, cx: &mut Context<'_>) -> Poll<TransferError> {
+        let destination_failed =
+            |errno| Poll::Ready(IoFailure::destination("epoll_wait")(errno).into_error());
+        if self.control.poll_aborted(cx) {
+            // Another owner of the socket may have noticed its reset first, and aborted because of
+            // it.
+            return if self.destination.is_some_and(RegisteredFd::is_lost) {
+                destination_failed(Errno::CONNRESET)
+            } else {
+                Poll::Ready(TransferError::other(Reason::Aborted, None))
+            };
+        }
+        match self.failure.as_mut().poll(cx) {
+            Poll::Ready(errno) => destination_failed(errno),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    fn poll_idle(&mut self, cx: &mut Context<'_>, is_excused: bool) -> Poll<TransferError> {
+        let moved = self.control.traffic().tx;
         if let Some(idle) = &mut self.idle
-            && idle.poll_expired(cx, self.control.traffic().tx, waiting)
+            && idle.poll_expired(cx, moved, is_excused)
         {
-            return Poll::Ready(Err(TransferError::other(Reason::IdleTimeout, None)));
+            return Poll::Ready(TransferError::other(Reason::IdleTimeout, None));
         }
         Poll::Pending
     }

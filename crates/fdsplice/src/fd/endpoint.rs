@@ -6,10 +6,12 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat, makedev, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
-use rustix::net::{AddressFamily, SocketType, sockopt};
+use rustix::net::{AddressFamily, Shutdown, SocketType, connect_unspec, shutdown, sockopt};
 use rustix::termios::isatty;
 
 use crate::error::EndpointError;
+use crate::fd::descriptor::{Descriptor, Status};
+use crate::threads::{BackgroundCall, Lane};
 
 /// The kind of file that a descriptor refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +50,7 @@ pub enum Role {
 /// ownership of a descriptor.
 #[derive(Debug)]
 pub struct Endpoint {
-    fd: OwnedFd,
+    fd: Descriptor,
     kind: Kind,
     flags: OFlags,
     /// Device and inode; `None` when they were not queried.
@@ -79,7 +81,7 @@ impl Endpoint {
     /// [`EndpointError::System`] when the descriptor is closed or cannot be duplicated.
     pub fn duplicate_nonblocking_tcp(fd: impl AsFd) -> Result<Self, EndpointError> {
         Ok(Self {
-            fd: fcntl_dupfd_cloexec(fd, 0).map_err(failed("fcntl"))?,
+            fd: Descriptor::local(fcntl_dupfd_cloexec(fd, 0).map_err(failed("fcntl"))?),
             kind: Kind::Tcp,
             flags: OFlags::RDWR | OFlags::NONBLOCK,
             identity: None,
@@ -166,6 +168,50 @@ impl Endpoint {
         self.flags.contains(OFlags::NONBLOCK)
     }
 
+    /// The device of the file system on which calls of this endpoint may block; 0 if none does.
+    pub(crate) fn blocks_on(&self) -> u64 {
+        match self.identity {
+            Some((device, _)) if !self.is_pollable() => device,
+            _ => 0,
+        }
+    }
+
+    /// Whether it is a file on a file system that may have a server, as FUSE and NFS do. Querying
+    /// its size may then block for as long as the server does not answer.
+    pub fn is_remote(&self) -> bool {
+        self.fd.is_remote()
+    }
+
+    /// Queries the size of a file on a thread of the core, from which `done` is called with it.
+    ///
+    /// # Errors
+    /// [`EndpointError::System`] when there is no descriptor for a duplicate, or no thread.
+    pub fn size_in_background(
+        &self,
+        done: impl FnOnce(Result<u64, EndpointError>) + Send + 'static,
+    ) -> Result<BackgroundCall, EndpointError> {
+        let file = Self::duplicate(self)?;
+        let lane = Lane::Files(file.blocks_on(), 0);
+        let size = move || {
+            let found = fstat(&file).map_err(failed("fstat"))?;
+            Ok(u64::try_from(found.st_size).unwrap_or(0))
+        };
+        BackgroundCall::start(lane, size, done).map_err(failed("clone"))
+    }
+
+    /// Ends the connection of a socket for every owner, TCP with a reset if `reset` is set. A call that
+    /// hangs keeps the socket open, so closing it would have no effect on its peer.
+    pub(crate) fn break_off(&self, reset: bool) {
+        let broken = match self.kind {
+            Kind::Tcp if reset => connect_unspec(self).or_else(|_| shutdown(self, Shutdown::Both)),
+            Kind::Tcp | Kind::UnixStream => shutdown(self, Shutdown::Both),
+            _ => Ok(()),
+        };
+        if let Err(errno) = broken {
+            tracing::debug!(%errno, "breaking off a connection failed");
+        }
+    }
+
     /// Whether the transfer owns the connection and can reset it.
     pub(crate) fn resets(&self) -> bool {
         self.handed_over && self.kind == Kind::Tcp
@@ -193,12 +239,13 @@ impl Endpoint {
     }
 
     fn inspect(fd: OwnedFd, handed_over: bool) -> Result<Self, EndpointError> {
-        let stat = fstat(&fd).map_err(failed("fstat"))?;
+        let status = Status::of(&fd).map_err(failed("fstat"))?;
+        let fd = Descriptor::new(fd, &status);
         let flags = fcntl_getfl(&fd).map_err(failed("fcntl"))?;
         if flags.contains(OFlags::PATH) {
             return Err(not_a_stream("opened with O_PATH"));
         }
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
+        let kind = match status.file_type {
             FileType::Socket => socket_kind(&fd)?,
             FileType::RegularFile | FileType::BlockDevice => Kind::File,
             FileType::Fifo => Kind::Pipe,
@@ -208,7 +255,7 @@ impl Endpoint {
             // eventfd, epoll, signalfd and timerfd descriptors have no file type.
             _ => return Err(not_a_stream("not a stream of bytes")),
         };
-        let identity = Some((stat.st_dev, stat.st_ino));
+        let identity = Some(status.identity);
         let endpoint = Self {
             fd,
             kind,
@@ -217,7 +264,7 @@ impl Endpoint {
             handed_over,
             write_ended: false,
         };
-        let pty_master = stat.st_rdev == makedev(5, 2);
+        let pty_master = status.device == makedev(5, 2);
         Ok(match kind {
             Kind::Pipe => endpoint.without_blocking(),
             // Opening the master of a pseudo-terminal again makes a new pseudo-terminal.
@@ -231,7 +278,7 @@ impl Endpoint {
     /// processes share it, for example the parent shell.
     fn without_blocking(mut self) -> Self {
         if !self.is_nonblocking() {
-            let path = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
+            let path = format!("/proc/self/fd/{}", self.as_raw_fd());
             let flags = (self.flags & OFlags::RWMODE) | OFlags::NONBLOCK;
             let reopened = open(
                 path,
@@ -244,7 +291,7 @@ impl Endpoint {
             if let Ok(fd) = reopened
                 && !hung_up(&self.fd)
             {
-                self.fd = fd;
+                self.fd = Descriptor::local(fd);
                 self.flags = flags;
             }
         }
@@ -268,7 +315,7 @@ fn not_a_stream_socket(found: &'static str) -> EndpointError {
     }
 }
 
-fn hung_up(fd: &OwnedFd) -> bool {
+fn hung_up(fd: &Descriptor) -> bool {
     let mut ends = [PollFd::new(fd, PollFlags::empty())];
     let polled = retry_on_intr(|| poll(&mut ends, Some(&Timespec::default())));
     polled.is_ok() && ends[0].revents().contains(PollFlags::HUP)
@@ -329,7 +376,7 @@ impl AsFd for Endpoint {
 
 impl AsRawFd for Endpoint {
     fn as_raw_fd(&self) -> RawFd {
-        self.fd.as_raw_fd()
+        self.fd.as_fd().as_raw_fd()
     }
 }
 

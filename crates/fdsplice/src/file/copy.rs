@@ -1,11 +1,17 @@
 //! Copies with an end that the reactor cannot wait for. A call on such an end may wait for a disk,
 //! so each step runs on a thread that may block, never on an async worker. Between the steps the
-//! worker waits for the end that it can wait for.
+//! worker waits for the end that it can wait for. During a step it waits for the thread, and for
+//! everything else that ends the transfer: a call on a file system that does not answer never
+//! returns.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, ready};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use tokio::time::timeout;
 
 use crate::direction::plan::Plan;
 use crate::direction::watch::{Watch, destination_failure};
@@ -14,9 +20,13 @@ use crate::error::{Reason, Side, TransferError};
 use crate::fault::{End, IoFailure};
 use crate::file::end::{CopyEnd, Ends};
 use crate::file::job::{FileJob, Step};
-use crate::file::threads;
 use crate::limits::one_way::Bounds;
+use crate::threads::{self, Running};
 use crate::traffic::Control;
+
+/// How long a transfer that was ended waits for its call to return, so that its counts are exact.
+/// It is shorter than the time that the end of a JavaScript environment waits for its transfers.
+const PATIENCE: Duration = Duration::from_millis(400);
 
 /// Runs the copy. Also returns whether the source was read to its end.
 pub(crate) async fn run(
@@ -30,7 +40,9 @@ pub(crate) async fn run(
     let failure = pin!(destination_failure(source, destination));
     let mut watch = Watch::new(failure, destination, bounds, control);
     let pass_on = destination.filter(|_| plan.pass_end_on);
+    let framed = plan.framed;
     let mut job = FileJob::new(&ends, plan, control.clone());
+    let lane = ends.lane();
     let mut waiting = None;
     let outcome = loop {
         let allowed = poll_fn(|cx| {
@@ -54,26 +66,39 @@ pub(crate) async fn run(
             Ok(allowed) => allowed,
             Err(error) => break Err(error),
         };
-        let thread = match threads::reserve() {
+        let thread = match threads::reserve(lane) {
             Ok(thread) => thread,
             // Neither end has failed.
             Err(errno) => break Err(TransferError::system(errno, "clone", None)),
         };
         let before = job.taken();
         let step_ends = Arc::clone(&ends);
-        let running = thread.run(move || {
-            let step = job.step(&step_ends, allowed);
+        let mut call = thread.run(move |is_abandoned| {
+            let step = job.step(&step_ends, allowed, is_abandoned);
             (job, step)
         });
-        let (returned, step) = running.await;
-        job = returned;
+        let (returned, stopped) = match race(&mut call, &mut watch, control).await {
+            Raced::Returned(returned, stopped) => (returned, stopped),
+            Raced::Stuck(error) => {
+                ends.break_off(framed);
+                let stuck = true;
+                return (Err(TransferError { stuck, ..error }), false);
+            }
+        };
+        let step;
+        (job, step) = returned;
         watch.used(job.taken() - before);
+        if let Some(error) = stopped
+            && !is_conclusive(&step, &error)
+        {
+            break Err(error);
+        }
         waiting = match step {
             Err(failure) => {
                 let failure = destination.map_or(failure, |end| explained(failure, end));
                 break Err(failure.into_error());
             }
-            Ok(Step::Ended) if job.is_truncated(&ends) => {
+            Ok(Step::Truncated) => {
                 let side = Some(Side::Source);
                 break Err(TransferError::other(Reason::SourceTruncated, side));
             }
@@ -92,4 +117,51 @@ pub(crate) async fn run(
         ..error
     });
     (outcome, source_ended)
+}
+
+/// Whether a step that has returned decides the outcome, although the transfer was to end with
+/// `error`: it has delivered everything, or it has failed by itself.
+fn is_conclusive(step: &Result<Step, IoFailure>, error: &TransferError) -> bool {
+    match step {
+        Ok(Step::Ended | Step::Truncated) => true,
+        Ok(_) => false,
+        // A failed destination was seen before the call that it made fail.
+        Err(_) => !matches!(error.reason, Reason::System { .. }),
+    }
+}
+
+/// How the wait for a call ended.
+enum Raced<T> {
+    /// The call returned, perhaps after the error that ends the transfer.
+    Returned(T, Option<TransferError>),
+    /// The transfer ends with this error, and the call has not returned.
+    Stuck(TransferError),
+}
+
+/// Waits for a call, and for everything else that ends the transfer.
+async fn race<T, F: Future<Output = Errno>>(
+    call: &mut Running<T>,
+    watch: &mut Watch<'_, F>,
+    control: &Control,
+) -> Raced<T> {
+    loop {
+        let stopped = match poll_fn(|cx| watch.poll_call(cx, Pin::new(&mut *call))).await {
+            Ok(returned) => return Raced::Returned(returned, None),
+            Err(error) => error,
+        };
+        let moved = control.traffic().tx;
+        let returned = timeout(PATIENCE, Pin::new(&mut *call)).await;
+        // A process that was stopped (`SIGSTOP`) sees its timers before its threads go on.
+        let is_idle = stopped.reason == Reason::IdleTimeout;
+        match returned {
+            Ok(returned) => return Raced::Returned(returned, (!is_idle).then_some(stopped)),
+            Err(_) if is_idle && control.traffic().tx > moved => {}
+            Err(_) => {
+                return match call.give_up() {
+                    Some(returned) => Raced::Returned(returned, Some(stopped)),
+                    None => Raced::Stuck(stopped),
+                };
+            }
+        }
+    }
 }

@@ -9,6 +9,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::fault::{End, IoFailure};
 use crate::fd::{Endpoint, Kind, RegisteredFd};
+use crate::threads::Lane;
 
 /// How long one check of a blocking end may wait. An abort is noticed after it.
 const CHECK: Timespec = Timespec {
@@ -115,6 +116,23 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
+    /// The lane of calls between these ends.
+    pub(super) fn lane(&self) -> Lane {
+        let device = |end: &CopyEnd| end.endpoint().blocks_on();
+        Lane::Files(
+            self.source.as_ref().map_or(0, device),
+            device(&self.destination),
+        )
+    }
+
+    /// Ends the connections of the sockets among the ends. That of a framed destination is not reset.
+    pub(super) fn break_off(&self, framed: bool) {
+        if let Some(source) = &self.source {
+            source.endpoint().break_off(true);
+        }
+        self.destination.endpoint().break_off(!framed);
+    }
+
     /// Both ends, where the source is not memory.
     pub(super) fn pair(&self) -> Option<Pair<'_>> {
         let source = self.source.as_ref()?;

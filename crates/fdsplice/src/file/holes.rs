@@ -1,11 +1,12 @@
 //! Holes of sparse files. A hole is skipped, not copied, where the destination ends at its
 //! position, so that the copy is sparse too.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use rustix::fs::{FallocateFlags, FileType, Mode, OFlags, SeekFrom, fallocate, fstat, open, seek};
 use rustix::io::{Errno, pwrite, retry_on_intr};
 
+use crate::fd::{Descriptor, Status};
 use crate::file::range::size;
 
 /// Where the holes of a file are.
@@ -13,7 +14,7 @@ use crate::file::range::size;
 pub(super) struct Holes {
     /// A description of its own: searching for holes moves the position, and the position of the
     /// caller's descriptor is shared with its other owners.
-    file: OwnedFd,
+    file: Descriptor,
 }
 
 /// A run of bytes of one kind at a position in a file, with its length.
@@ -33,7 +34,8 @@ impl Holes {
         }
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = open(path, flags, Mode::empty()).ok()?;
+        let opened = open(path, flags, Mode::empty()).ok()?;
+        let file = Descriptor::new(opened, &Status::of(file).ok()?);
         Some(Self { file })
     }
 

@@ -3,6 +3,8 @@
 
 mod engines;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::direction::held::{Held, Pushed};
 use crate::direction::plan::Plan;
 use crate::engine::{Engine, engines};
@@ -26,6 +28,8 @@ pub(super) enum Step {
     DestinationFull,
     /// Everything was delivered.
     Ended,
+    /// The source has become shorter. What was left of it was delivered.
+    Truncated,
 }
 
 /// The state of one copy. Its ends are passed to each step, because the async side uses them too.
@@ -66,8 +70,8 @@ impl FileJob {
         self.source_ended
     }
 
-    /// Whether the source is shorter than it was at the start.
-    pub(super) fn is_truncated(&self, ends: &Ends) -> bool {
+    /// Whether the source is shorter than it was at the start. This queries its size.
+    fn is_truncated(&self, ends: &Ends) -> bool {
         ends.source
             .as_ref()
             .is_some_and(|source| self.offsets.is_truncated(source))
@@ -79,8 +83,17 @@ impl FileJob {
     }
 
     /// Takes at most `allowed` bytes, and moves them until an end is not ready or the quantum is
-    /// used up.
-    pub(super) fn step(&mut self, ends: &Ends, allowed: u64) -> Result<Step, IoFailure> {
+    /// used up. When the step was abandoned, it makes no further call: its transfer has ended, and
+    /// the ends may be in use for something else.
+    pub(super) fn step(
+        &mut self,
+        ends: &Ends,
+        allowed: u64,
+        is_abandoned: &AtomicBool,
+    ) -> Result<Step, IoFailure> {
+        if is_abandoned.load(Ordering::Relaxed) {
+            return Ok(Step::Again);
+        }
         if std::mem::take(&mut self.first_step) {
             match ends.pair() {
                 Some(pair) => self
@@ -92,9 +105,15 @@ impl FileJob {
             }
         }
         self.taken_before = self.taken;
-        let step = self.run(ends, allowed.min(QUANTUM));
+        let step = self.run(ends, allowed.min(QUANTUM), is_abandoned);
+        if is_abandoned.load(Ordering::Relaxed) {
+            return step;
+        }
         self.sync_positions(ends);
-        step
+        match step {
+            Ok(Step::Ended) if self.is_truncated(ends) => Ok(Step::Truncated),
+            step => step,
+        }
     }
 
     /// Returns the bytes taken from the source that the destination has not accepted, in order. The
@@ -125,9 +144,14 @@ impl FileJob {
             .sync_positions(ends.source.as_ref(), &ends.destination, held);
     }
 
-    fn run(&mut self, ends: &Ends, mut quantum: u64) -> Result<Step, IoFailure> {
+    fn run(
+        &mut self,
+        ends: &Ends,
+        mut quantum: u64,
+        is_abandoned: &AtomicBool,
+    ) -> Result<Step, IoFailure> {
         loop {
-            if !self.push(&ends.destination)? {
+            if !self.push(&ends.destination, is_abandoned)? {
                 return Ok(Step::DestinationFull);
             }
             let Some(pair) = ends.pair() else {
@@ -138,7 +162,8 @@ impl FileJob {
                 self.held.return_pipe();
                 return Ok(Step::Ended);
             }
-            if quantum == 0 || self.control.is_aborted() {
+            let is_over = self.control.is_aborted() || is_abandoned.load(Ordering::Relaxed);
+            if quantum == 0 || is_over {
                 // The pipe is empty. The next step may have to wait for a limiter.
                 self.held.return_pipe();
                 return Ok(Step::Again);
@@ -152,9 +177,17 @@ impl FileJob {
         }
     }
 
-    /// Delivers the held bytes. Returns `false` when the destination is full.
-    fn push(&mut self, destination: &CopyEnd) -> Result<bool, IoFailure> {
+    /// Delivers the held bytes. Returns `false` when the destination is full, or the step was
+    /// abandoned.
+    fn push(
+        &mut self,
+        destination: &CopyEnd,
+        is_abandoned: &AtomicBool,
+    ) -> Result<bool, IoFailure> {
         while !self.held.is_empty() {
+            if is_abandoned.load(Ordering::Relaxed) {
+                return Ok(false);
+            }
             if !self.held.is_in_pipe() && destination.would_block(End::Destination)? {
                 return Ok(false);
             }

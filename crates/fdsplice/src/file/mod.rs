@@ -8,4 +8,3 @@ mod job;
 mod offsets;
 mod range;
 pub(crate) mod read_ahead;
-mod threads;

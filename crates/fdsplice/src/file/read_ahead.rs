@@ -2,7 +2,8 @@
 //! sent from a thread that must not block.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::panic::catch_unwind;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, open};
 use rustix::io::{Errno, pread, retry_on_intr};
@@ -12,6 +13,7 @@ use crate::error::{EndpointError, TransferError};
 use crate::fd::{Endpoint, Kind, socket_kind};
 use crate::file::range::Remaining;
 use crate::limits::memory::{self, Charge};
+use crate::threads::{BackgroundCall, Lane};
 
 /// Largest part that is read when the file is opened. Up to this size, one more trip to a thread
 /// that may wait for a disk costs more than a copy through user space.
@@ -90,6 +92,27 @@ impl PreopenedFile {
         }
         let content = Content::Open(Endpoint::try_from(fd)?);
         Ok(Self { size, content })
+    }
+
+    /// As [`PreopenedFile::open`], on a thread of the core, from which `opened` is called with the
+    /// result.
+    ///
+    /// # Errors
+    /// [`EndpointError::System`] when no thread can be started. `opened` is then dropped.
+    pub fn open_in_background(
+        path: PathBuf,
+        start: u64,
+        last: Option<u64>,
+        read_ahead: bool,
+        opened: impl FnOnce(Result<Self, EndpointError>) + Send + 'static,
+    ) -> Result<BackgroundCall, EndpointError> {
+        let lane = Lane::of_path(&path);
+        // A panic must not keep `opened` from being called.
+        let open = move || {
+            catch_unwind(|| Self::open(&path, start, last, read_ahead))
+                .unwrap_or_else(|_| Err(failed("open")(Errno::IO)))
+        };
+        BackgroundCall::start(lane, open, opened).map_err(failed("clone"))
     }
 
     /// The size of the file in bytes when it was opened.
