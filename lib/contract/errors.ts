@@ -73,12 +73,12 @@ export function nodeFailure(side: Side | undefined, cause: unknown): Failure | u
   const { code, errno, syscall } = (first ?? cause ?? {}) as NodeJS.ErrnoException;
   // The system never returns ECANCELED for a socket: Node does, for a write that was pending when it was destroyed.
   if (code === 'ECANCELED') return undefined;
-  if (code === undefined || errno === undefined || syscall === undefined) return undefined;
+  if (code === undefined || typeof errno !== 'number' || syscall === undefined) return undefined;
   return { ...systemFailure(errno, syscall, side, cause), message: `${syscall} failed: ${code}`, code };
 }
 
 /** The failure of a transfer whose stream has emitted `error`. */
-export function streamFailure(side: Side, error: Error): Failure {
+export function streamFailure(side: Side | undefined, error: unknown): Failure {
   // JavaScript can emit and throw any value, or none.
   const { code, message = 'the stream failed' } = (error ?? {}) as NodeJS.ErrnoException;
   const system = nodeFailure(side, error);
@@ -88,7 +88,7 @@ export function streamFailure(side: Side, error: Error): Failure {
 }
 
 /** A stream whose `write` or `end` threw, as that of a response without a body does. */
-export function writeThrew(side: Side, error: Error): Failure {
+export function writeThrew(side: Side, error: unknown): Failure {
   return { ...streamFailure(side, error), message: `writing threw: ${textOf(error)}` };
 }
 
@@ -113,7 +113,7 @@ export function internal(cause?: unknown): Failure {
 }
 
 /** A stream that was closed before it ended. */
-export function streamDestroyed(side: Side, { errored }: { errored?: Error | null | undefined }): Failure {
+export function streamDestroyed(side: Side | undefined, { errored }: { errored?: unknown }): Failure {
   return { message: 'the stream was destroyed', code: 'ABORT_ERR', side, cause: errored ?? null };
 }
 

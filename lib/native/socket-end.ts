@@ -38,6 +38,8 @@ export class SocketEnd implements Openable {
   isEndDue = false;
   readonly #descriptor: NativeEnd | undefined;
   readonly #unavailable: Failure | undefined;
+  #isListening = false;
+  /** Set once it listens to 'close'. */
   #onClose: (() => void) | undefined;
   #onConnect: (() => void) | undefined;
   #watch: NativeTransfer | undefined;
@@ -90,13 +92,15 @@ export class SocketEnd implements Openable {
     }
     const wasConnecting = socket.connecting;
     // Failures are reported in the result alone. Without a listener, Node would throw them.
+    this.#isListening = true;
     socket.on('error', nothing);
-    this.#onClose = () => {
+    const onClose = () => {
       this.#sawClose = true;
       fail(this.#destroyed(wasConnecting && !this.#ready));
       this.#closed();
     };
-    socket.on('close', this.#onClose);
+    socket.on('close', onClose);
+    this.#onClose = onClose;
     const flush = () => {
       if (writes?.isWriting) writes.flush(done);
       else done();
@@ -267,22 +271,28 @@ export class SocketEnd implements Openable {
       done();
       return;
     }
-    if (this.#onClose !== undefined) this.#closed = done;
-    else socket.once('close', () => done());
-    if (ended && !socket.destroyed && !socket.readableEnded) {
-      // 'end' is emitted in the next tick, and not at all once the socket is destroyed.
-      socket.on('end', release);
-      socket.push(null);
-      socket.read(0);
-    } else {
-      release();
+    try {
+      if (this.#onClose !== undefined) this.#closed = done;
+      else socket.once('close', () => done());
+      if (ended && !socket.destroyed && !socket.readableEnded) {
+        // 'end' is emitted in the next tick, and not at all once the socket is destroyed.
+        socket.on('end', release);
+        socket.push(null);
+        socket.read(0);
+        return;
+      }
+    } catch (error) {
+      done(error as Error);
     }
+    release();
   }
 
   #stopListening(): void {
     this.#idle?.stop();
-    if (this.socket === undefined || this.#onClose === undefined) return;
-    this.socket.off('error', nothing).off('close', this.#onClose);
+    if (this.socket === undefined || !this.#isListening) return;
+    this.#isListening = false;
+    this.socket.off('error', nothing);
+    if (this.#onClose !== undefined) this.socket.off('close', this.#onClose);
     if (this.#onConnect !== undefined) this.socket.off('connect', this.#onConnect);
     this.#onClose = undefined;
     this.#onConnect = undefined;

@@ -75,6 +75,8 @@ const NOTHING = Buffer.alloc(0);
 export interface RelayEnds {
   readonly reader: Reader;
   readonly writer: Writer;
+  /** Takes the end over. It must be destroyed from here on, also if this throws. */
+  takeOver(): void;
   /** Destroys the end, after a failure in the strongest way of its transport; resolves when nothing is held any more. */
   destroy(failure: Failure | undefined, traffic: Traffic): Promise<void>;
 }
@@ -98,6 +100,8 @@ class NumberEnd implements RelayEnds {
     this.writer = new BridgeWriter(side, again.end ?? refusalFailure(again.refusal, side), true);
   }
 
+  takeOver(): void {}
+
   async destroy(): Promise<void> {
     try {
       await this.writer.release();
@@ -115,20 +119,24 @@ class DuplexEnd implements RelayEnds {
   readonly reader: StreamReader;
   readonly writer: StreamWriter;
   readonly #stream: Duplex;
-  readonly #closeCleanly: () => void;
+  #closeCleanly = () => {};
   /** Resolves at 'close'. The `closed` of a socket is true some time before that. */
-  readonly #closed: Promise<void>;
+  #closed: Promise<void> | undefined;
 
   constructor(side: Side, stream: Duplex, called: (call: RelayedCall) => void) {
     this.#stream = stream;
-    this.#closed = stream.destroyed
-      ? Promise.resolve()
-      : new Promise((resolve) => stream.once('close', resolve));
-    // Until then, errors of the stream are reported in the result alone.
-    void this.#closed.then(() => this.reader.restore());
-    this.#closeCleanly = closeByReset(stream);
     this.reader = new StreamReader(side, stream, 'handed over');
     this.writer = new StreamWriter(side, stream as WritableLike, called);
+  }
+
+  takeOver(): void {
+    const stream = this.#stream;
+    this.#closeCleanly = closeByReset(stream);
+    if (!stream.destroyed) {
+      let resolve = () => {};
+      this.#closed = new Promise((settle) => (resolve = settle));
+      stream.once('close', () => resolve());
+    }
     if (stream instanceof Socket && isTcp(stream)) stream.setNoDelay(true);
   }
 
@@ -138,23 +146,32 @@ class DuplexEnd implements RelayEnds {
       await this.reader.release(NOTHING);
       // Without a listener, Node would throw a late 'error'.
       stream.on('error', () => {});
-      if (failure === undefined) {
-        this.#closeCleanly();
-        stream.destroy();
-      } else {
-        breakOff(stream, new TransferError(failure.message, { ...failure, traffic }));
-      }
-      // Not every stream emits 'close'.
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, CLOSE_WAIT_MS).unref();
-        void this.#closed.then(() => {
-          clearTimeout(timer);
-          resolve();
-        });
-      });
     } finally {
-      await this.writer.release();
+      try {
+        await this.#close(failure, traffic);
+      } finally {
+        this.reader.restore();
+        await this.writer.release();
+      }
     }
+  }
+
+  async #close(failure: Failure | undefined, traffic: Traffic): Promise<void> {
+    const stream = this.#stream;
+    if (failure === undefined) {
+      this.#closeCleanly();
+      stream.destroy();
+    } else {
+      breakOff(stream, new TransferError(failure.message, { ...failure, traffic }));
+    }
+    // Not every stream emits 'close'.
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, CLOSE_WAIT_MS).unref();
+      void Promise.resolve(this.#closed).then(() => {
+        clearTimeout(timer);
+        resolve();
+      });
+    });
   }
 }
 

@@ -1,7 +1,8 @@
 // Regular files as the ends of a flow, read and written on the threads of libuv's pool.
 import { fstat, read, write } from 'node:fs';
 import { promisify } from 'node:util';
-import { type Failure, thrown, truncated } from '../contract/errors.js';
+import { type Failure, systemFailure, thrown, truncated } from '../contract/errors.js';
+import type { Side } from '../contract/traffic.js';
 import { countAsStuck, returnsSoon } from '../transfer/patience.js';
 import type { Reader, Writer } from './flow.js';
 
@@ -9,6 +10,13 @@ import type { Reader, Writer } from './flow.js';
 const MAX_CALL_BYTES = 256 * 1024;
 
 const stat = promisify(fstat);
+
+function failed(side: Side, error: unknown): Failure {
+  const { errno, syscall } = error as NodeJS.ErrnoException;
+  return errno === undefined || syscall === undefined
+    ? thrown(error, side)
+    : systemFailure(errno, syscall, side);
+}
 
 /** The part of a file that a reader reads. */
 export interface ReadRange {
@@ -90,7 +98,7 @@ export class FileReader implements Reader {
         this.#fail(truncated());
       }
     } catch (error) {
-      this.#fail(thrown(error, 'source'));
+      this.#fail(failed('source', error));
     }
     this.#running = undefined;
     if (!this.#isReleased) this.#wake();
@@ -195,7 +203,7 @@ export class FileWriter implements Writer {
         this.#accepted(written);
       } catch (error) {
         this.#failed = true;
-        this.#fail(thrown(error, 'destination'));
+        this.#fail(failed('destination', error));
       }
     }
     this.#running = undefined;

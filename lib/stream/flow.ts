@@ -161,11 +161,18 @@ export class Flow {
 
   /** Releases both ends; resolves with the bytes that could not go back to the source. */
   async release(): Promise<Buffer> {
-    const rest = await this.writer.release();
-    // Bytes of the head did not come from the source, so they do not go back to it.
-    const ofHead = Math.max(0, this.#options.head.length - this.#accepted);
-    const unsent = rest.subarray(Math.min(rest.length, ofHead));
-    return this.reader.release(this.#excess === undefined ? unsent : Buffer.concat([unsent, this.#excess]));
+    let unread: Buffer = Buffer.alloc(0);
+    let released: Promise<Buffer>;
+    try {
+      const rest = await this.writer.release();
+      // Bytes of the head did not come from the source, so they do not go back to it.
+      const ofHead = Math.max(0, this.#options.head.length - this.#accepted);
+      unread = rest.subarray(Math.min(rest.length, ofHead));
+    } finally {
+      if (this.#excess !== undefined) unread = Buffer.concat([unread, this.#excess]);
+      released = this.reader.release(unread);
+    }
+    return released;
   }
 
   /** Called by both ends and by the timer, in callbacks of Node. */

@@ -116,11 +116,11 @@ export class StreamReader implements Reader {
   release(rest: Buffer): Promise<Buffer> {
     const stream = this.#stream;
     unmarkRead(stream);
+    if (this.#ownership === 'lent') this.restore();
     for (const [event, listener] of this.#listeners) stream.off(event, listener);
     this.#listeners = [];
     this.#failed = () => {};
     if (this.#ownership === 'handed over') return Promise.resolve(rest);
-    this.restore();
     if (this.#allowedHalfOpen === false) {
       this.#stream.allowHalfOpen = false;
       // Node ends such a stream at the end of its input, and that moment has passed.
@@ -142,7 +142,7 @@ export class StreamReader implements Reader {
     );
   }
 
-  /** Lets the stream emit its events again. A stream that was handed over must be closed by then. */
+  /** Lets the stream emit its events again. One that was handed over has emitted its last error by then. */
   restore(): void {
     this.#overlay.restore();
   }

@@ -137,6 +137,7 @@ export function relayStreams(
     };
     ends.push(relayEndsOf(endpoint, called));
   }
+  for (const end of ends) end.takeOver();
   const [a, b] = ends as [RelayEnds, RelayEnds];
   flows = [
     new Flow(a.reader, b.writer, {

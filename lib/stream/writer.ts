@@ -135,7 +135,7 @@ export class StreamWriter implements Writer {
   /** Some streams throw: a response that has no body, or one whose Content-Length is another. */
   #thrown(error: unknown): void {
     this.#full = true;
-    this.#fail(writeThrew(this.#side, error as Error));
+    this.#fail(writeThrew(this.#side, error));
   }
 
   #written(error: Error | null | undefined): void {
@@ -193,11 +193,9 @@ export class StreamWriter implements Writer {
     this.#chunks.length = 0;
     this.#pending = 0;
     unmarkWritten(stream);
+    if (this.#replays) this.#calls.restore();
     for (const [event, listener] of this.#listeners) stream.off(event, listener);
-    if (this.#replays) {
-      this.#calls.restore();
-      this.#calls.replay();
-    }
+    if (this.#replays) this.#calls.replay();
     return Promise.resolve(rest);
   }
 

@@ -78,6 +78,7 @@ export class Task {
   /** The engine that moves the bytes, or would have moved them. */
   engine: TrafficResult['engine'] = binding() === undefined ? 'stream' : 'native';
   readonly #settings: Settings;
+  readonly #kind: TransferKind;
   readonly #trace: Trace | undefined;
   /** The async context of the call, for the caller's callbacks; absent if there are none. */
   readonly #caller: AsyncResource | undefined;
@@ -97,6 +98,7 @@ export class Task {
 
   constructor(kind: TransferKind, settings: Settings) {
     this.#settings = settings;
+    this.#kind = kind;
     this.#trace = traceStart(kind);
     if (this.#trace !== undefined || settings.onProgress !== undefined)
       this.#caller = new AsyncResource('fdsplice.Transfer');
@@ -216,7 +218,7 @@ export class Task {
     this.#report();
     // Ending the destination can throw, for example on a response whose Content-Length differs from the length of its body.
     const unreleased = (error: unknown) => {
-      this.#failure ??= streamFailure('destination', error as Error);
+      this.#failure ??= streamFailure(this.#kind === 'relay' ? undefined : 'destination', error);
       this.#settle(outcome);
     };
     let released;
