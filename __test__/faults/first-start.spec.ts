@@ -4,8 +4,10 @@
 import { fileURLToPath } from 'node:url';
 
 import { ended, started } from '../helpers/copy-child.js';
+import { Peer } from '../helpers/peer.js';
 import { AS_NOBODY } from '../helpers/quota.js';
 import { coreTestWithTool } from '../helpers/tools.js';
+import { unansweredPort } from '../helpers/unanswered.js';
 
 const PROGRAM = fileURLToPath(new URL('../helpers/processes/exhausted-process.mjs', import.meta.url));
 
@@ -15,6 +17,7 @@ const BLOCKING = [
   'copy of a file to a file',
   'sendFile to a socket',
   'sendFile to a response',
+  'sendFile to a pipelined response',
 ];
 const MIXED = [
   'relay of a stream and a number',
@@ -24,6 +27,7 @@ const MIXED = [
 ];
 const KINDS = [...RELAYS, ...BLOCKING, ...MIXED];
 
+const WAITING = ['waiting', 'ABORT_ERR', true, true];
 const done = (phase: string) => (kind: string) => [phase, kind, 'done', true, true];
 const refused = (phase: string) => (kind: string) => [phase, kind, 'EAGAIN', 'clone', null, true, true];
 
@@ -35,11 +39,12 @@ for (const [where, inside] of [
     'prlimit',
     `without descriptors no kind of transfer can start in ${where}: each fails with EMFILE, leaves nothing, and works later`,
     async (t) => {
-      const command = ['--nofile=128', process.execPath, PROGRAM, 'descriptors', inside];
+      const port = await unansweredPort(t, Peer.start(t));
+      const command = ['--nofile=128', process.execPath, PROGRAM, 'descriptors', inside, port];
       const child = started(t, 'prlimit', command, ['ignore', 'pipe', 'pipe']);
       const { code, stdout, stderr } = await ended(child);
       const first = KINDS.map((kind) => ['first', kind, 'epoll_create1']);
-      t.deepEqual(lines(stdout), [...first, ...KINDS.map(done('later'))]);
+      t.deepEqual(lines(stdout), [WAITING, WAITING, ...first, ...KINDS.map(done('later'))]);
       t.deepEqual([code, stderr], [0, '']);
     },
   );
@@ -48,10 +53,12 @@ for (const [where, inside] of [
     'prlimit',
     `without threads no kind of transfer can start in ${where}: each fails with EAGAIN, leaves nothing, and works later`,
     async (t) => {
-      const [file = '', ...args] = [...AS_NOBODY, process.execPath, PROGRAM, 'threads', inside];
+      const port = await unansweredPort(t, Peer.start(t));
+      const [file = '', ...args] = [...AS_NOBODY, process.execPath, PROGRAM, 'threads', inside, port];
       const child = started(t, file, args, ['ignore', 'pipe', 'pipe']);
       const { code, stdout, stderr } = await ended(child);
       t.deepEqual(lines(stdout), [
+        WAITING,
         ...KINDS.map(refused('first')),
         done('alone')('relay, both connected'),
         // The workers run, and a transfer without blocking calls needs no other thread.

@@ -1,5 +1,5 @@
-// The program of exhaustion tests: `node exhausted-process.mjs <descriptors|threads> [worker]`. It runs each kind of
-// transfer while the process has no descriptor or no thread left, before the core has started any thread of its own, and
+// The program of exhaustion tests: `node exhausted-process.mjs <descriptors|threads> <main|worker> <port>`. Connections to
+// the port are never accepted. It runs each kind of transfer while the process has no descriptor or no thread left, before the core has started any thread of its own, and
 // again when there are some. It prints one line of JSON for each transfer, and one for each uncaught exception.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -22,7 +22,7 @@ import { isMainThread, Worker } from 'node:worker_threads';
 
 import { copy, relay, sendFile, stats } from 'fdsplice';
 
-const [resource, thread] = process.argv.slice(2);
+const [resource, thread, unanswered] = process.argv.slice(2);
 const print = (...values) => writeSync(1, `${JSON.stringify(values)}\n`);
 if (thread === 'worker' && isMainThread) {
   const worker = new Worker(new URL(import.meta.url), { argv: process.argv.slice(2) });
@@ -162,6 +162,29 @@ const kinds = {
       sockets: [client],
     };
   },
+  'sendFile to a pipelined response': async () => {
+    const client = connect(site);
+    const request = 'GET / HTTP/1.1\r\nHost: localhost\r\n';
+    client.write(`${request}\r\n${request}Connection: close\r\n\r\n`);
+    const responses = [];
+    const add = (_, response) => responses.push(response);
+    site.on('request', add);
+    await until(() => responses.length === 2);
+    site.off('request', add);
+    const [first, second] = responses;
+    const reading = received(client);
+    return {
+      start: () => {
+        const sending = sendFile(large, second, quiet);
+        setTimeout(() => first.end('first'), 20);
+        return sending;
+      },
+      isLeft: async () =>
+        second.headersSent ? second.destroyed && (await reading).length < 1 << 20 : isRestored(second),
+      works: async () => (await reading).length > 1 << 20,
+      sockets: [client],
+    };
+  },
   'relay of a stream and a number': async () => {
     const [client, socket] = await meet();
     const stream = new PassThrough();
@@ -255,7 +278,25 @@ const report = async (phase, kind, { error, thrown, isRight }, before) => {
 };
 const nothing = () => {};
 
+/** A relay whose second end stays connecting: the first one is watched meanwhile, if that is possible. */
+async function waiting(limit, lift) {
+  const before = open();
+  const [client, a] = await meet();
+  const b = net.connect(Number(unanswered), '127.0.0.1');
+  // Node opens the socket in the next tick.
+  await sleep(1);
+  await limit();
+  const ending = relay(a, b, quiet);
+  await sleep(200);
+  ending.abort();
+  const { error } = await ending;
+  await lift();
+  client.destroy();
+  print('waiting', error.code, a.destroyed && b.destroyed, await nothingLeft(before));
+}
+
 async function withoutDescriptors() {
+  for (const spare of [0, 1]) await waiting(() => takeDescriptors(spare), freeDescriptors);
   for (const kind of Object.keys(kinds)) {
     const calls = [];
     // With no descriptor, the duplicates fail; with a few, the threads of the core cannot be started.
@@ -278,6 +319,7 @@ async function withoutDescriptors() {
 async function withoutThreads() {
   const limit = () => limitThreads(1);
   const lift = () => limitThreads(unlimited);
+  await waiting(limit, lift);
   for (const kind of Object.keys(kinds)) {
     const { before, ...result } = await run(kind, limit, lift);
     await report('first', kind, result, before);
