@@ -20,14 +20,13 @@ const CORE: &[&[&str]] = &[
 /// The rooms of the binding, from the top floor to the bottom.
 const BINDING: &[&[&str]] = &[
     &["dispatcher"],
-    &["files"],
-    &["convert"],
+    &["files", "running"],
+    &["convert", "sockets"],
     &[
         "delivery",
         "loopback",
         "native_end",
         "native_rate_limiter",
-        "sockets",
         "stats",
     ],
     &["streams"],

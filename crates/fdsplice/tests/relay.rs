@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::thread;
 
 use fdsplice::{Control, Endpoint, Reason, RelayOptions, Side, TrafficResult, relay};
+use tokio::sync::oneshot;
 
 /// Two connections: the ends outside and the endpoints inside the relay.
 fn outer_and_inner() -> (TcpStream, Endpoint, Endpoint, TcpStream) {
@@ -25,13 +26,14 @@ fn connected() -> (TcpStream, Endpoint) {
 }
 
 fn run(a: Endpoint, b: Endpoint, options: RelayOptions) -> thread::JoinHandle<TrafficResult> {
-    thread::spawn(move || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .expect("a runtime")
-            .block_on(relay(a, b, options))
-    })
+    thread::spawn(move || runtime().block_on(relay(a, b, options)))
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
 }
 
 #[test]
@@ -96,6 +98,29 @@ fn an_abort_keeps_the_counts_and_resets_both_peers() {
     assert_eq!(result.tx, 6);
     let error = result.error.expect("a failure");
     assert_eq!((error.reason, error.side), (Reason::Aborted, None));
+    for mut peer in [client, origin] {
+        let failure = peer.read(&mut [0; 1]).expect_err("a reset");
+        assert_eq!(failure.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+}
+
+#[test]
+fn a_relay_that_is_dropped_while_it_runs_resets_both_peers() {
+    let (mut client, a, b, mut origin) = outer_and_inner();
+    let (sender, dropped) = oneshot::channel::<()>();
+    let relaying = thread::spawn(move || {
+        runtime().block_on(async {
+            let relay = relay(a, b, RelayOptions::new());
+            tokio::select! {
+                _ = relay => panic!("it ended"),
+                _ = dropped => {}
+            }
+        });
+    });
+    client.write_all(b"before").expect("a write");
+    origin.read_exact(&mut [0; 6]).expect("a read");
+    sender.send(()).expect("a running relay");
+    relaying.join().expect("the end of the thread");
     for mut peer in [client, origin] {
         let failure = peer.read(&mut [0; 1]).expect_err("a reset");
         assert_eq!(failure.kind(), std::io::ErrorKind::ConnectionReset);
