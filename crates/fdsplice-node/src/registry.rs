@@ -82,10 +82,11 @@ impl Registry {
     }
 }
 
+/// Saturates, because JavaScript can report any count: an overflow would panic in a debug build.
 fn add(sum: &mut Traffic, traffic: Traffic) {
-    sum.tx += traffic.tx;
-    sum.rx += traffic.rx;
-    sum.zero_copy += traffic.zero_copy;
+    sum.tx = sum.tx.saturating_add(traffic.tx);
+    sum.rx = sum.rx.saturating_add(traffic.rx);
+    sum.zero_copy = sum.zero_copy.saturating_add(traffic.zero_copy);
 }
 
 /// A running transfer in the registry. When it is dropped without [`Entry::end`], because its task
@@ -209,7 +210,7 @@ pub(crate) fn abort_all(environment: u64, grace: Duration) {
 /// Counts a transfer that was completed in one call.
 pub(crate) fn sent_at_once(bytes: u64) {
     let mut registry = lock();
-    registry.moved.tx += bytes;
+    registry.moved.tx = registry.moved.tx.saturating_add(bytes);
     registry.completed += 1;
 }
 
@@ -232,9 +233,9 @@ impl StreamEntry {
         reason = "only an open transfer can have moved bytes"
     )]
     pub(crate) fn moved(&self, tx: u64, rx: u64) {
-        let mut registry = lock();
-        registry.moved.tx += tx;
-        registry.moved.rx += rx;
+        let moved = &mut lock().moved;
+        moved.tx = moved.tx.saturating_add(tx);
+        moved.rx = moved.rx.saturating_add(rx);
     }
 
     pub(crate) fn end(mut self, failed: bool) {
