@@ -58,6 +58,8 @@ export function sendToStream(
   if (task.isOver || writer === undefined) return;
   const to = writer;
   const begin = () => {
+    // The stream may have been closed while the file was being opened.
+    if (!isUsable(target)) task.fail(failureOf(target));
     if (task.isOver) return;
     const range = from.range(settings);
     // `end` also bounds a file that does not report its size.
