@@ -46,6 +46,8 @@ export declare class Dispatcher {
   copy(id: number, source: NativeEnd, destination: NativeEnd, options: CopySpec, moveOptions: MoveSpec, limiter?: NativeRateLimiter | undefined | null): void
   /** The live counts of a transfer; zeros once it is forgotten. */
   traffic(id: number): NativeTraffic
+  /** Milliseconds since a transfer moved bytes; infinite when it has moved none or is forgotten. */
+  idleMs(id: number): number
   /** Aborts a transfer; its outcome follows. Does nothing when it has ended. */
   abort(id: number): void
   /**

@@ -35,6 +35,11 @@ export class NativeTransfer {
     return this.#dispatcher.traffic(this.#id);
   }
 
+  /** Milliseconds since it moved bytes; `Infinity` when it has moved none. */
+  idleMs(): number {
+    return this.#dispatcher.idleMs(this.#id);
+  }
+
   abort(): void {
     this.#dispatcher.abort(this.#id);
   }

@@ -142,9 +142,9 @@ export class ResponseEnd implements Openable {
   }
 
   /** From here on only the body goes into the socket, and `written` counts for the socket. */
-  hold(written: () => number): void {
+  hold(written: () => number, idleMs: () => number): void {
     this.#written = written;
-    this.#inner?.hold(written);
+    this.#inner?.hold(written, idleMs);
   }
 
   breakOff(): void {

@@ -18,8 +18,11 @@ export interface CopyDestination extends Openable {
   takeOver(): void;
   /** Holds the writes of others until {@link hold}. */
   queue(): void;
-  /** Lets the transfer alone write from here on; `written` counts its bytes. */
-  hold(written: () => number): void;
+  /**
+   * Lets the transfer alone write from here on. `written` counts its bytes, and `idleMs` is the time since the last of
+   * them.
+   */
+  hold(written: () => number, idleMs: () => number): void;
   giveBack(): void;
   /** Destroys a socket that the core has broken off, because a call holds it that has not returned. */
   breakOff(): void;
@@ -66,9 +69,11 @@ export function copyNatively(
       ...(length === undefined ? {} : { length: length - taken.length }),
     };
     const written = () => task.traffic.tx;
+    const idleMs = () => task.idleMs;
     // Node has already counted the bytes that it had read itself.
-    from.account(() => ({ read: Math.max(0, written() - head.length - unreadByNode), written: 0 }));
-    to.hold(written);
+    const read = () => Math.max(0, written() - head.length - unreadByNode);
+    from.account(() => ({ read: read(), written: 0 }), idleMs);
+    to.hold(written, idleMs);
     task.run((settled) =>
       startNative(
         (core, id) => core.copy(id, source, destination, options, moveOptions, inCore(limit)),

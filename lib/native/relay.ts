@@ -56,11 +56,12 @@ export function relayNatively(
     }
     const [roleOfA, roleOfB] = [role(endOfA, headOfA), role(endOfB, headOfB)];
     const counts = () => task.traffic;
+    const idleMs = () => task.idleMs;
     // Node has already counted the bytes that it had read itself.
     const readFromA = roleOfA?.head?.length ?? 0;
     const readFromB = roleOfB?.head?.length ?? 0;
-    endOfA.account(() => ({ read: Math.max(0, counts().tx - readFromA), written: counts().rx }));
-    endOfB.account(() => ({ read: Math.max(0, counts().rx - readFromB), written: counts().tx }));
+    endOfA.account(() => ({ read: Math.max(0, counts().tx - readFromA), written: counts().rx }), idleMs);
+    endOfB.account(() => ({ read: Math.max(0, counts().rx - readFromB), written: counts().tx }), idleMs);
     const isDefault = moveOptions.zeroCopy && Object.keys(moveOptions).length === 1;
     try {
       task.run((settled) => {

@@ -19,7 +19,7 @@ interface Target {
   /** Sends the contents of a small file that were read in advance. Returns false if the socket did not take them all. */
   sendNow(file: PreopenedFile, bytes: number): boolean;
   open(): NativeEnd | Failure;
-  hold(written: () => number): void;
+  hold(written: () => number, idleMs: () => number): void;
 }
 
 interface Framing {
@@ -59,7 +59,10 @@ export function sendNatively(
     isFramed,
   };
   try {
-    to.hold(() => task.traffic.tx);
+    to.hold(
+      () => task.traffic.tx,
+      () => task.idleMs,
+    );
     task.run((settled) => {
       // The core checks the size of the file again, and sends fewer bytes if it was truncated.
       const ended = (outcome: NativeOutcome) => {

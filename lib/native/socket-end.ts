@@ -152,7 +152,10 @@ export class SocketEnd implements Openable {
   /** Sends the bytes that were read of a file if the socket takes all of them without waiting, and counts them. */
   sendNow(file: PreopenedFile, bytes: number): boolean {
     if (!file.sendNow(this.#number() ?? -1)) return false;
-    this.account(() => ({ read: 0, written: bytes }));
+    this.account(
+      () => ({ read: 0, written: bytes }),
+      () => 0,
+    );
     return true;
   }
 
@@ -191,14 +194,14 @@ export class SocketEnd implements Openable {
   }
 
   /** From here on only the transfer writes to the system, and `written` counts for the socket. */
-  hold(written: () => number): void {
+  hold(written: () => number, idleMs: () => number): void {
     this.writes?.hold();
-    this.account(() => ({ read: 0, written: written() }));
+    this.account(() => ({ read: 0, written: written() }), idleMs);
   }
 
-  /** From here on the bytes that the core moves count for the socket. */
-  account(moved: () => Moved): void {
-    if (this.socket !== undefined) this.#stopAccounting = account(this.socket, moved);
+  /** From here on the bytes that the core moves count for the socket; `idleMs` is the time since the last of them. */
+  account(moved: () => Moved, idleMs: () => number): void {
+    if (this.socket !== undefined) this.#stopAccounting = account(this.socket, moved, idleMs);
   }
 
   /** Whether the end is a number. Node does not know its socket, so the core has to end it. */

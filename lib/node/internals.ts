@@ -214,19 +214,43 @@ interface Timer {
   _timerArgs?: unknown[];
 }
 
+/** The idle timer of a socket; the key is a symbol that is not public. */
+function idleTimerOf(socket: Socket): Timer | undefined {
+  for (const key of Object.getOwnPropertySymbols(socket)) {
+    const value = Reflect.get(socket, key) as (Timer & object) | null | undefined;
+    if (value?.constructor?.name === 'Timeout') return value;
+  }
+  return undefined;
+}
+
+/**
+ * Makes an idle timer that is already set call the method that the socket has now. Without access to the timer, it is set
+ * anew and fires up to a whole period late.
+ */
+export function adoptIdleTimer(socket: Socket): void {
+  const timer = idleTimerOf(socket);
+  if (timer === undefined) socket.setTimeout(socket.timeout ?? 0);
+  else timer._onTimeout = () => internalsOf(socket)[ON_IDLE]();
+}
+
+/** Sets the idle timer of a socket to fire in `ms`; its period stays the same. */
+export function shortenIdleTimer(socket: Socket & { timeout?: number }, ms: number): void {
+  const { timeout } = socket;
+  Socket.prototype.setTimeout.call(socket, ms);
+  if (timeout !== undefined) socket.timeout = timeout;
+}
+
 /** Calls what an idle timer that is set now would call, for the probe. */
 export function fireIdleTimer(socket: Socket): void {
   socket.setTimeout(2 ** 30);
-  const timer = Object.getOwnPropertySymbols(socket)
-    .map((key) => Reflect.get(socket, key) as (Timer & object) | null | undefined)
-    .find((value) => value?.constructor?.name === 'Timeout');
+  const timer = idleTimerOf(socket);
   timer?._onTimeout(...(timer._timerArgs ?? []));
   socket.setTimeout(0);
 }
 
-/** Starts the idle timer of a socket anew. Without it, the timer would fire only once. */
+/** Does what a byte that Node moves does to the idle timer: starts it anew. */
 export function restartIdleTimer(socket: Socket): void {
-  internalsOf(socket)[RESTART_IDLE]();
+  internalsOf(Socket.prototype)[RESTART_IDLE].call(socket);
 }
 
 /** Node's own count, undefined before the socket has connected. The getter is on the prototype. */

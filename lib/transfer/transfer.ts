@@ -22,7 +22,8 @@ import { attempt } from './attempt.js';
 import { type Trace, traceStart, type TransferKind } from './diagnostics.js';
 
 /** The handle of an engine on a transfer whose bytes it moves. */
-export type EngineTransfer = Pick<NativeTransfer, 'traffic' | 'abort'>;
+export type EngineTransfer = Pick<NativeTransfer, 'traffic' | 'abort'> &
+  Partial<Pick<NativeTransfer, 'idleMs'>>;
 
 /** Called by an engine when its transfer has ended; `failure` is one that it detected itself. */
 export type Settled = (outcome: NativeOutcome, failure?: Failure) => void;
@@ -127,6 +128,11 @@ export class Task {
   get traffic(): Traffic {
     const { tx, rx } = this.#running === undefined || this.#over ? this.#traffic : this.#running.traffic();
     return { tx, rx, total: tx + rx };
+  }
+
+  /** Milliseconds since the core moved bytes; `Infinity` when it has moved none. */
+  get idleMs(): number {
+    return this.#running?.idleMs?.() ?? Infinity;
   }
 
   /** Whether it has failed or ended, so that nothing more must be prepared for it. */

@@ -228,6 +228,12 @@ impl Dispatcher {
         }
     }
 
+    /// Milliseconds since a transfer moved bytes; infinite when it has moved none or is forgotten.
+    #[napi]
+    pub fn idle_ms(&self, id: u32) -> f64 {
+        registry::idle(self.key(id)).map_or(f64::INFINITY, |idle| idle.as_secs_f64() * 1000.0)
+    }
+
     /// Aborts a transfer; its outcome follows. Does nothing when it has ended.
     #[napi]
     pub fn abort(&self, id: u32) {

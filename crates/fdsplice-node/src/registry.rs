@@ -146,6 +146,11 @@ pub(crate) fn traffic(key: Key) -> Traffic {
     transfer.map_or_else(Traffic::default, |transfer| transfer.control.traffic())
 }
 
+/// How long ago a transfer moved bytes. `None` when it has moved none or is not known.
+pub(crate) fn idle(key: Key) -> Option<Duration> {
+    lock().transfers.get(&key)?.control.idle()
+}
+
 /// Aborts a transfer. Does nothing when it has ended or is not known.
 pub(crate) fn abort(key: Key) {
     let control = lock().transfers.get(&key).map(|it| it.control.clone());

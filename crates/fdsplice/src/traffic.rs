@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::Context;
+use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::error::{Side, TransferError};
 
@@ -54,10 +56,22 @@ struct Shared {
     tx: AtomicU64,
     rx: AtomicU64,
     zero_copy: AtomicU64,
+    /// When bytes were counted last, by [`coarse_ms`]; 0 before.
+    moved_at: AtomicU64,
     aborted: AtomicBool,
     /// The sides of a relay that its caller ends, as bits of [`side_bit`].
     ends: AtomicU8,
     waker: AtomicWaker,
+}
+
+/// Resolution of [`coarse_ms`]: a tick of the slowest kernel.
+const TICK_MS: u64 = 10;
+
+/// Milliseconds of a monotonic clock that costs no system call on any machine.
+fn coarse_ms() -> u64 {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    let ms = now.tv_sec * 1000 + now.tv_nsec / 1_000_000;
+    ms.try_into().unwrap_or(0)
 }
 
 fn side_bit(side: Side) -> u8 {
@@ -88,6 +102,13 @@ impl Control {
             rx: self.0.rx.load(Ordering::Relaxed),
             zero_copy: self.0.zero_copy.load(Ordering::Relaxed),
         }
+    }
+
+    /// How long ago bytes were counted last, never more than the real time. `None` before the first.
+    pub fn idle(&self) -> Option<Duration> {
+        let moved_at = self.0.moved_at.load(Ordering::Relaxed);
+        let idle = coarse_ms().saturating_sub(moved_at + TICK_MS);
+        (moved_at != 0).then_some(Duration::from_millis(idle))
     }
 
     /// Ends the transfer with [`Reason::Aborted`](crate::Reason::Aborted). Its counts are kept. Does
@@ -140,6 +161,7 @@ impl Control {
     pub(crate) fn tx(&self) -> Counter<'_> {
         Counter {
             moved: &self.0.tx,
+            moved_at: &self.0.moved_at,
             zero_copy: &self.0.zero_copy,
         }
     }
@@ -147,6 +169,7 @@ impl Control {
     pub(crate) fn rx(&self) -> Counter<'_> {
         Counter {
             moved: &self.0.rx,
+            moved_at: &self.0.moved_at,
             zero_copy: &self.0.zero_copy,
         }
     }
@@ -156,6 +179,7 @@ impl Control {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Counter<'a> {
     moved: &'a AtomicU64,
+    moved_at: &'a AtomicU64,
     zero_copy: &'a AtomicU64,
 }
 
@@ -172,6 +196,7 @@ impl Counter<'_> {
             count.store(count.load(Ordering::Relaxed) + bytes, Ordering::Relaxed);
         };
         add(self.moved);
+        self.moved_at.store(coarse_ms(), Ordering::Relaxed);
         if zero_copy {
             add(self.zero_copy);
         }
