@@ -71,14 +71,15 @@ declare class RateLimiter {
 /**
  * The source of a copy: the number of an open descriptor, a `FileHandle`, `process.stdin`, or a readable Node stream.
  * The kernel moves the bytes of descriptors, TCP and Unix sockets and pipes from child processes; bytes of other streams
- * pass through JavaScript.
+ * pass through JavaScript, and so do those of a socket that has a `read` or `push` of its own. The same socket cannot be
+ * both source and destination, however it is passed: as a socket, a Proxy around it, a number, or `process.stdin`.
  */
 type Source = Readable | FileHandle | number | typeof process.stdin;
 /**
  * The destination of a copy or `sendFile`: the number of an open descriptor, a `FileHandle`, `process.stdout`, an HTTP
  * response, or a writable Node stream. The kernel moves the bytes to descriptors, TCP and Unix sockets, pipes to child
  * processes, and plain HTTP/1.1 responses with a Content-Length, which `sendFile` sets itself; bytes to other streams
- * pass through JavaScript.
+ * pass through JavaScript, and so do those to a socket that has a `write` or `end` of its own.
  */
 type Destination = Writable | ServerResponse | Http2ServerResponse | FileHandle | number | typeof process.stdout;
 /**

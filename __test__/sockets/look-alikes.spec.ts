@@ -7,10 +7,11 @@ import net, { type AddressInfo } from 'node:net';
 import { Duplex, Readable } from 'node:stream';
 
 import test, { type ExecutionContext } from 'ava';
-import { copy, relay, sendFile } from 'fdsplice';
+import { copy, relay, sendFile, type Transfer } from 'fdsplice';
 
-import { sample } from '../helpers/copy-files.js';
-import { engine } from '../helpers/engine.js';
+import { ended, nodeArguments, started } from '../helpers/copy-child.js';
+import { opened, sample } from '../helpers/copy-files.js';
+import { coreTest, engine } from '../helpers/engine.js';
 import { nothingIsLeft } from '../helpers/left.js';
 import { type Pair, pair } from '../helpers/pair.js';
 import { type Conn, Peer } from '../helpers/peer.js';
@@ -178,6 +179,140 @@ for (const [method, Class, own] of [
   });
 }
 
+/** Replaces a method on one socket alone, by one that sees the bytes and turns them into capitals. */
+const REPLACED: Record<string, (socket: net.Socket) => void> = {
+  write: (socket) => {
+    const write = socket.write.bind(socket) as Write;
+    socket.write = (chunk: unknown, ...rest: unknown[]) => write(upper(chunk), ...rest);
+  },
+  _write: (socket) => {
+    const _write = Reflect.get(net.Socket.prototype, '_write') as (...args: unknown[]) => void;
+    socket._write = (chunk, _encoding, callback) =>
+      _write.call(socket, upper(chunk), 'buffer' as BufferEncoding, callback);
+    Object.assign(socket, { _writev: null });
+  },
+  read: (socket) => {
+    const read = socket.read.bind(socket) as (size?: number) => unknown;
+    socket.read = (size) => {
+      const chunk = read(size);
+      return chunk === null ? null : upper(chunk);
+    };
+  },
+  push: (socket) => {
+    const push = socket.push.bind(socket);
+    socket.push = (chunk: unknown) => push(chunk === null ? null : upper(chunk));
+  },
+};
+
+for (const [method, replace] of Object.entries(REPLACED)) {
+  const isWrite = method.endsWith('write');
+
+  test(`a socket whose ${method} was replaced on it alone is relayed and copied through that method`, async (t) => {
+    const peer = Peer.start(t);
+    const { a, b, client, origin } = await pair(t, peer);
+    replace(b);
+    const copying = isWrite ? copy(a, b, { length: 5 }) : copy(b, a, { length: 5 });
+    await peer.writeText(isWrite ? client : origin, 'first');
+    t.is(await peer.readText(isWrite ? origin : client, 5), 'FIRST');
+    t.like(await within(30_000, 'the copy ends', copying), { tx: 5, engine: 'stream' });
+    const transfer = relay(a, b);
+    const expected = isWrite ? { toOrigin: 'TO ORIGIN' } : { toClient: 'TO CLIENT' };
+    await exchange(t, peer, { client, origin }, expected);
+    t.like(await within(30_000, 'the relay ends', transfer), { tx: 9, rx: 9, engine: 'stream' });
+  });
+}
+
+test('a file is sent through a write that was replaced on its socket alone', async (t) => {
+  const peer = Peer.start(t);
+  const { path, bytes } = sample(t, 100_000);
+  const { a, client } = await pair(t, peer);
+  let seen = 0;
+  const write = a.write.bind(a) as Write;
+  a.write = (chunk: Buffer, ...rest: unknown[]) => {
+    seen += chunk.length;
+    return write(chunk, ...rest);
+  };
+  const [result] = await Promise.all([sendFile(path, a), peer.read(client, bytes.length)]);
+  t.like(result, { tx: bytes.length, engine: 'stream' });
+  t.is(seen, bytes.length);
+});
+
+test('a socket that Node itself has ended at the end of its input still goes through the core', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const started = deferred<{ transfer: Transfer }>();
+  a.resume().on('end', () => {
+    t.true(Object.hasOwn(a, 'write'));
+    started.resolve({ transfer: relay(a, b) });
+  });
+  await peer.shutdown(client);
+  const { transfer } = await started.promise;
+  await peer.shutdown(origin);
+  t.like(await within(30_000, 'the relay ends', transfer), { tx: 0, rx: 0, engine });
+});
+
+test.serial('a write that was replaced for all sockets does not see the bytes of the core', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  const write = Reflect.get(net.Socket.prototype, 'write') as Write;
+  t.teardown(() => Object.assign(net.Socket.prototype, { write }));
+  net.Socket.prototype.write = function (this: net.Socket, ...args: unknown[]) {
+    return write.apply(this, args as [unknown]);
+  };
+  const transfer = relay(a, b);
+  await exchange(t, peer, { client, origin });
+  t.like(await within(30_000, 'the relay ends', transfer), { tx: 9, rx: 9, engine });
+});
+
+for (const [other, view] of Object.entries({
+  'a Proxy around it': (socket: net.Socket) => new Proxy(socket, {}),
+  'an object that inherits from it': (socket: net.Socket) => Object.create(socket) as net.Socket,
+})) {
+  const sameSocket = { instanceOf: TypeError, code: 'ERR_INVALID_ARG_VALUE', message: /the same socket/ };
+  const inUse = { instanceOf: TypeError, code: 'ERR_INVALID_ARG_VALUE', message: /no other transfer/ };
+
+  test(`a socket and ${other} are one socket: a transfer between them is rejected`, async (t) => {
+    const peer = Peer.start(t);
+    const { a, client, b } = await pair(t, peer);
+    const seen = view(a);
+    for (const [one, another] of [
+      [a, seen],
+      [seen, a],
+      [seen, view(a)],
+    ] as const) {
+      await t.throwsAsync(relay(one, another, { reject: false }), sameSocket);
+      await t.throwsAsync(copy(one, another, { reject: false }), sameSocket);
+    }
+    const connecting = net.connect((b.address() as AddressInfo).port, '127.0.0.1').on('error', () => {});
+    await t.throwsAsync(relay(connecting, view(connecting), { reject: false }), sameSocket);
+    connecting.destroy();
+    t.false(a.destroyed);
+    await peer.writeText(client, 'mine');
+    t.is(String((await once(a, 'data'))[0]), 'mine');
+  });
+
+  test(`a socket that a transfer uses cannot be used through ${other}`, async (t) => {
+    const peer = Peer.start(t);
+    const { a, b, client, origin } = await pair(t, peer);
+    const transfer = relay(a, b);
+    await t.throwsAsync(copy(view(a), new Duplex(inner)), inUse);
+    await t.throwsAsync(copy(new Duplex(inner), view(b)), inUse);
+    await t.throwsAsync(relay(view(a), new Duplex(inner)), inUse);
+    await exchange(t, peer, { client, origin });
+    t.like(await within(30_000, 'the relay ends', transfer), { tx: 9, rx: 9, error: null });
+  });
+}
+
+coreTest('a Proxy around a socket and the number of its descriptor are one socket', async (t) => {
+  const peer = Peer.start(t);
+  const { a } = await pair(t, peer);
+  const { fd } = (a as unknown as { _handle: { fd: number } })._handle;
+  const rejected = { instanceOf: TypeError, code: 'ERR_INVALID_ARG_VALUE', message: /the same socket/ };
+  await t.throwsAsync(relay(new Proxy(a, {}), fd, { reject: false }), rejected);
+  await t.throwsAsync(copy(fd, new Proxy(a, {}), { reject: false }), rejected);
+  t.false(a.destroyed);
+});
+
 /** A connection of another owner, whose descriptor number a mock contains. */
 async function foreign(t: ExecutionContext, peer: Peer) {
   const { a, b, client, origin } = await pair(t, peer);
@@ -343,3 +478,26 @@ test('a file is sent through the overridden _write of a connection passed to an 
   t.true(answer.bytes > bytes.length);
   t.like(await outcome.promise, { tx: 30, engine: 'stream', error: null });
 });
+
+for (const kind of ['a pipe', 'a file'] as const) {
+  test(`a write that was replaced on process.stdout sees the bytes of a copy, with ${kind} behind it`, async (t) => {
+    const { path, bytes } = sample(t, 100_000);
+    const program = `
+      import { openSync } from 'node:fs';
+      import { copy } from 'fdsplice';
+      const write = process.stdout.write.bind(process.stdout);
+      let seen = 0;
+      process.stdout.write = (chunk, ...rest) => {
+        seen += chunk.length;
+        return write(chunk, ...rest);
+      };
+      const { tx, engine } = await copy(openSync(${JSON.stringify(path)}), process.stdout);
+      console.error(JSON.stringify({ tx, engine, seen }));
+    `;
+    const out = kind === 'a file' ? opened(t, `${path}.out`, 'w') : 'pipe';
+    const { stderr } = await ended(
+      started(t, process.execPath, nodeArguments(program), ['ignore', out, 'pipe']),
+    );
+    t.deepEqual(JSON.parse(stderr), { tx: bytes.length, engine: 'stream', seen: bytes.length });
+  });
+}

@@ -12,12 +12,21 @@ import {
   unavailable,
 } from '../contract/errors.js';
 import { isWebStream } from '../contract/realms.js';
-import { inspectFile, isOneFile } from './file-status.js';
+import { inspectFile, isOneConnection, isOneFile } from './file-status.js';
 import { isReadByTransfer } from '../node/held-reads.js';
 import { isWrittenByTransfer } from '../node/held-writes.js';
 import { binding, isSame, type NativeEnd, openEnd, setProbe } from '../core/core.js';
-import { descriptorOf, hasHandle, isFileHandle, isTcp, isTerminal, lacks } from '../node/internals.js';
-import { isPlainSocket } from '../node/plain-socket.js';
+import {
+  descriptorOf,
+  hasHandle,
+  hasOwnMethods,
+  isFileHandle,
+  isTcp,
+  isTerminal,
+  lacks,
+  stateOf,
+} from '../node/internals.js';
+import { descriptorBelow, isAccepted, isPlainSocket } from '../node/plain-socket.js';
 import { probeInternals } from '../node/probe.js';
 import { isReadable, isSessionSocket, isWritable, type WritableLike } from './stream-kinds.js';
 import type { Side } from '../contract/traffic.js';
@@ -211,10 +220,11 @@ function descriptorIn(value: unknown): unknown {
   if (typeof value !== 'object' || value === null || !('fd' in value)) return value;
   if (isFileHandle(value)) return value.fd;
   // A stream that Node has begun to use may be ahead of the position of its descriptor.
-  if (value === process.stdin && !isPlainSocket(value, 'source') && process.stdin.readableFlowing === null)
-    return 0;
-  if (value === process.stdout && !isPlainSocket(value, 'destination') && process.stdout.writableLength === 0)
-    return 1;
+  // A method that was replaced on such a stream sees the bytes, as on a socket.
+  const isOfNode = (side: 'source' | 'destination') =>
+    !isPlainSocket(value, side) && !hasOwnMethods(value, side === 'source' ? 'reads' : 'writes');
+  if (value === process.stdin && isOfNode('source') && process.stdin.readableFlowing === null) return 0;
+  if (value === process.stdout && isOfNode('destination') && process.stdout.writableLength === 0) return 1;
   return value;
 }
 
@@ -254,20 +264,31 @@ export function requireDistinct(one: Endpoint, other: Endpoint): void {
   throw invalidValue(other.side, `must not be the same socket as ${one.side}`);
 }
 
+/** Two streams, or two descriptors, may be one connection, as standard input and output are under inetd. */
 function isOneSocket(one: Endpoint, other: Endpoint): boolean {
-  if (one.kind === 'stream' && other.kind === 'stream') return one.stream === other.stream;
-  if (one.kind === 'socket' && other.kind === 'socket') {
-    const fd = descriptorOf(one.socket);
-    return one.socket === other.socket || (fd !== undefined && fd === descriptorOf(other.socket));
-  }
   if (one.kind === 'descriptor' && other.kind === 'descriptor') return isSame(one.end, other.end);
-  const [socket, descriptor] = one.kind === 'socket' ? [one, other] : [other, one];
-  if (socket.kind !== 'socket' || descriptor.kind !== 'descriptor') return false;
-  const opened = openEnd(descriptorOf(socket.socket) ?? -1, socket.side);
-  if (opened.end === undefined) return false;
-  const same = isSame(opened.end, descriptor.end);
-  opened.end.release();
-  return same;
+  const [first, second] = [streamIn(one), streamIn(other)];
+  if (first !== undefined && second !== undefined) {
+    if (first === second || stateOf(first, 'readable') === stateOf(second, 'readable')) return true;
+    // This spares a gateway the system calls below.
+    if (isAccepted(first) || isAccepted(second)) return false;
+  }
+  const [fd, otherFd] = [descriptorOfEnd(one), descriptorOfEnd(other)];
+  return fd !== undefined && otherFd !== undefined && isOneConnection(fd, otherFd);
+}
+
+function descriptorOfEnd(end: Endpoint): number | undefined {
+  if (end.kind === 'descriptor') return end.end.fd;
+  const stream = streamIn(end);
+  return stream === undefined ? undefined : descriptorBelow(stream);
+}
+
+/** The stream of an end that is one. */
+export function streamIn(
+  end: Endpoint,
+): (StreamEndpoint['stream'] & { writableEnded?: boolean }) | undefined {
+  if (end.kind === 'socket') return end.socket;
+  return end.kind === 'stream' ? end.stream : undefined;
 }
 
 /** Closes duplicates that no transfer took. */

@@ -51,6 +51,18 @@ function infoOf(fd: number, wanted: RegExp): string | undefined {
   }
 }
 
+/** Whether two descriptors refer to one socket or pipe. */
+export function isOneConnection(one: number, other: number): boolean {
+  try {
+    const [first, second] = [fstatSync(one, { bigint: true }), fstatSync(other, { bigint: true })];
+    if (!first.isSocket() && !first.isFIFO()) return false;
+    return first.dev === second.dev && first.ino === second.ino;
+  } catch {
+    // A descriptor that cannot be inspected fails when it is used.
+    return false;
+  }
+}
+
 /** Whether two descriptors refer to the same file. A copy within it would read what it has written, without end. */
 export function isOneFile(one: number, other: number): boolean {
   const [first, second] = [fstatSync(one, { bigint: true }), fstatSync(other, { bigint: true })];

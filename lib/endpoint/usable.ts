@@ -1,12 +1,10 @@
 // Answers in one place whether an end can be used and whether it can still be written to. The engines and the verbs
 // query it at the moments when the answer may have changed.
 import { alreadyDestroyed, alreadyEnded, type Failure } from '../contract/errors.js';
-import type { Endpoint, StreamEndpoint } from './endpoint.js';
+import { type Endpoint, streamIn } from './endpoint.js';
 
 /** An end that is not known to have failed. */
 export type UsableEndpoint = Exclude<Endpoint, { kind: 'unavailable' }>;
-
-type Stream = StreamEndpoint['stream'] & { writableEnded?: boolean };
 
 /**
  * The state of an end at this moment. A destination that its owner has ended is `ended`. An end of a relay is not: its
@@ -39,9 +37,4 @@ export function failureOf(end: Endpoint): Failure {
     end.kind === 'socket' ? 'socket' : 'stream',
     streamIn(end)?.errored ?? null,
   );
-}
-
-function streamIn(end: Endpoint): Stream | undefined {
-  if (end.kind === 'socket') return end.socket;
-  return end.kind === 'stream' ? end.stream : undefined;
 }

@@ -1,25 +1,33 @@
 // Keeps Node from reading from a socket while a transfer reads from its descriptor, and marks the streams that a
 // transfer reads from.
 import type { Socket } from 'node:net';
-import { forgetPendingRead, interceptReads, isNodeReading, readAgain, stopReading } from './internals.js';
+import {
+  forgetPendingRead,
+  interceptReads,
+  isNodeReading,
+  readAgain,
+  stateOf,
+  stopReading,
+} from './internals.js';
 import { PropertyOverlay } from './overlay.js';
 
 const NOTHING = Buffer.alloc(0);
 
+/** The states of streams, which a Proxy around a stream has too. */
 const read = new WeakSet<object>();
 
 /** Whether a transfer is reading from this stream. */
 export function isReadByTransfer(stream: object): boolean {
-  return read.has(stream);
+  return read.has(stateOf(stream, 'readable'));
 }
 
 /** Marks a stream that a transfer reads from, until {@link unmarkRead}. */
 export function markRead(stream: object): void {
-  read.add(stream);
+  read.add(stateOf(stream, 'readable'));
 }
 
 export function unmarkRead(stream: object): void {
-  read.delete(stream);
+  read.delete(stateOf(stream, 'readable'));
 }
 
 /** A socket that Node does not read from, because a transfer does. */

@@ -2,24 +2,25 @@
 // writes to.
 import { Socket } from 'node:net';
 import { HeldCalls } from './held-calls.js';
-import { interceptSystemWrites, queuedInHandle } from './internals.js';
+import { interceptSystemWrites, queuedInHandle, stateOf } from './internals.js';
 
 type WriteCallback = (error?: Error | null) => void;
 
+/** The states of streams, which a Proxy around a stream has too. */
 const written = new WeakSet<object>();
 
 /** Whether a transfer is writing to this stream. */
 export function isWrittenByTransfer(stream: object): boolean {
-  return written.has(stream);
+  return written.has(stateOf(stream, 'writable'));
 }
 
 /** Marks a stream that a transfer writes to, until {@link unmarkWritten}. */
 export function markWritten(stream: object): void {
-  written.add(stream);
+  written.add(stateOf(stream, 'writable'));
 }
 
 export function unmarkWritten(stream: object): void {
-  written.delete(stream);
+  written.delete(stateOf(stream, 'writable'));
 }
 
 /** A socket that Node does not write to, because a transfer does. */

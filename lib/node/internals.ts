@@ -69,6 +69,11 @@ export function isTerminal(socket: Socket): boolean {
   return handleKind(socket) === 'TTY';
 }
 
+/** Whether the handle of a socket was made by Node: only Node can make the external value in it. */
+export function hasNodesHandle(socket: Socket): boolean {
+  return types.isExternal(handleOf(socket)?._externalStream);
+}
+
 /** The descriptor of an open socket. Without the field, no socket can be moved by descriptor. */
 export function descriptorOf(socket: Socket): number | undefined {
   const fd = handleOf(socket)?.fd;
@@ -99,14 +104,28 @@ const READS = ['read', 'push', '_read'] as const;
 const WRITES = ['write', 'end', '_write', '_writev', '_final'] as const;
 
 /**
- * Whether the class of a socket has methods of its own to read or to write, which bytes moved by descriptor would
- * bypass. Without these methods in Node's streams, a class could change its bytes unnoticed.
+ * Whether a socket or its class has methods of its own to read or to write, which bytes moved by descriptor would
+ * bypass. Without these methods in Node's streams, such a method could change its bytes unnoticed.
  */
 export function overrides(socket: Socket, direction: 'reads' | 'writes'): boolean {
-  const ofClass = Object.getPrototypeOf(socket) as Socket;
-  if (ofClass === Socket.prototype) return false;
   const methods: readonly (keyof Socket)[] = direction === 'reads' ? READS : WRITES;
-  return methods.some((name) => ofClass[name] !== Socket.prototype[name]);
+  // Node itself replaces `write` by this function at the end of the input of a socket that it then ends.
+  const isNodes = (name: keyof Socket) => name === 'write' && socket.write.name === 'writeAfterFIN';
+  return methods.some((name) => socket[name] !== Socket.prototype[name] && !isNodes(name));
+}
+
+/** Whether a method to read or to write was replaced on a stream alone. Without it, as above. */
+export function hasOwnMethods(stream: object, direction: 'reads' | 'writes'): boolean {
+  return (direction === 'reads' ? READS : WRITES).some((name) => Object.hasOwn(stream, name));
+}
+
+/**
+ * The state of one direction of a stream. It is the same object for a stream, for a Proxy around it and for an object that
+ * inherits from it. Without it, each of them would be taken for a stream of its own.
+ */
+export function stateOf(stream: object, direction: 'readable' | 'writable'): object {
+  const { _readableState: reads, _writableState: writes } = stream as Partial<SocketInternals>;
+  return (direction === 'readable' ? reads : writes) ?? stream;
 }
 
 /**
