@@ -134,6 +134,8 @@ test.serial('stats() counts the transfers of the whole process', async (t) => {
   t.is(after.pipes.leased, 0);
   t.true(after.pipes.created >= after.pipes.idle);
   t.is(after.pipes.created > 0, isNative);
+  t.is(after.held.bytes, 0);
+  t.is(after.held.limit > 0, isNative);
 });
 
 nativeTest('capabilities() reports what this machine supports', (t) => {

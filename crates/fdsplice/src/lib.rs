@@ -9,6 +9,11 @@
 //! through one buffer per thread. Calls on files may wait for a disk, so they are made on tokio's
 //! threads for blocking work.
 //!
+//! # Memory
+//! Bytes for a destination that accepts nothing leave their pipe and wait in memory, within one budget
+//! for all transfers of the process ([`held_stats`]). While the budget is used up they stay in the
+//! pipe, and each direction takes little at a time.
+//!
 //! # Signals
 //! `splice(2)` raises `SIGPIPE` when the peer has closed the connection, and no flag prevents that.
 //! Rust programs and Node.js ignore `SIGPIPE`. Other embedders should do the same.

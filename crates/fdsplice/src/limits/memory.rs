@@ -39,17 +39,20 @@ pub fn held_stats() -> HeldStats {
     }
 }
 
-/// Whether no budget is left.
+/// Whether the budget has no room for [`LESS`] bytes.
 pub(crate) fn is_used_up() -> bool {
-    CHARGED.load(Ordering::Relaxed) >= LIMIT
+    CHARGED.load(Ordering::Relaxed) > LIMIT - LESS
 }
 
 /// Bytes that a direction may take from its source at a time.
 pub(crate) fn allowance() -> usize {
-    match CHARGED.load(Ordering::Relaxed) {
-        LIMIT.. => LEAST,
-        charged if charged >= LIMIT / 2 => LESS,
-        _ => usize::MAX,
+    let charged = CHARGED.load(Ordering::Relaxed);
+    if charged < LIMIT / 2 {
+        usize::MAX
+    } else if charged <= LIMIT - LESS {
+        LESS
+    } else {
+        LEAST
     }
 }
 
