@@ -1,7 +1,8 @@
 // Every error of the package: the public TransferError, the failures it is made from, and the errors for a caller's
 // mistakes. All failures are built here, so that one cause has one code and one text.
 import { constants } from 'node:os';
-import { getSystemErrorMap, inspect } from 'node:util';
+import { inspect } from 'node:util';
+import { describeErrno } from './errno.js';
 import type { Side, Traffic } from './traffic.js';
 
 interface Details {
@@ -62,7 +63,7 @@ export interface Failure {
 
 /** A system call that failed; `errno` is negative. */
 export function systemFailure(errno: number, syscall: string, side?: Side, cause?: unknown): Failure {
-  const [code, text] = getSystemErrorMap().get(errno) ?? [`E${-errno}`, 'unknown error'];
+  const [code, text] = describeErrno(errno);
   return { message: `${syscall} failed: ${code}, ${text}`, code, errno, syscall, side, cause };
 }
 
@@ -74,7 +75,10 @@ export function nodeFailure(side: Side | undefined, cause: unknown): Failure | u
   // The system never returns ECANCELED for a socket: Node does, for a write that was pending when it was destroyed.
   if (code === 'ECANCELED') return undefined;
   if (code === undefined || typeof errno !== 'number' || syscall === undefined) return undefined;
-  return { ...systemFailure(errno, syscall, side, cause), message: `${syscall} failed: ${code}`, code };
+  const failure = systemFailure(errno, syscall, side, cause);
+  // Node has no name for some numbers of Linux.
+  if (code === 'UNKNOWN' || code.startsWith('Unknown system error')) return failure;
+  return { ...failure, message: `${syscall} failed: ${code}`, code };
 }
 
 /** The failure of a transfer whose stream has emitted `error`. */
