@@ -27,8 +27,10 @@ pub(crate) async fn destination_failure(
 ) -> Errno {
     let mut urgent = pin!(watch(source, Interest::PRIORITY));
     let mut failed = pin!(watch(destination, Interest::ERROR));
+    let mut urgent_ended = false;
     poll_fn(|cx| {
-        let _ = urgent.as_mut().poll(cx);
+        // The watch of the source ends where its reactor is gone. The reads report that.
+        urgent_ended = urgent_ended || urgent.as_mut().poll(cx).is_ready();
         failed.as_mut().poll(cx)
     })
     .await
@@ -138,6 +140,36 @@ impl<'a, F: Future<Output = Errno>> Watch<'a, F> {
     pub(crate) fn used(&mut self, bytes: u64) {
         if let Some(throttle) = &mut self.throttle {
             throttle.used(0, bytes);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::fd::Endpoint;
+
+    /// The reactor is gone while the caller still polls, and a destination that is a file never fails.
+    #[test]
+    fn a_source_whose_runtime_has_ended_is_watched_without_a_panic() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let (socket, _peer) = UnixStream::pair().expect("a pair of sockets");
+        let source = runtime.block_on(async {
+            let endpoint = Endpoint::try_from(OwnedFd::from(socket)).expect("an endpoint");
+            RegisteredFd::register(endpoint).expect("a registration")
+        });
+        drop(runtime);
+        let mut watched = pin!(destination_failure(Some(&source), None));
+        let mut cx = Context::from_waker(Waker::noop());
+        for _ in 0..3 {
+            assert_eq!(watched.as_mut().poll(&mut cx), Poll::Pending);
         }
     }
 }
