@@ -95,6 +95,11 @@ for (const code of ['EACCES', 'EPERM', 'ENOSYS', 'EOPNOTSUPP']) {
   );
 }
 
+coreTestWithTool('python3', 'a seccomp filter that forbids recv and send too: every byte arrives', (t) => {
+  const refused = [...CALLS, 'recvfrom', 'sendto'].map((call) => `${call}=EPERM`);
+  return expectAllBytes(t, ['python3', REFUSE, ...refused, '--']);
+});
+
 for (const code of ['EACCES', 'EPERM', 'EBADF', 'EXDEV']) {
   coreTestWithTool(
     'strace',

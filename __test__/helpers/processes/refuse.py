@@ -13,8 +13,9 @@ import struct
 import sys
 
 MACHINE = platform.machine()
-GENERIC = {"fcntl": 25, "sendfile": 71, "splice": 76, "copy_file_range": 285}
-CALLS = {"fcntl": 72, "sendfile": 40, "splice": 275, "copy_file_range": 326} if MACHINE == "x86_64" else GENERIC
+GENERIC = {"fcntl": 25, "sendfile": 71, "splice": 76, "sendto": 206, "recvfrom": 207, "copy_file_range": 285}
+X86_64 = {"sendfile": 40, "sendto": 44, "recvfrom": 45, "fcntl": 72, "splice": 275, "copy_file_range": 326}
+CALLS = X86_64 if MACHINE == "x86_64" else GENERIC
 COMMANDS = {"F_DUPFD_CLOEXEC": 1030, "F_SETPIPE_SZ": 1031}
 
 LOAD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06

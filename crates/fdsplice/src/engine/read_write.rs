@@ -34,9 +34,10 @@ pub(crate) fn recv_or_read(
         Some(position) => pread(fd, &mut *buffer, position),
         // MSG_DONTWAIT keeps this call from blocking even if the socket has no O_NONBLOCK. That flag
         // is not set here, because it belongs to every owner of the open file description.
-        None if source.is_socket() => {
-            recv(fd, &mut *buffer, RecvFlags::DONTWAIT).map(|(_, received)| received)
-        }
+        None if source.is_socket() => match recv(fd, &mut *buffer, RecvFlags::DONTWAIT) {
+            Err(errno) if is_forbidden(source, errno) => read(fd, &mut *buffer),
+            received => received.map(|(_, received)| received),
+        },
         None => read(fd, &mut *buffer),
     });
     match received {
@@ -57,10 +58,20 @@ pub(crate) fn send_or_write(
         Some(position) => pwrite(fd, bytes, position),
         // MSG_NOSIGNAL makes a failed send return EPIPE instead of raising SIGPIPE.
         None if destination.is_socket() => {
-            send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)
+            match send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Err(errno) if is_forbidden(destination, errno) => write(fd, bytes),
+                sent => sent,
+            }
         }
         None => write(fd, bytes),
     })
+}
+
+/// Whether a policy forbids `recv` or `send`, and `read` or `write` can replace it: a seccomp filter
+/// may list only these, which are all that Node itself needs. They have no `MSG_DONTWAIT`, so a
+/// blocking socket has no replacement.
+fn is_forbidden(socket: &Endpoint, errno: Errno) -> bool {
+    matches!(errno, Errno::PERM | Errno::ACCESS | Errno::NOSYS) && socket.is_nonblocking()
 }
 
 /// The name of the call that [`recv_or_read`] makes.
