@@ -62,6 +62,9 @@ export interface CommonOptions {
   /**
    * Stops the transfer: `name: 'AbortError'`, `code: 'ABORT_ERR'`, `cause: signal.reason`; the counts are kept.
    * Default: none.
+   *
+   * A call on a file is given 0.4 s to return. If the file system does not answer (FUSE, NFS), the transfer ends without
+   * it, and its sockets are broken off, because the call holds them. What the call still moves is in no count.
    */
   signal?: AbortSignal | undefined;
   /**
@@ -77,7 +80,8 @@ export interface CommonOptions {
   rateLimit?: number | RateLimiter | undefined;
   /**
    * Milliseconds without one byte moved in any direction, after which the transfer fails with `ERR_IDLE_TIMEOUT`.
-   * Waiting for a rate limit is not idleness. Default: no limit.
+   * Waiting for a rate limit is not idleness; waiting for a file system that does not answer is, and the transfer then
+   * ends as described for `signal`. Default: no limit.
    */
   idleTimeout?: number | undefined;
   /**

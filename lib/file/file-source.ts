@@ -1,6 +1,8 @@
 // The file of a sendFile: one that the caller has opened, or one that is opened by its path for this transfer.
 import { close, constants, fstat, fstatSync, open, type PathLike } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import type { Refusal } from '../binding.js';
+import { now } from '../contract/clock.js';
 import {
   badPath,
   type Failure,
@@ -22,7 +24,6 @@ import { FileReader } from '../stream/files.js';
 import type { Reader } from '../stream/flow.js';
 import { countAsStuck, returnsSoon } from '../transfer/patience.js';
 import { TimeLimit } from '../transfer/time-limit.js';
-import { now } from '../contract/clock.js';
 import { type Bounds, rangeOf } from './range.js';
 
 /** The endpoint of a file that the caller has opened. */
@@ -44,6 +45,11 @@ export interface FileSource extends Preparable {
   reader(range: FileRange): Reader;
   /** Closes what no transfer took; resolves when nothing of the file is open any more. */
   release(): Promise<void>;
+}
+
+/** The failure of a call on a file. Where no thread could be started for it, neither end has failed. */
+function refusedCall({ errno = 0, syscall = '' }: Refusal): Failure {
+  return systemFailure(errno, syscall, syscall === 'clone' ? undefined : 'source');
 }
 
 /** Fails with an idle timeout unless it is stopped before: a file system may never answer. */
@@ -124,7 +130,7 @@ export class CallerFile implements FileSource {
       this.#size = size;
       ready();
     } else {
-      fail(systemFailure(refusal.errno ?? 0, refusal.syscall ?? 'fstat', 'source'));
+      fail(refusedCall(refusal));
     }
   }
 
@@ -238,8 +244,7 @@ export class PathFile implements FileSource {
       this.#end = file;
       ready();
     } else {
-      const { errno, syscall = '' } = refusal;
-      if (errno !== undefined) fail(systemFailure(errno, syscall, 'source'));
+      if (refusal.errno !== undefined) fail(refusedCall(refusal));
       else this.#refuse(invalidValue('file', 'must name a regular file'));
     }
   }

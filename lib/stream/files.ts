@@ -1,4 +1,5 @@
-// Regular files as the ends of a flow, read and written on the threads of libuv's pool.
+// Regular files as the ends of a flow, read and written on the threads of libuv's pool. A call that hangs there outlives its
+// transfer: its file is disposed of when it returns.
 import { fstat, read, write } from 'node:fs';
 import { promisify } from 'node:util';
 import { type Failure, systemFailure, thrown, truncated } from '../contract/errors.js';

@@ -80,7 +80,12 @@ impl CopyOptions {
 /// # Cancel safety
 /// Dropping the future closes the endpoints and loses the held bytes. Use [`Control::abort`] to end
 /// a copy early: file input and output then stop after the current call of at most 1 MiB. After a
-/// drop, the current step of at most 8 MiB still finishes on its thread.
+/// drop, the current call still finishes on its thread.
+///
+/// # File systems that do not answer
+/// An abort and the idle timeout wait 0.4 s for the current call. If it does not return, the copy
+/// ends without it: [`TransferError::stuck`] is set, the connections of sockets are broken off, and
+/// the descriptors are closed when the call returns.
 ///
 /// # Panics
 /// Outside a tokio runtime that has I/O and time enabled.

@@ -6,8 +6,9 @@
 //! enabled.
 //!
 //! Bulk bytes move between sockets with `splice(2)` through leased pipes. Small messages move
-//! through one buffer per thread. Calls on files may wait for a disk, so they are made on tokio's
-//! threads for blocking work.
+//! through one buffer per thread. Calls on files may wait for a disk, so they are made on threads of
+//! this crate, which all runtimes of the process share: at most 512, and at most 64 for the files of
+//! one file system, which may stop answering. [`thread_stats`] shows them.
 //!
 //! # Memory
 //! Bytes for a destination that accepts nothing leave their pipe and wait in memory, within one budget
