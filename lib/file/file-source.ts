@@ -70,7 +70,7 @@ export class CallerFile implements FileSource {
   #size: number | undefined;
   #query: FileCall | undefined;
   #idle: TimeLimit | undefined;
-  #isLent = false;
+  #isHeld = false;
   #isReleased = false;
 
   constructor(endpoint: FileEndpoints) {
@@ -90,8 +90,12 @@ export class CallerFile implements FileSource {
   /** Nothing was read yet. */
   shorten(): void {}
 
+  hold(): void {
+    this.#isHeld = true;
+  }
+
   dispose(): void {
-    this.#isLent = false;
+    this.#isHeld = false;
     if (this.#isReleased) this.#close();
   }
 
@@ -108,7 +112,6 @@ export class CallerFile implements FileSource {
     const endpoint = this.#endpoint;
     const rewind =
       endpoint.kind === 'descriptor' ? (bytes: number) => void endpoint.end.rewind(bytes) : undefined;
-    this.#isLent = true;
     return new FileReader(this, { position: start, length, size, rewind });
   }
 
@@ -144,7 +147,7 @@ export class CallerFile implements FileSource {
     this.#isReleased = true;
     this.#idle?.stop();
     this.#query?.giveUp();
-    if (!this.#isLent) this.#close();
+    if (!this.#isHeld) this.#close();
     return Promise.resolve();
   }
 
@@ -165,7 +168,7 @@ export class PathFile implements FileSource {
   #closeFd = () => {};
   /** The size when Node opened the file. */
   #size = 0;
-  #isLent = false;
+  #isHeld = false;
   #released = false;
   #opening: FileCall | undefined;
   #idle: TimeLimit | undefined;
@@ -194,8 +197,12 @@ export class PathFile implements FileSource {
     if (this.#end instanceof PreopenedFile) this.#end.shorten(length);
   }
 
+  hold(): void {
+    this.#isHeld = true;
+  }
+
   dispose(): void {
-    this.#isLent = false;
+    this.#isHeld = false;
     if (this.#released) this.#close();
   }
 
@@ -211,7 +218,6 @@ export class PathFile implements FileSource {
   reader({ start, length, size }: FileRange): Reader {
     const contents = this.#end instanceof PreopenedFile ? this.#end.contents : undefined;
     if (contents !== undefined) return new BufferReader(contents);
-    this.#isLent = true;
     return new FileReader(this, { position: start, length, size });
   }
 
@@ -298,7 +304,7 @@ export class PathFile implements FileSource {
   async release(): Promise<void> {
     this.#released = true;
     this.#idle?.stop();
-    if (this.#isLent) return;
+    if (this.#isHeld) return;
     this.#close();
     if (await returnsSoon(this.#closed)) return;
     if (this.#opening !== undefined) this.#opening.giveUp();

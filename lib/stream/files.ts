@@ -36,6 +36,8 @@ export interface HeldFile {
   readonly fd: number;
   /** Kept reachable while the file is in use, because its finalizer would close the descriptor. */
   readonly owner?: unknown;
+  /** Keeps it open until `dispose`, although its owner releases it before: a call on it hangs. */
+  hold?(): void;
   dispose(): void;
 }
 
@@ -132,6 +134,7 @@ export class FileReader implements Reader {
     this.#isReleased = true;
     const dispose = () => this.#file.dispose();
     if (!(await areOver(this.#running, dispose))) {
+      this.#file.hold?.();
       return this.#range.position === undefined ? rest : Buffer.alloc(0);
     }
     const left = this.#giveBack(rest);
@@ -234,6 +237,7 @@ export class FileWriter implements Writer {
     this.#released = true;
     const dispose = () => this.#file.dispose();
     if (!(await areOver(this.#running, dispose))) {
+      this.#file.hold?.();
       this.#isStuck = true;
       return this.#rest.subarray(this.#inCall);
     }
