@@ -29,7 +29,7 @@ const KINDS = [...RELAYS, ...BLOCKING, ...MIXED];
 
 const WAITING = ['waiting', 'ABORT_ERR', true, true];
 const done = (phase: string) => (kind: string) => [phase, kind, 'done', true, true];
-const refused = (phase: string) => (kind: string) => [phase, kind, 'EAGAIN', 'clone', null, true, true];
+const refused = (phase: string) => (kind: string) => [phase, kind, 'EAGAIN', 'clone', true, true];
 
 for (const [where, inside] of [
   ['the main thread', 'main'],

@@ -1,6 +1,7 @@
-// The program of exhaustion tests: `node exhausted-process.mjs <descriptors|threads> <main|worker> <port>`. Connections to
-// the port are never accepted. It runs each kind of transfer while the process has no descriptor or no thread left, before the core has started any thread of its own, and
-// again when there are some. It prints one line of JSON for each transfer, and one for each uncaught exception.
+// The program of exhaustion tests: `node exhausted-process.mjs <descriptors|threads> <main|worker> <port>`. It runs each
+// kind of transfer while the process has no descriptor or no thread left, before the core has started any thread of its
+// own, and again when there are some. Connections to the port are never accepted. It prints one line of JSON for each
+// transfer, and one for each uncaught exception.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
@@ -273,7 +274,7 @@ async function nothingLeft(before) {
 }
 
 const report = async (phase, kind, { error, thrown, isRight }, before) => {
-  const how = error === null ? ['done'] : [error.code, error.syscall, error.side ?? null];
+  const how = error === null ? ['done'] : [error.code, error.syscall];
   print(phase, kind, ...how, !thrown && isRight, before === undefined || (await nothingLeft(before)));
 };
 const nothing = () => {};
