@@ -100,18 +100,18 @@ function textOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : inspect(thrown, { depth: 0 });
 }
 
-/** What code threw that ran for a transfer: a call of Node's or of the core's, or a method or listener of the caller's. */
+/** An exception of a step of a transfer: thrown by Node, by the core, or by a method or listener of the caller. */
 export function thrown(error: unknown, side?: Side): Failure {
   const { code } = (error ?? {}) as NodeJS.ErrnoException;
   const system = nodeFailure(side, error);
   if (system !== undefined) return system;
-  // The code of an error of the core that is none of the system.
+  // Errors of the addon that are not failed system calls have this code.
   if (code === 'GenericFailure') return { ...internal(error), side };
   const known = typeof code === 'string' && code.startsWith('ERR_') ? code : 'ABORT_ERR';
   return { message: `an error was thrown: ${textOf(error)}`, code: known, side, cause: error };
 }
 
-/** A fault of this package: the transfer has ended in a way that it should not. */
+/** A fault of this package, such as a panic in the core. */
 export function internal(cause?: unknown): Failure {
   return { message: 'an internal error ended the transfer', code: 'ERR_INVALID_STATE', cause };
 }
@@ -148,7 +148,7 @@ export function alreadyEnded(side: Side): Failure {
   return { message: 'the stream was already ended', code: 'ERR_STREAM_WRITE_AFTER_END', side };
 }
 
-/** A descriptor that could not be had or duplicated; `found` is its kind, where another is required. */
+/** A descriptor that could not be opened or duplicated; `found` is its kind, if another kind is required. */
 export function refusalFailure(
   {
     found,

@@ -63,7 +63,7 @@ export class SocketEnd implements Openable {
     if (socket === undefined) return;
     if (side !== 'destination') this.reads = new HeldReads(socket);
     if (side !== 'source') this.writes = new HeldWrites(socket);
-    // This calls listeners. When one throws, the end knows what it has to give back.
+    // Last, because it calls listeners: if one throws, the fields above are set and can be given back.
     this.reads?.pause();
   }
 

@@ -43,7 +43,7 @@ const NOTHING = Buffer.alloc(0);
 function failureIn({ error }: NativeOutcome, side: Side): Failure | undefined {
   if (error?.reason === 'died') return { ...internal(), side };
   if (error?.errno === undefined) return undefined;
-  // Neither end has failed where the core names none, but the system.
+  // The core names no side if the process has no thread or descriptor left.
   return systemFailure(error.errno, error.syscall ?? '', error.side === undefined ? undefined : side);
 }
 

@@ -1,6 +1,6 @@
-// The one door of failures. Code of a transfer that can throw runs through it: in the call of the verb, and in every
-// callback of Node, of a timer or of the core until the promise has settled. What it throws is the failure of that
-// transfer, never an exception in the caller or in the process.
+// Turns exceptions into failures. Each step of a transfer that can throw runs through `attempt`: in the call of the verb,
+// and in the callbacks of Node, of timers and of the core until the promise has settled. An exception is the failure of
+// that transfer. It never reaches the caller or the process.
 import { type Failure, thrown } from '../contract/errors.js';
 import type { Side } from '../contract/traffic.js';
 

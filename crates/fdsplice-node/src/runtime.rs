@@ -170,7 +170,7 @@ fn start(index: usize) -> Result<Worker, TransferError> {
             TransferError::system(errno, syscall, None)
         }
     };
-    // The runtime also makes an eventfd and a duplicate, whose failures are not told apart.
+    // The runtime also makes an eventfd and a duplicate. Their failures are reported by this name too.
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
