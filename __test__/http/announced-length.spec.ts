@@ -333,10 +333,10 @@ for (const verb of ['sendFile', 'copy'] as const) {
     const place = await overTls(t, (_request, response) => {
       response.setHeader('Content-Length', 400);
       const writeHead = response.writeHead.bind(response);
-      response.writeHead = ((status: number) => {
+      response.writeHead = (status: number) => {
         response.setHeader('Content-Length', 300);
         return writeHead(status);
-      });
+      };
       void (verb === 'copy'
         ? copy(opened(t, path), response, { endDestination: true })
         : sendFile(path, response));

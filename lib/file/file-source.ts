@@ -1,5 +1,5 @@
 // The file of a sendFile: one that the caller has opened, or one that is opened by its path for this transfer.
-import { close, constants, fstat, fstatSync, open, type PathLike } from 'node:fs';
+import { close, constants, fstat, open, type PathLike } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Refusal } from '../binding.js';
 import { now } from '../contract/clock.js';
@@ -24,7 +24,8 @@ import { FileReader } from '../stream/files.js';
 import type { Reader } from '../stream/flow.js';
 import { countAsStuck, returnsSoon } from '../transfer/patience.js';
 import { TimeLimit } from '../transfer/time-limit.js';
-import { type Bounds, rangeOf } from './range.js';
+import { type Bounds, lengthOf, rangeOf } from './range.js';
+import { sizeOf, sizeOfOpened } from './size.js';
 
 /** The endpoint of a file that the caller has opened. */
 export type FileEndpoints = DescriptorEndpoint | FileEndpoint | UnavailableEndpoint;
@@ -100,7 +101,7 @@ export class CallerFile implements FileSource {
   }
 
   range(bounds: Bounds): FileRange {
-    const size = this.#size ?? fstatSync(this.fd).size;
+    const size = this.#size ?? sizeOf(this.fd);
     return rangeOf(size, bounds.start ?? this.position(), bounds);
   }
 
@@ -108,7 +109,9 @@ export class CallerFile implements FileSource {
     return this.#endpoint.kind === 'descriptor' ? this.#endpoint.end.rewind(0) : positionOf(this.fd);
   }
 
-  reader({ start, length, size }: FileRange): Reader {
+  reader(range: FileRange): Reader {
+    const { start, size } = range;
+    const length = lengthOf(range, start ?? this.position());
     const endpoint = this.#endpoint;
     const rewind =
       endpoint.kind === 'descriptor' ? (bytes: number) => void endpoint.end.rewind(bytes) : undefined;
@@ -215,7 +218,9 @@ export class PathFile implements FileSource {
     return 0;
   }
 
-  reader({ start, length, size }: FileRange): Reader {
+  reader(range: FileRange): Reader {
+    const { start, size } = range;
+    const length = lengthOf(range, start);
     const contents = this.#end instanceof PreopenedFile ? this.#end.contents : undefined;
     if (contents !== undefined) return new BufferReader(contents);
     return new FileReader(this, { position: start, length, size });
@@ -267,18 +272,23 @@ export class PathFile implements FileSource {
         }
         fstat(fd, (cause, stat) => {
           const shut = () => close(fd, () => closed());
-          const isWanted = cause === null && stat.isFile() && !this.#released;
-          if (isWanted) this.#size = stat.size;
-          if (isWanted && binding() === undefined) {
-            this.#fd = fd;
-            this.#closeFd = shut;
-            ready();
+          if (cause !== null || !stat.isFile()) {
+            shut();
+            if (cause !== null) failed(cause);
+            else this.#refuse(invalidValue('file', 'must name a regular file'));
             return;
           }
-          if (isWanted) this.#adopt(fd, ready, fail);
-          shut();
-          if (cause !== null) failed(cause);
-          else if (!stat.isFile()) this.#refuse(invalidValue('file', 'must name a regular file'));
+          void sizeOfOpened(fd, stat).then((size) => {
+            this.#size = size;
+            if (!this.#released && binding() === undefined) {
+              this.#fd = fd;
+              this.#closeFd = shut;
+              ready();
+              return;
+            }
+            if (!this.#released) this.#adopt(fd, ready, fail);
+            shut();
+          });
         });
       });
     });

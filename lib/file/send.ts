@@ -10,7 +10,6 @@ import type { Writer } from '../stream/flow.js';
 import { pump } from '../stream/start.js';
 import type { Task } from '../transfer/transfer.js';
 import type { FileSource } from './file-source.js';
-import { lengthToLast } from './range.js';
 
 /** Sends a file to a descriptor on the native engine. */
 export function sendToDescriptor(
@@ -61,11 +60,7 @@ export function sendToStream(
     // The stream may have been closed while the file was being opened.
     if (!isUsable(target)) task.fail(failureOf(target));
     if (task.isOver) return;
-    const range = from.range(settings);
-    // `end` also bounds a file that does not report its size.
-    if (range.length === undefined && range.last !== undefined)
-      range.length = lengthToLast(range.start ?? from.position() ?? 0, range);
-    const reader = from.reader(range);
+    const reader = from.reader(from.range(settings));
     isStarted = true;
     pump(task, reader, to, { ...settings, endDestination });
   };

@@ -1,6 +1,6 @@
 // Makes the byte counts and the idle timer of a socket include the bytes that the core moves.
 import type { Socket } from 'node:net';
-import { performance } from 'node:perf_hooks';
+import { now } from '../contract/clock.js';
 import {
   adoptIdleTimer,
   changeClass,
@@ -28,7 +28,7 @@ interface Account {
   /** Bytes of transfers that have ended. */
   ended: Moved;
   running: readonly Running[];
-  /** When the last byte of the ended transfers moved, by `performance.now()`. */
+  /** When the last byte of the ended transfers moved, by `now()`. */
   movedAt: number;
   /** Whether the idle timer runs for the rest of a period. The next byte that Node moves starts a whole one. */
   isShortened: boolean;
@@ -55,7 +55,7 @@ export function account(
     opened.running = opened.running.filter((each) => each !== running);
     opened.ended.read += read;
     opened.ended.written += written;
-    opened.movedAt = Math.max(opened.movedAt, performance.now() - idleMs());
+    opened.movedAt = Math.max(opened.movedAt, now() - idleMs());
   };
 }
 
@@ -132,7 +132,7 @@ function fireIfIdle(this: Counted): void {
 
 /** Milliseconds since the core moved a byte of the socket; `Infinity` if it has moved none. */
 function idleMsOf({ running, movedAt }: Account): number {
-  let idle = performance.now() - movedAt;
+  let idle = now() - movedAt;
   for (const { idleMs } of running) idle = Math.min(idle, idleMs());
   return idle;
 }

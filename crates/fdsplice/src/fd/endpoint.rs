@@ -9,6 +9,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 use rustix::net::{AddressFamily, Shutdown, SocketType, connect_unspec, shutdown, sockopt};
 use rustix::termios::isatty;
 
+use super::pseudo::true_size_of;
 use crate::error::EndpointError;
 use crate::fd::descriptor::{Descriptor, Status};
 use crate::threads::{BackgroundCall, Lane};
@@ -194,7 +195,7 @@ impl Endpoint {
         let lane = Lane::Files(file.blocks_on(), 0);
         let size = move || {
             let found = fstat(&file).map_err(failed("fstat"))?;
-            Ok(u64::try_from(found.st_size).unwrap_or(0))
+            Ok(true_size_of(file.as_fd(), &found))
         };
         BackgroundCall::start(lane, size, done).map_err(failed("clone"))
     }

@@ -3,9 +3,11 @@
 
 mod descriptor;
 mod endpoint;
+mod pseudo;
 mod registered;
 
 pub(crate) use descriptor::{Descriptor, Status};
 pub(crate) use endpoint::socket_kind;
 pub use endpoint::{Endpoint, Kind, Role};
+pub(crate) use pseudo::true_size_of;
 pub(crate) use registered::{Ready, RegisteredFd};

@@ -8,7 +8,7 @@ use crate::fault::IoFailure;
 use crate::fd::Kind;
 use crate::file::end::{CopyEnd, Pair};
 use crate::file::holes::{self, Extent, Holes};
-use crate::file::range::{Remaining, size};
+use crate::file::range::{Remaining, size, true_size};
 
 /// The position in a file. Every call names its position explicitly; the descriptor's own position
 /// is set afterwards, to the next undelivered byte. It is therefore correct for every engine and after
@@ -58,7 +58,7 @@ impl FileOffsets {
             return Ok(());
         }
         if let Wanted::ExactRange { last } = plan.wanted {
-            let size = size(source.fd()).unwrap_or(0);
+            let size = true_size(source.fd()).unwrap_or(0);
             self.remaining = Remaining::of_file(self.source_position(), last, size);
         }
         if destination.endpoint().kind() != Kind::File {

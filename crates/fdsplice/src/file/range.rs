@@ -6,6 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use rustix::fs::{FileType, Mode, OFlags, SeekFrom, fstat, open, seek};
 use rustix::io::Errno;
 
+use crate::fd::true_size_of;
+
 /// The bytes of a source that are still to be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Remaining {
@@ -25,7 +27,7 @@ impl Remaining {
     /// The bytes from `start` to `last` inclusive that a file of `size` bytes has. The file may
     /// grow later; it must not be truncated.
     ///
-    /// Files of procfs have size 0 whatever they contain, so a file of size 0 is read to its end.
+    /// A file of size 0 is read to its end, because [`true_size`] is 0 where the size is not known.
     pub(crate) fn of_file(start: u64, last: Option<u64>, size: u64) -> Self {
         let exact = size > 0;
         let end = last.map_or(u64::MAX, |last| last.saturating_add(1));
@@ -63,6 +65,16 @@ impl Remaining {
     pub(crate) fn is_truncated(self, position: u64, size: impl FnOnce() -> u64) -> bool {
         self.exact && self.bytes > 0 && size() < position + self.bytes
     }
+}
+
+/// The size of the contents of a file or a block device; 0 if it is not known, as for files of procfs
+/// and sysfs, whatever size they report.
+pub(crate) fn true_size(file: BorrowedFd<'_>) -> Result<u64, Errno> {
+    let stat = fstat(file)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::BlockDevice {
+        return size(file);
+    }
+    Ok(true_size_of(file, &stat))
 }
 
 /// The size of a file or a block device. `fstat` reports no size for a block device. The device is

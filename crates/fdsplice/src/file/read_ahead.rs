@@ -10,8 +10,8 @@ use rustix::io::{Errno, pread, retry_on_intr};
 use rustix::net::{SendFlags, send};
 
 use crate::error::{EndpointError, TransferError};
-use crate::fd::{Endpoint, Kind, socket_kind};
-use crate::file::range::Remaining;
+use crate::fd::{Endpoint, Kind, socket_kind, true_size_of};
+use crate::file::range::{Remaining, true_size};
 use crate::limits::memory::{self, Charge};
 use crate::threads::{BackgroundCall, Lane};
 
@@ -73,22 +73,23 @@ impl PreopenedFile {
                 },
             });
         }
-        let size = u64::try_from(found.st_size).unwrap_or(0);
+        let mut size = true_size_of(fd.as_fd(), &found);
         let wanted = Remaining::of_file(start, last, size);
-        if read_ahead
-            && !memory::is_used_up()
-            && wanted.is_exact()
-            && wanted.bytes() <= SMALL
-            && let Some(bytes) = read_all(&fd, start, wanted.bytes()).map_err(failed("read"))?
-        {
-            let mut charge = Charge::default();
-            charge.set(bytes.len());
-            let content = Content::Read {
-                bytes,
-                sent: 0,
-                charge,
-            };
-            return Ok(Self { size, content });
+        if read_ahead && !memory::is_used_up() && wanted.is_exact() && wanted.bytes() <= SMALL {
+            let read = read_all(&fd, start, wanted.bytes()).map_err(failed("read"))?;
+            if let Some(bytes) = read {
+                let mut charge = Charge::default();
+                charge.set(bytes.len());
+                let content = Content::Read {
+                    bytes,
+                    sent: 0,
+                    charge,
+                };
+                return Ok(Self { size, content });
+            }
+            // A file that ends early and keeps its size is of a file system that is not known here.
+            let now = true_size(fd.as_fd()).map_err(failed("fstat"))?;
+            size = if now < size { now } else { 0 };
         }
         let content = Content::Open(Endpoint::try_from(fd)?);
         Ok(Self { size, content })
@@ -115,7 +116,7 @@ impl PreopenedFile {
         BackgroundCall::start(lane, open, opened).map_err(failed("clone"))
     }
 
-    /// The size of the file in bytes when it was opened.
+    /// The size of the file in bytes when it was opened; 0 if it is not known, as in procfs and sysfs.
     pub fn size(&self) -> u64 {
         self.size
     }
