@@ -127,6 +127,11 @@ export function streamReset(side: Side, code: number | undefined): Failure {
   return { message: `the stream was reset${reason}`, code: 'ECONNRESET', side };
 }
 
+/** A TLS session whose connection ended without close_notify: its last bytes may be missing. */
+export function tlsCutOff(side: Side): Failure {
+  return { message: 'the TLS session ended without close_notify', code: 'ECONNRESET', side };
+}
+
 /** Bytes arrived for a side of a relay that its owner had ended. The core reports the same error. */
 export function endedByOwner(side: Side): Failure {
   return systemFailure(-constants.errno.EPIPE, 'write', side);

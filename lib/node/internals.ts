@@ -5,7 +5,7 @@
 import { OutgoingMessage, type ServerResponse } from 'node:http';
 import type { ServerHttp2Stream } from 'node:http2';
 import { Socket } from 'node:net';
-import { types } from 'node:util';
+import { getSystemErrorName, types } from 'node:util';
 import type { PropertyOverlay } from './overlay.js';
 
 /** The C++ object behind an open socket. */
@@ -275,6 +275,35 @@ export function restartIdleTimer(socket: Socket): void {
 /** Node's own count, undefined before the socket has connected. The getter is on the prototype. */
 export function ownCount(socket: Socket, key: 'bytesRead' | 'bytesWritten'): number {
   return Number(Reflect.get(Socket.prototype, key, socket) ?? 0);
+}
+
+/** The handle of a TLS session, with the one that carries it. */
+interface TlsHandle extends Handle {
+  onread?: (this: unknown, ...args: unknown[]) => unknown;
+}
+
+/**
+ * Calls `cut` where the input of a TLS session ends because its connection has ended. libuv has stopped reading then. After
+ * a close_notify it still reads, and refuses to start twice. Returns the way back. Without it, both look the same.
+ */
+export function interceptTlsReads(socket: Socket, cut: () => void): () => void {
+  const handle = handleOf(socket) as TlsHandle | null | undefined;
+  const below = handle?._parent as Handle | null | undefined;
+  const onread = handle?.onread;
+  const kind = below?.constructor.name;
+  if (handle == null || below == null || onread === undefined || (kind !== 'TCP' && kind !== 'Pipe')) {
+    return () => {};
+  }
+  // The argument is the buffer of the bytes. A session that Node does not read from can only end by close_notify.
+  handle.onread = function (...args) {
+    if (args[0] === undefined && handle.reading) {
+      const status = below.readStart();
+      if (status === 0) below.readStop();
+      if (status === 0 || getSystemErrorName(status) !== 'EALREADY') cut();
+    }
+    return onread.apply(this, args);
+  };
+  return () => void (handle.onread = onread);
 }
 
 // Closing by reset

@@ -2,9 +2,10 @@
 import { Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
 import { nextTick } from '../contract/clock.js';
-import { type Failure, streamDestroyed, streamFailure } from '../contract/errors.js';
+import { type Failure, streamDestroyed, streamFailure, tlsCutOff } from '../contract/errors.js';
 import { markRead, unmarkRead } from '../node/held-reads.js';
 import { PropertyOverlay } from '../node/overlay.js';
+import { isCutOff, watchTlsEnd } from '../node/tls-end.js';
 import type { Side } from '../contract/traffic.js';
 import type { Reader } from './flow.js';
 import { afterTurns, isHttp2, RESET_TURNS, resetFailure } from './reset.js';
@@ -23,6 +24,7 @@ export class StreamReader implements Reader {
   readonly #allowedHalfOpen: boolean | undefined;
   #listeners: [event: string, listener: (error: Error) => void][] = [];
   #failed: (error: Error) => void = () => {};
+  #stopWatching: () => void = () => {};
   #ended = false;
   /** Whether to read although nothing is buffered: only that shows the end of input. */
   #isReadDue = true;
@@ -82,8 +84,14 @@ export class StreamReader implements Reader {
       if (stream.readableEnded) end();
       else fail(streamDestroyed(this.#side, stream));
     });
+    this.#stopWatching = watchTlsEnd(stream);
     const end = () => {
       if (this.#ended || failIfReset()) return;
+      // Peers that have received the end of the other direction often close without an answer.
+      if (isCutOff(stream) && (stream as Partial<Duplex>).writableEnded !== true) {
+        fail(tlsCutOff(this.#side));
+        return;
+      }
       this.#ended = true;
       wake();
     };
@@ -119,6 +127,7 @@ export class StreamReader implements Reader {
     if (this.#ownership === 'lent') this.restore();
     for (const [event, listener] of this.#listeners) stream.off(event, listener);
     this.#listeners = [];
+    this.#stopWatching();
     this.#failed = () => {};
     if (this.#ownership === 'handed over') return Promise.resolve(rest);
     if (this.#allowedHalfOpen === false) {
