@@ -1,6 +1,6 @@
 // Makes connections close by a TCP reset, so that a stream that was cut short does not look complete to its peer.
 import type { Duplex } from 'node:stream';
-import { type Carrier, carrierOf, replaceClose } from './internals.js';
+import { type Carrier, carrierOf, replaceClose } from './carrier-internals.js';
 
 /** One function for each connection that is still relayed; it resets the connection. */
 const resets = new Set<() => boolean>();

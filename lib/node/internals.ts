@@ -1,15 +1,15 @@
-// The only file that names parts of Node that its documentation does not: the handles behind sockets, the state of
-// streams, hooks of net.Socket, and fields of HTTP responses. They are the same in Node 20 to 26. Each function
-// states what it is for and what happens in a Node without that part; probe.ts tries them before a transfer relies on
-// them.
+// Names parts of Node that its documentation does not: the handles behind sockets, the state of streams, hooks of
+// net.Socket, and fields of HTTP responses. Only this file and carrier-internals.ts do that. They are the same in Node 20
+// to 26. Each function states what it is for and what happens in a Node without that part; probe.ts tries them before a
+// transfer relies on them.
 import { OutgoingMessage, type ServerResponse } from 'node:http';
 import type { ServerHttp2Stream } from 'node:http2';
 import { Socket } from 'node:net';
-import { getSystemErrorName, types } from 'node:util';
+import { types } from 'node:util';
 import type { PropertyOverlay } from './overlay.js';
 
 /** The C++ object behind an open socket. */
-interface Handle {
+export interface Handle {
   readonly fd: number;
   /** Node's own record of whether it reads. It starts reading only where this is `false`. */
   reading: boolean;
@@ -18,13 +18,6 @@ interface Handle {
   readonly _parent?: unknown;
   readStart(): number;
   readStop(): number;
-}
-
-/** The handle of a TCP connection. */
-export interface TcpHandle {
-  close(closed?: () => void): void;
-  /** Closes with a reset. Returns 0, or a negative error number and has then done nothing. */
-  reset(closed?: () => void): number;
 }
 
 interface SocketInternals {
@@ -41,7 +34,7 @@ function internalsOf(socket: Socket): Socket & SocketInternals {
   return socket as Socket & SocketInternals;
 }
 
-function handleOf(socket: Socket): Handle | null | undefined {
+export function handleOf(socket: Socket): Handle | null | undefined {
   return internalsOf(socket)._handle;
 }
 
@@ -275,83 +268,6 @@ export function restartIdleTimer(socket: Socket): void {
 /** Node's own count, undefined before the socket has connected. The getter is on the prototype. */
 export function ownCount(socket: Socket, key: 'bytesRead' | 'bytesWritten'): number {
   return Number(Reflect.get(Socket.prototype, key, socket) ?? 0);
-}
-
-/** The handle of a TLS session, with the one that carries it. */
-interface TlsHandle extends Handle {
-  onread?: (this: unknown, ...args: unknown[]) => unknown;
-}
-
-/**
- * Calls `cut` where the input of a TLS session ends because its connection has ended. libuv has stopped reading then. After
- * a close_notify it still reads, and refuses to start twice. Returns the way back. Without it, both look the same.
- */
-export function interceptTlsReads(socket: Socket, cut: () => void): () => void {
-  const handle = handleOf(socket) as TlsHandle | null | undefined;
-  const below = handle?._parent as Handle | null | undefined;
-  const onread = handle?.onread;
-  const kind = below?.constructor.name;
-  if (handle == null || below == null || onread === undefined || (kind !== 'TCP' && kind !== 'Pipe')) {
-    return () => {};
-  }
-  // The argument is the buffer of the bytes. A session that Node does not read from can only end by close_notify.
-  handle.onread = function (...args) {
-    if (args[0] === undefined && handle.reading) {
-      const status = below.readStart();
-      if (status === 0) below.readStop();
-      if (status === 0 || getSystemErrorName(status) !== 'EALREADY') cut();
-    }
-    return onread.apply(this, args);
-  };
-  return () => void (handle.onread = onread);
-}
-
-// Closing by reset
-
-/**
- * The socket that a stream is, or that it wraps: from Node 26 on, an upgrade request whose body is still to come has a
- * stream of a class that is not public, and keeps the socket under a key that Node does not guarantee. Without it,
- * that connection would be closed by FIN.
- */
-function socketOf(stream: object): Socket | undefined {
-  if (stream instanceof Socket) return stream;
-  if (stream.constructor?.name !== 'UpgradeStream') return undefined;
-  return Reflect.ownKeys(stream)
-    .map((key): unknown => Reflect.get(stream, key))
-    .find((value) => value instanceof Socket);
-}
-
-/** The TCP handle that carries a socket. Below TLS it is the parent of the socket's own handle. */
-function tcpHandleOf(socket: Socket): TcpHandle | undefined {
-  const own = handleOf(socket);
-  // A Unix socket has no reset.
-  return [own, own?._parent].find(isTcpHandle);
-}
-
-function isTcpHandle(handle: unknown): handle is TcpHandle {
-  const { reset, close } = (handle ?? {}) as Partial<TcpHandle>;
-  return typeof reset === 'function' && typeof close === 'function';
-}
-
-/** The socket that carries a stream, and the TCP connection of the socket once it is connected. */
-export interface Carrier {
-  readonly socket: Socket;
-  /** Without it, a stream that fails would be closed by FIN, and its peer would take what it got for complete. */
-  handle(): TcpHandle | undefined;
-}
-
-export function carrierOf(stream: object): Carrier | undefined {
-  const socket = socketOf(stream);
-  return socket === undefined ? undefined : { socket, handle: () => tcpHandleOf(socket) };
-}
-
-/**
- * Replaces the method that Node calls to close a handle; returns the way back. Without that, a stream that fails would
- * be closed by FIN.
- */
-export function replaceClose(handle: TcpHandle, close: TcpHandle['close']): () => void {
-  handle.close = close;
-  return () => void Reflect.deleteProperty(handle, 'close');
 }
 
 // HTTP responses

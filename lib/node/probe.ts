@@ -9,8 +9,8 @@ import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { Writable } from 'node:stream';
 import { account } from './byte-counters.js';
+import { carrierOf, replaceClose } from './carrier-internals.js';
 import {
-  carrierOf,
   creditBody,
   descriptorOf,
   fireIdleTimer,
@@ -26,7 +26,6 @@ import {
   PROBLEMS,
   queuedInHandle,
   readAgain,
-  replaceClose,
   reportIdle,
   RESTART_IDLE,
   SENDS_BODY,

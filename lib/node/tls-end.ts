@@ -1,7 +1,7 @@
 // Distinguishes the two ends of input of a TLS session: by close_notify, and by a FIN without it, which Node reports as the
 // same 'end'. The second may be a stream that somebody on the way has cut off (RFC 8446, section 6.1).
 import { Socket } from 'node:net';
-import { interceptTlsReads } from './internals.js';
+import { interceptTlsReads } from './carrier-internals.js';
 
 /** Whether the input of a TLS session ended without close_notify, after {@link watchTlsEnd}. */
 const cut = new WeakSet<object>();
