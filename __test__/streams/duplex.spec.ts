@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import http2 from 'node:http2';
 import net from 'node:net';
+import { Duplex } from 'node:stream';
 
 import test from 'ava';
 import { relay, type TrafficResult } from 'fdsplice';
@@ -104,3 +105,23 @@ test('heads are sent first and counted', async (t) => {
   t.is((await back).toString(), 'early late');
   t.like(await transfer, { tx: 12, rx: 10 });
 });
+
+for (const [when, confirm] of [
+  ['in the call', (done: () => void) => done()],
+  ['in the next tick', (done: () => void) => process.nextTick(done)],
+] as const) {
+  test(`bytes that a stream confirms ${when} count, although an abort comes right behind them`, async (t) => {
+    const [client, a] = duplexPair();
+    const b = new Duplex({
+      read() {},
+      write(_chunk, _encoding, done) {
+        confirm(done);
+        transfer.abort();
+      },
+    });
+    b.on('error', () => {});
+    const transfer = relay(a, b);
+    client.write('request');
+    t.like(await failure(t, transfer), { code: 'ABORT_ERR', traffic: { tx: 7 } });
+  });
+}

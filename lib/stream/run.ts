@@ -1,5 +1,5 @@
 // Runs the flows of one transfer on the stream engine: counts, time limits, and the end of both on a failure.
-import { clearTimeout, nextTick, now, setTimeout } from '../contract/clock.js';
+import { clearTimeout, now, setImmediate, setTimeout } from '../contract/clock.js';
 import { aborted, type Failure, halfCloseTimeout, idle } from '../contract/errors.js';
 import { FAILURE_GRACE_MS } from '../contract/failure-grace.js';
 import type { Side } from '../contract/traffic.js';
@@ -133,8 +133,8 @@ export class StreamRun implements EngineTransfer {
     for (const limit of [this.#idle, this.#halfClose]) limit?.stop();
     clearTimeout(this.#grace);
     for (const flow of this.#flows) flow.stop();
-    // Node reports writes that have succeeded in this tick before it runs this callback, and they count.
-    if (this.#flows.some(({ writer }) => writer.pending > 0)) nextTick(() => this.#report());
+    // Node confirms writes that have succeeded by now in this turn of the event loop, and they count.
+    if (this.#flows.some(({ writer }) => writer.pending > 0)) setImmediate(() => this.#report());
     else this.#report();
   }
 
