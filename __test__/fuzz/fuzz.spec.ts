@@ -207,7 +207,7 @@ nativeTest('the addon: any value in any argument is an error, never a crash', as
   }
   const made = (name: string, ...args: unknown[]) =>
     Reflect.construct(asFunction(native[name]), args) as Record<string, unknown>;
-  const files = made('NativeFiles');
+  const files = made('NativeFiles', () => {});
   const dispatcher = made('Dispatcher', () => {}, files);
   const nothing = openSync('/dev/null', 'r+');
   t.teardown(() => closeSync(nothing));
