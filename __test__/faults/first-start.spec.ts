@@ -72,6 +72,32 @@ for (const [where, inside] of [
   );
 }
 
+coreTestWithTool(
+  'prlimit',
+  'the first sendFile of a CommonJS program without threads fails with EAGAIN, and the process goes on',
+  async (t) => {
+    // Such a program has no thread for file calls yet, and Node aborts the process if it cannot start them.
+    const program = `
+      const { execFileSync } = require('node:child_process');
+      const net = require('node:net');
+      const { sendFile } = require('fdsplice');
+      execFileSync('prlimit', ['--pid', String(process.pid), '--nproc=1:']);
+      const server = net.createServer(async (socket) => {
+        const { total, error } = await sendFile(process.execPath, socket, { reject: false });
+        console.log(JSON.stringify([total, error.code, error.syscall]));
+        process.exit(0);
+      });
+      server.listen(0, '127.0.0.1', () => net.connect(server.address().port, '127.0.0.1').resume());
+    `;
+    const node = [process.execPath, '--input-type=commonjs', '--eval', program];
+    const [file = '', ...args] = [...AS_NOBODY, ...node];
+    const child = started(t, file, args, ['ignore', 'pipe', 'pipe']);
+    const { code, stdout } = await ended(child);
+    t.is(code, 0);
+    t.deepEqual(lines(stdout), [[0, 'EAGAIN', 'clone']]);
+  },
+);
+
 function lines(output: Buffer): unknown[] {
   return output
     .toString()
