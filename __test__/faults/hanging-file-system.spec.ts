@@ -1,7 +1,7 @@
 // File systems that stop answering, as FUSE and NFS do. Limits and aborts end a transfer whose call hangs. The thread and
 // the descriptors of the call are released when it returns, and its late result is discarded.
 import { once } from 'node:events';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -35,6 +35,11 @@ async function connection(t: ExecutionContext): Promise<{ near: net.Socket; far:
     far.destroy();
   });
   return { near, far };
+}
+
+/** The position of an open file. */
+function positionOf(fd: number): number {
+  return Number(/^pos:\s*(\d+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1]);
 }
 
 /** How a transfer is ended whose call hangs. */
@@ -118,6 +123,8 @@ for (const [name, options] of [
       const closed = new Promise((resolve) => far.once('close', resolve));
       const error = await failure(t, sendFile(handle, near, { ...options, idleTimeout: 500 }));
       t.is(error.code, 'ERR_IDLE_TIMEOUT');
+      // The position of the file is behind the last byte that was sent.
+      if (isNative) t.is(positionOf(handle.fd), error.traffic.total);
       near.destroy();
       await within(PROMPT_MS, 'the connection ends', closed);
       await fuse.release();

@@ -7,6 +7,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use crate::fault::{End, IoFailure};
 use crate::file::end::{CopyEnd, Ends};
 use crate::file::job::{FileJob, Step};
 use crate::limits::one_way::Bounds;
-use crate::threads::{self, Running};
+use crate::threads::{self, Lane, Running};
 use crate::traffic::Control;
 
 /// How long a transfer that was ended waits for its call to return, so that its counts are exact.
@@ -43,6 +44,7 @@ pub(crate) async fn run(
     let framed = plan.framed;
     let mut job = FileJob::new(&ends, plan, control.clone());
     let lane = ends.lane();
+    let positions = job.positions();
     let mut waiting = None;
     let outcome = loop {
         let allowed = poll_fn(|cx| {
@@ -81,6 +83,9 @@ pub(crate) async fn run(
             Raced::Returned(returned, stopped) => (returned, stopped),
             Raced::Stuck(error) => {
                 ends.break_off(framed);
+                if let Some(restoring) = restore(&ends, lane, positions.get()) {
+                    let _ = timeout(PATIENCE, restoring).await;
+                }
                 let stuck = true;
                 return (Err(TransferError { stuck, ..error }), false);
             }
@@ -117,6 +122,21 @@ pub(crate) async fn run(
         ..error
     });
     (outcome, source_ended)
+}
+
+/// Starts to move the own positions of the ends behind the last byte that was moved. On a thread,
+/// because a call of another owner that hangs may keep a position locked.
+fn restore(ends: &Arc<Ends>, lane: Lane, positions: [Option<u64>; 2]) -> Option<Running<()>> {
+    if positions == [None; 2] {
+        return None;
+    }
+    let ends = Arc::clone(ends);
+    let restore = move |is_abandoned: &AtomicBool| {
+        if !is_abandoned.load(Ordering::Relaxed) {
+            ends.set_positions(positions);
+        }
+    };
+    Some(threads::reserve(lane).ok()?.run(restore))
 }
 
 /// Whether a step that has returned decides the outcome, although the transfer was to end with

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::task::{Context, Poll, ready};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{SeekFrom, seek};
 use rustix::io::{Errno, retry_on_intr};
 
 use crate::fault::{End, IoFailure};
@@ -116,6 +117,16 @@ pub(crate) struct Ends {
 }
 
 impl Ends {
+    /// Moves the own positions of the ends: of the source and of the destination.
+    pub(super) fn set_positions(&self, positions: [Option<u64>; 2]) {
+        let ends = [self.source.as_ref(), Some(&self.destination)];
+        for (end, position) in ends.into_iter().zip(positions) {
+            if let (Some(end), Some(position)) = (end, position) {
+                let _ = seek(end.fd(), SeekFrom::Start(position));
+            }
+        }
+    }
+
     /// The lane of calls between these ends.
     pub(super) fn lane(&self) -> Lane {
         let device = |end: &CopyEnd| end.endpoint().blocks_on();

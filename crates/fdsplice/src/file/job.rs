@@ -3,7 +3,8 @@
 
 mod engines;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::direction::held::{Held, Pushed};
 use crate::direction::plan::Plan;
@@ -32,6 +33,23 @@ pub(super) enum Step {
     Truncated,
 }
 
+/// The own positions of the ends behind the last byte that was moved, in case a call hangs: each as
+/// its number plus 1, and 0 for none.
+#[derive(Debug, Default)]
+pub(super) struct Positions([AtomicU64; 2]);
+
+impl Positions {
+    fn note(&self, positions: [Option<u64>; 2]) {
+        for (noted, position) in self.0.iter().zip(positions) {
+            noted.store(position.map_or(0, |at| at + 1), Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn get(&self) -> [Option<u64>; 2] {
+        [0, 1].map(|end| self.0[end].load(Ordering::Relaxed).checked_sub(1))
+    }
+}
+
 /// The state of one copy. Its ends are passed to each step, because the async side uses them too.
 #[derive(Debug)]
 pub(super) struct FileJob {
@@ -40,6 +58,7 @@ pub(super) struct FileJob {
     engines: &'static [Engine],
     held: Held,
     offsets: FileOffsets,
+    positions: Arc<Positions>,
     taken: u64,
     /// `taken` when the current step began.
     taken_before: u64,
@@ -57,6 +76,7 @@ impl FileJob {
                 None => Held::without_source(std::mem::take(&mut plan.head)),
             },
             offsets: FileOffsets::new(plan.wanted),
+            positions: Arc::default(),
             plan,
             control,
             taken: 0,
@@ -135,13 +155,21 @@ impl FileJob {
 
     /// Sets the position of each descriptor to its next undelivered or unwritten byte.
     fn sync_positions(&self, ends: &Ends) {
+        ends.set_positions(self.own_positions());
+    }
+
+    fn own_positions(&self) -> [Option<u64>; 2] {
         let held = if self.holds_head() {
             0
         } else {
             self.held.len() as u64
         };
-        self.offsets
-            .sync_positions(ends.source.as_ref(), &ends.destination, held);
+        self.offsets.own_positions(held)
+    }
+
+    /// The positions to restore if a call hangs.
+    pub(super) fn positions(&self) -> Arc<Positions> {
+        Arc::clone(&self.positions)
     }
 
     fn run(
@@ -168,6 +196,7 @@ impl FileJob {
                 self.held.return_pipe();
                 return Ok(Step::Again);
             }
+            self.positions.note(self.own_positions());
             let before = self.taken;
             if let Some(step) = self.pull(pair, quantum)? {
                 self.held.return_pipe();
@@ -203,7 +232,7 @@ impl FileJob {
                 .held
                 .push(endpoint, position, most, self.control.tx())?
             {
-                Pushed::Accepted => {}
+                Pushed::Accepted => self.positions.note(self.own_positions()),
                 Pushed::Full => return Ok(false),
                 Pushed::Unsupported => self.engines = &[Engine::ReadWrite],
             }

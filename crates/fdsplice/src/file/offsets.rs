@@ -138,19 +138,13 @@ impl FileOffsets {
             .is_truncated(self.source_position(), || size(source.fd()).unwrap_or(0))
     }
 
-    /// Moves the descriptors' own positions: the destination's to where the next byte goes, the
-    /// source's before the `held` bytes.
-    pub(super) fn sync_positions(
-        &self,
-        source: Option<&CopyEnd>,
-        destination: &CopyEnd,
-        held: u64,
-    ) {
-        for (end, position, back) in [(source, self.from, held), (Some(destination), self.to, 0)] {
-            if let (Some(end), Some(Position { at, shared: true })) = (end, position) {
-                let _ = seek(end.fd(), SeekFrom::Start(at - back));
-            }
-        }
+    /// Where the descriptors' own positions belong: the destination's to where the next byte goes, the
+    /// source's before the `held` bytes. `None` for an end whose own position stays as it is.
+    pub(super) fn own_positions(&self, held: u64) -> [Option<u64>; 2] {
+        [(self.from, held), (self.to, 0)].map(|(position, back)| match position {
+            Some(Position { at, shared: true }) => Some(at - back),
+            _ => None,
+        })
     }
 
     /// The extent at the position of the source. `None` where the source has no holes, or the
