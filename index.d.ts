@@ -133,8 +133,8 @@ interface CommonOptions {
     rateLimit?: number | RateLimiter | undefined;
     /**
      * Milliseconds without one byte moved in any direction, after which the transfer fails with `ERR_IDLE_TIMEOUT`.
-     * Waiting for a rate limit is not idleness; waiting for a file system that does not answer is, and the transfer then
-     * ends as described for `signal`. Default: no limit.
+     * The time counts from the call. Waiting for a rate limit is not idleness; waiting for a file system that does not
+     * answer is, and the transfer then ends as described for `signal`. Default: no limit.
      */
     idleTimeout?: number | undefined;
     /**
@@ -272,6 +272,9 @@ declare function stats(): Stats;
  * Ownership: both ends stay the caller's. Nothing is closed, and a socket works in Node afterwards as before. While the
  * copy runs, `write()` and `end()` on its destination are held, and take effect after it.
  *
+ * HTTP: into a response with a Content-Length, at most the bytes that it still allows are copied. If the copy is to end the
+ * response and the source ends before, it fails with `ERR_HTTP_CONTENT_LENGTH_MISMATCH`, and the response is destroyed.
+ *
  * Failure and abort: bytes that were taken from the source and not accepted by the destination go back. The position of
  * a file is moved back, and a socket or stream gives them to its next reader. For other numbers they are in the error's
  * `undelivered`.
@@ -308,14 +311,17 @@ declare function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transf
  * Sends a file, or its bytes from `start` to `end` inclusive, to `destination`.
  *
  * Range: it is fixed by the size of the file at the start. Later growth is ignored; truncation fails with
- * `ERR_SOURCE_TRUNCATED`. A file that reports size 0, as those in procfs do, is read until its end.
+ * `ERR_SOURCE_TRUNCATED`. A file whose size is not known, as in procfs, sysfs and FUSE with direct I/O, is read until its
+ * end or `end`.
  *
  * Ownership: a path or `file:` URL must name a regular file; it is opened for this call and closed at the end in every
  * case. A number or `FileHandle` stays the caller's, and so does the destination, which is ended only with
  * `endDestination`.
  *
  * HTTP: unsent headers go first, with the Content-Length of the range unless they already define the framing, and the
- * response is ended by default. A response to HEAD, or one with status 204 or 304, gets no body. If no headers have been
+ * response is ended by default. A Content-Length that was set before bounds the body: more bytes are not sent, fewer fail
+ * with `ERR_SOURCE_TRUNCATED`, and one that contradicts `start` and `end` is a caller's mistake. A response to HEAD, or
+ * one with status 204 or 304, gets no body, whatever a program assigns to `request.method`. If no headers have been
  * sent, a failure leaves the response untouched. Otherwise a response that was to be ended is destroyed, so that its
  * client sees the failure.
  *

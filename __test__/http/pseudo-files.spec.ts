@@ -1,5 +1,7 @@
 // Files whose size says nothing about their contents: the kernel makes them when they are read, or a FUSE server answers
 // each read itself. They are sent to their end, without a Content-Length; files on disk and in memory keep theirs.
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { type RequestListener, type ServerResponse } from 'node:http';
@@ -9,9 +11,11 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { RateLimiter, sendFile, type SendFileOptions, type TrafficResult } from 'fdsplice';
 
-import { memoryWithRoom, opened, sample } from '../helpers/copy-files.js';
+import { directory, memoryWithRoom, opened, sample } from '../helpers/copy-files.js';
 import { nothingIsLeft } from '../helpers/left.js';
 import { trust, identity } from '../helpers/tls.js';
+import { execFileAsync, testWithTool } from '../helpers/tools.js';
+import { within } from '../helpers/wait.js';
 import { exchanged, get, listening, site } from './site.js';
 
 nothingIsLeft(test, 'behind all tests');
@@ -146,3 +150,66 @@ test('this machine has a file that reports another size than that of its content
   }
   t.true(PSEUDO.some((path) => statSync(path).size !== readFileSync(path).length));
 });
+
+/** Whether this process may mount FUSE file systems. */
+const canMount = process.getuid?.() === 0 && existsSync('/dev/fuse');
+
+/** Mounts a FUSE file system with one file, and returns its path. `undefined` where that is not possible. */
+async function fuseFile(
+  t: ExecutionContext,
+  size: number,
+  length: number,
+  direct: boolean,
+): Promise<string | undefined> {
+  const folder = directory(t);
+  const program = join(import.meta.dirname, '../fixtures/fuse-file.py');
+  const args = [program, folder, `${size}`, `${length}`, direct ? '1' : '0'];
+  const server = spawn('python3', args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [first] = (await within(
+    20_000,
+    'the file system is mounted',
+    once(server.stdout, 'readable').then(() => [server.stdout.read() as Buffer | null]),
+  )) as [Buffer | null];
+  if (first === null) return undefined;
+  const over = once(server, 'exit');
+  t.teardown(async () => {
+    await execFileAsync('umount', [folder]);
+    await over;
+  });
+  return join(folder, 'file');
+}
+
+for (const [size, length, direct, announced] of [
+  [4096, 23, true, undefined],
+  [10, 1000, true, undefined],
+  [0, 23, true, undefined],
+  [200_000, 23, true, undefined],
+  [100_000, 200_000, true, undefined],
+  [23, 23, false, '23'],
+  [200_000, 200_000, false, '200000'],
+] as const) {
+  const kind = direct ? 'with direct I/O' : 'with a page cache';
+  testWithTool(
+    'python3',
+    `a FUSE file ${kind} that reports ${size} bytes and has ${length} is sent whole`,
+    async (t) => {
+      const path = canMount ? await fuseFile(t, size, length, direct) : undefined;
+      if (path === undefined) {
+        t.pass('FUSE cannot be mounted here');
+        return;
+      }
+      for (const send of Object.values(WAYS)) {
+        const results: TrafficResult[] = [];
+        const place = await site(t, (_request, response) => {
+          void send(t, path, response).then((result) => results.push(result));
+        });
+        const { body, headers } = await get(place);
+        t.is(body.toString(), '0123456789'.repeat(length / 10 + 1).slice(0, length));
+        t.is(headers['content-length'], announced);
+        const head = await get(place, { method: 'HEAD' });
+        t.is(head.headers['content-length'], announced);
+        for (const { error } of results) t.is(error, null);
+      }
+    },
+  );
+}

@@ -6,7 +6,7 @@ export interface FileRange {
   start: number | undefined;
   /** Last byte to send, inclusive; `undefined`: until the end of the file. */
   last: number | undefined;
-  /** Bytes to send; `undefined` for a file that reports size 0, as those in procfs do. */
+  /** Bytes to send; `undefined` for a file whose size is not known, as in procfs and sysfs. */
   length: number | undefined;
   /** Size that the file must keep so that the whole range can be sent; `undefined` with `length`. */
   size: number | undefined;

@@ -80,8 +80,8 @@ export interface CommonOptions {
   rateLimit?: number | RateLimiter | undefined;
   /**
    * Milliseconds without one byte moved in any direction, after which the transfer fails with `ERR_IDLE_TIMEOUT`.
-   * Waiting for a rate limit is not idleness; waiting for a file system that does not answer is, and the transfer then
-   * ends as described for `signal`. Default: no limit.
+   * The time counts from the call. Waiting for a rate limit is not idleness; waiting for a file system that does not
+   * answer is, and the transfer then ends as described for `signal`. Default: no limit.
    */
   idleTimeout?: number | undefined;
   /**

@@ -18,6 +18,9 @@ import { nativeCopyEnds } from './engine.js';
  * Ownership: both ends stay the caller's. Nothing is closed, and a socket works in Node afterwards as before. While the
  * copy runs, `write()` and `end()` on its destination are held, and take effect after it.
  *
+ * HTTP: into a response with a Content-Length, at most the bytes that it still allows are copied. If the copy is to end the
+ * response and the source ends before, it fails with `ERR_HTTP_CONTENT_LENGTH_MISMATCH`, and the response is destroyed.
+ *
  * Failure and abort: bytes that were taken from the source and not accepted by the destination go back. The position of
  * a file is moved back, and a socket or stream gives them to its next reader. For other numbers they are in the error's
  * `undelivered`.

@@ -20,14 +20,17 @@ import { nativeSendTarget } from './engine.js';
  * Sends a file, or its bytes from `start` to `end` inclusive, to `destination`.
  *
  * Range: it is fixed by the size of the file at the start. Later growth is ignored; truncation fails with
- * `ERR_SOURCE_TRUNCATED`. A file that reports size 0, as those in procfs do, is read until its end.
+ * `ERR_SOURCE_TRUNCATED`. A file whose size is not known, as in procfs, sysfs and FUSE with direct I/O, is read until its
+ * end or `end`.
  *
  * Ownership: a path or `file:` URL must name a regular file; it is opened for this call and closed at the end in every
  * case. A number or `FileHandle` stays the caller's, and so does the destination, which is ended only with
  * `endDestination`.
  *
  * HTTP: unsent headers go first, with the Content-Length of the range unless they already define the framing, and the
- * response is ended by default. A response to HEAD, or one with status 204 or 304, gets no body. If no headers have been
+ * response is ended by default. A Content-Length that was set before bounds the body: more bytes are not sent, fewer fail
+ * with `ERR_SOURCE_TRUNCATED`, and one that contradicts `start` and `end` is a caller's mistake. A response to HEAD, or
+ * one with status 204 or 304, gets no body, whatever a program assigns to `request.method`. If no headers have been
  * sent, a failure leaves the response untouched. Otherwise a response that was to be ended is destroyed, so that its
  * client sees the failure.
  *

@@ -39,8 +39,9 @@ impl SendFileOptions {
 }
 
 /// Sends the part of a file that is there at the start. Later growth is ignored; truncation fails
-/// with [`Reason::SourceTruncated`](crate::Reason::SourceTruncated). A file of size 0 is read to
-/// its end, because files of procfs report no other size.
+/// with [`Reason::SourceTruncated`](crate::Reason::SourceTruncated). A file of size 0, or of a
+/// file system whose sizes say nothing about the contents (procfs, sysfs, FUSE with direct I/O), is
+/// read to its end.
 ///
 /// # Errors
 /// As [`copy`](crate::copy()); a source that is not a file is `EINVAL`. The notes on the page cache
