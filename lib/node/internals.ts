@@ -300,18 +300,12 @@ export function answersHead(stream: ServerHttp2Stream): boolean {
   return (stream as { headRequest?: boolean }).headRequest ?? stream.writableEnded;
 }
 
-/**
- * Whether Node has handed the headers of a response to its socket. Until then nothing of the body was written. Without
- * the field, headers that exist count as handed over.
- */
+/** Whether Node has handed the headers of a response to its socket, as it does before the body. Without it: yes. */
 export function areHeadersOut(response: ServerResponse): boolean {
   return (response as { _headerSent?: boolean })._headerSent ?? true;
 }
 
-/**
- * Bytes that an HTTP/2 stream has handed to its session. Without the handle, it is not known how much of a body was
- * written before a transfer.
- */
+/** Bytes that an HTTP/2 stream has handed to its session. Without the handle, the number is not known. */
 export function dispatchedBytes(stream: ServerHttp2Stream): number | undefined {
   const key = Object.getOwnPropertySymbols(stream).find(({ description }) => description === 'kHandle');
   const handle =
