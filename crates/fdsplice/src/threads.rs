@@ -195,13 +195,25 @@ pub(crate) fn reserve(lane: Lane) -> Result<Reserved, Errno> {
 
 /// Closes a descriptor on a thread that may block. `close(2)` waits for the server of some file
 /// systems.
-pub(crate) fn close(fd: OwnedFd, device: u64) {
+pub(crate) fn close_detached(fd: OwnedFd, device: u64) {
     if let Ok(reserved) = reserve(Lane::Files(device, 0)) {
         reserved.hand_over(Box::new(move || {
             drop(fd);
             false
         }));
     }
+}
+
+/// As [`close_detached`], for a caller that waits. If the wait is given up, the close goes on.
+pub(crate) fn close(fd: OwnedFd, device: u64) -> Option<Running<()>> {
+    let reserved = reserve(Lane::Files(device, 0)).ok()?;
+    Some(reserved.run(move |is_abandoned| {
+        if is_abandoned.load(Ordering::Relaxed) {
+            close_detached(fd, device);
+        } else {
+            drop(fd);
+        }
+    }))
 }
 
 impl Reserved {

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, StatxFlags, fstat, major, makedev, statx};
 use rustix::io::Errno;
 
-use crate::threads;
+use crate::threads::{self, Running};
 
 /// What a descriptor refers to.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +75,16 @@ impl Descriptor {
         }
     }
 
+    /// Closes it. Returns the call if that may block.
+    pub(crate) fn close(mut self) -> Option<Running<()>> {
+        let fd = self.fd.take()?;
+        if self.is_remote() {
+            threads::close(fd, self.blocks_on)
+        } else {
+            None
+        }
+    }
+
     /// Whether calls on it may wait for a server.
     pub(crate) fn is_remote(&self) -> bool {
         self.blocks_on != 0
@@ -94,7 +104,7 @@ impl Drop for Descriptor {
         if let Some(fd) = self.fd.take()
             && self.blocks_on != 0
         {
-            threads::close(fd, self.blocks_on);
+            threads::close_detached(fd, self.blocks_on);
         }
     }
 }

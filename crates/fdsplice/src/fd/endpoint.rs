@@ -12,7 +12,7 @@ use rustix::termios::isatty;
 use super::pseudo::true_size_of;
 use crate::error::EndpointError;
 use crate::fd::descriptor::{Descriptor, Status};
-use crate::threads::{BackgroundCall, Lane};
+use crate::threads::{BackgroundCall, Lane, Running};
 
 /// The kind of file that a descriptor refers to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -175,6 +175,11 @@ impl Endpoint {
             Some((device, _)) if !self.is_pollable() => device,
             _ => 0,
         }
+    }
+
+    /// Closes it. Returns the call if that may block.
+    pub(crate) fn close(self) -> Option<Running<()>> {
+        self.fd.close()
     }
 
     /// Whether it is a file on a file system that may have a server, as FUSE and NFS do. Querying

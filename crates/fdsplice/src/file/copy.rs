@@ -29,9 +29,27 @@ use crate::traffic::Control;
 /// It is shorter than the time that the end of a JavaScript environment waits for its transfers.
 const PATIENCE: Duration = Duration::from_millis(400);
 
-/// Runs the copy. Also returns whether the source was read to its end.
+/// Runs the copy, and closes its ends. Also returns whether the source was read to its end.
 pub(crate) async fn run(
     ends: Arc<Ends>,
+    plan: Plan,
+    bounds: Bounds,
+    control: &Control,
+) -> (Result<(), TransferError>, bool) {
+    let outcome = move_bytes(&ends, plan, bounds, control).await;
+    // A call that is stuck keeps the ends until it returns.
+    let closing: Vec<_> = Arc::into_inner(ends)
+        .into_iter()
+        .flat_map(Ends::close)
+        .collect();
+    for call in closing {
+        let _ = timeout(PATIENCE, call).await;
+    }
+    outcome
+}
+
+async fn move_bytes(
+    ends: &Arc<Ends>,
     plan: Plan,
     bounds: Bounds,
     control: &Control,
@@ -42,7 +60,7 @@ pub(crate) async fn run(
     let mut watch = Watch::new(failure, destination, bounds, control);
     let pass_on = destination.filter(|_| plan.pass_end_on);
     let framed = plan.framed;
-    let mut job = FileJob::new(&ends, plan, control.clone());
+    let mut job = FileJob::new(ends, plan, control.clone());
     let lane = ends.lane();
     let positions = job.positions();
     let mut waiting = None;
@@ -74,7 +92,7 @@ pub(crate) async fn run(
             Err(errno) => break Err(TransferError::system(errno, "clone", None)),
         };
         let before = job.taken();
-        let step_ends = Arc::clone(&ends);
+        let step_ends = Arc::clone(ends);
         let mut call = thread.run(move |is_abandoned| {
             let step = job.step(&step_ends, allowed, is_abandoned);
             (job, step)
@@ -83,7 +101,7 @@ pub(crate) async fn run(
             Raced::Returned(returned, stopped) => (returned, stopped),
             Raced::Stuck(error) => {
                 ends.break_off(framed);
-                if let Some(restoring) = restore(&ends, lane, positions.get()) {
+                if let Some(restoring) = restore(ends, lane, positions.get()) {
                     let _ = timeout(PATIENCE, restoring).await;
                 }
                 let stuck = true;

@@ -10,7 +10,7 @@ use rustix::io::{Errno, retry_on_intr};
 
 use crate::fault::{End, IoFailure};
 use crate::fd::{Endpoint, Kind, RegisteredFd};
-use crate::threads::Lane;
+use crate::threads::{Lane, Running};
 
 /// How long one check of a blocking end may wait. An abort is noticed after it.
 const CHECK: Timespec = Timespec {
@@ -134,6 +134,15 @@ impl Ends {
             self.source.as_ref().map_or(0, device),
             device(&self.destination),
         )
+    }
+
+    /// Closes the files among the ends. Returns the calls that may block.
+    pub(super) fn close(self) -> impl Iterator<Item = Running<()>> {
+        let ends = self.source.into_iter().chain([self.destination]);
+        ends.filter_map(|end| match end {
+            CopyEnd::Watched(_) => None,
+            CopyEnd::Blocking(endpoint) => endpoint.close(),
+        })
     }
 
     /// Ends the connections of the sockets among the ends. That of a framed destination is not reset.
