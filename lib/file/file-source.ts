@@ -316,6 +316,8 @@ export class PathFile implements FileSource {
     this.#idle?.stop();
     if (this.#isHeld) return;
     this.#close();
+    // The core has opened the file: no call is in progress.
+    if (this.#opening !== undefined && this.#end !== undefined) return;
     if (await returnsSoon(this.#closed)) return;
     if (this.#opening !== undefined) this.#opening.giveUp();
     else countAsStuck(this.#closed);
