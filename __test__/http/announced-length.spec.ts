@@ -166,6 +166,17 @@ test('a Content-Length that contradicts start and end is a mistake, whatever the
   t.deepEqual(codes, Array(7).fill('ERR_INVALID_ARG_VALUE'));
 });
 
+test('an empty file with a Content-Length of 0 is sent, although its bounds name one byte', async (t) => {
+  const { path } = sample(t, 0);
+  const outcome = deferred<TrafficResult>();
+  const { port } = await site(t, (_request, response) => {
+    response.setHeader('Content-Length', 0);
+    void sendFile(path, response, { start: 0, end: 0, reject: false }).then(outcome.resolve);
+  });
+  t.deepEqual(bodiesIn(await exchanged(port, 'GET /', 'GET /'), 0), ['', '']);
+  t.like(await outcome.promise, { error: null, tx: 0 });
+});
+
 /** A stream of a file. A copy leaves it open when it does not take all of it. */
 function fileStream(t: ExecutionContext, path: string): ReadStream {
   const stream = createReadStream(path);

@@ -197,7 +197,9 @@ function bodyOf(
   if (room === Infinity) return range;
   const { length = Infinity } = range;
   const span = settings.end === undefined ? undefined : Math.max(0, settings.end + 1 - first);
-  const isLess = span !== undefined && room < span && length >= span;
+  // An empty file has no byte for any bounds: `send` passes `end: 0` for it, and a Content-Length of 0.
+  const hasSpan = range.length === undefined ? room > 0 : length >= (span ?? 0);
+  const isLess = span !== undefined && room < span && hasSpan;
   const isMore = span !== undefined && room > span && !isPiece(settings);
   if ((isLess || isMore) && !response.headersSent) {
     throw invalidValue(
