@@ -274,6 +274,7 @@ declare function stats(): Stats;
  *
  * HTTP: into a response with a Content-Length, at most the bytes that it still allows are copied. If the copy is to end the
  * response and the source ends before, it fails with `ERR_HTTP_CONTENT_LENGTH_MISMATCH`, and the response is destroyed.
+ * Every failure destroys a response that was to be ended and whose headers were sent, so that its client sees the failure.
  *
  * Failure and abort: bytes that were taken from the source and not accepted by the destination go back. The position of
  * a file is moved back, and a socket or stream gives them to its next reader. For other numbers they are in the error's

@@ -17,6 +17,7 @@ const BLOCKING = [
   'copy of a file to a file',
   'sendFile to a socket',
   'sendFile to a response',
+  'copy of a file to a response',
   'sendFile to a pipelined response',
 ];
 const MIXED = [

@@ -141,6 +141,48 @@ for (const [effect, endDestination] of [
   });
 }
 
+for (const [framing, headers] of [
+  ['with a Content-Length', { 'Content-Length': 30_000_000 }],
+  ['chunked', {}],
+] as const) {
+  for (const [effect, endDestination] of [
+    ['destroys it with endDestination', true],
+    ['leaves it open by default', undefined],
+  ] as const) {
+    test(`an abort in the middle of a copy into a response, ${framing}, ${effect}`, async (t) => {
+      const { path } = sample(t, 30_000_000);
+      const started = deferred<[ServerResponse, ReturnType<typeof copy>]>();
+      const place = await site(t, (_request, response) => {
+        response.writeHead(200, headers);
+        started.resolve([response, copy(opened(t, path), response, { endDestination })]);
+      });
+      const socket = await stalledClient(t, place);
+      const [response, transfer] = await started.promise;
+      transfer.abort('enough');
+      t.like(await failure(t, transfer), { code: 'ABORT_ERR', cause: 'enough' });
+      t.is(response.destroyed, endDestination === true);
+      response.destroy();
+      socket.resume();
+      await within(20_000, 'the connection is closed', once(socket, 'close'));
+    });
+  }
+}
+
+test('a copy that is aborted before it starts leaves the response untouched', async (t) => {
+  const { path } = sample(t, 1000);
+  for (const headers of [{ 'Content-Length': 1000 }, {}]) {
+    const place = await site(t, (_request, response) => {
+      for (const [name, value] of Object.entries(headers)) response.setHeader(name, value);
+      const options = { endDestination: true, signal: AbortSignal.abort() };
+      copy(opened(t, path), response, options).catch(() => {
+        response.removeHeader('Content-Length');
+        response.writeHead(503).end('later');
+      });
+    });
+    t.like(await get(place), { status: 503, body: Buffer.from('later') });
+  }
+});
+
 test('a destroyed response is reported in the result', async (t) => {
   const { path } = sample(t, 10);
   const done = deferred<void>();

@@ -57,8 +57,11 @@ export function copyToResponse(
   task.release = ({ failure }) => {
     forget();
     countBody(response, task.traffic.tx);
-    // The response was to be ended, and cannot end as its headers say.
-    if (endDestination && failure?.code === lengthMismatch().code) breakOffResponse(response);
+    // The response was to be ended, and cannot end as its headers say: its client must see that.
+    const isBroken = response.headersSent && !response.writableFinished;
+    if (endDestination && failure !== undefined && (isBroken || failure.code === lengthMismatch().code)) {
+      breakOffResponse(response);
+    }
     calls.restore();
     calls.replay();
   };

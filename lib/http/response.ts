@@ -148,7 +148,7 @@ export class ResponseEnd implements Openable {
   }
 
   breakOff(): void {
-    breakOffResponse(this.#response);
+    if (this.#response.headersSent) breakOffResponse(this.#response);
   }
 
   /** Gives the response back. Writes that were queued meanwhile follow. */

@@ -24,7 +24,10 @@ export interface CopyDestination extends Openable {
    */
   hold(written: () => number, idleMs: () => number): void;
   giveBack(): void;
-  /** Destroys a socket that the core has broken off, because a call holds it that has not returned. */
+  /**
+   * Destroys a socket that the core has broken off, because a call holds it that has not returned; breaks off a response
+   * whose headers are out.
+   */
   breakOff(): void;
   /** Ends the destination; resolves with a failure if that was not possible. */
   end(): Promise<Failure | undefined> | void;
@@ -47,6 +50,8 @@ export function copyNatively(
     const isLost = from.socket === undefined || from.socket.destroyed;
     if (unread.length > 0 && isLost && failure !== undefined) failure.undelivered = unread;
     if (outcome?.error?.stuck === true) for (const end of [from, to]) end.breakOff();
+    // The client of a response that was to be ended must see that the body is incomplete.
+    if (failure !== undefined && endDestination && to.isFramed) to.breakOff();
     try {
       from.giveBack(unread);
     } finally {

@@ -163,6 +163,24 @@ const kinds = {
       sockets: [client],
     };
   },
+  'copy of a file to a response': async () => {
+    const client = connect(site);
+    client.write('GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n');
+    const [, response] = await once(site, 'request');
+    response.setHeader('Content-Length', 1 << 20);
+    const reading = received(client);
+    const fd = openSync(large);
+    return {
+      start: () => copy(fd, response, { ...quiet, endDestination: true }),
+      isLeft: async () =>
+        response.headersSent
+          ? response.destroyed && (await reading).length < 1 << 20
+          : isRestored(response) && response.destroy() && true,
+      works: async () => (await reading).length > 1 << 20,
+      sockets: [client],
+      files: [fd],
+    };
+  },
   'sendFile to a pipelined response': async () => {
     const client = connect(site);
     const request = 'GET / HTTP/1.1\r\nHost: localhost\r\n';
