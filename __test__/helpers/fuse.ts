@@ -33,6 +33,7 @@ export class Fuse {
   readonly #server: ChildProcessWithoutNullStreams;
   readonly #folder: string;
   #held = 0;
+  #refused = 0;
   #files = 0;
   #answers = 0;
 
@@ -40,7 +41,9 @@ export class Fuse {
     this.#server = server;
     this.#folder = folder;
     createInterface(server.stdout).on('line', (line) => {
-      this.#held = (JSON.parse(line) as { held: number }).held;
+      const { held, refused } = JSON.parse(line) as { held: number; refused: number };
+      this.#held = held;
+      this.#refused = refused;
       this.#answers += 1;
     });
   }
@@ -81,6 +84,17 @@ export class Fuse {
   /** Withholds the answers to an operation; for reads and writes, from the position `from`. */
   hang(operation: Operation, from = 0): Promise<void> {
     return this.#command(`hang ${operation} ${from}`);
+  }
+
+  /** Answers an operation with `EAGAIN`; for reads and writes, from the position `from`. */
+  again(operation: Operation, from = 0): Promise<void> {
+    return this.#command(`again ${operation} ${from}`);
+  }
+
+  /** How many requests were answered with `EAGAIN`. */
+  async refused(): Promise<number> {
+    await this.#command('count');
+    return this.#refused;
   }
 
   /** Resolves when `count` requests wait for an answer. */

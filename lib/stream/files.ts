@@ -2,6 +2,7 @@
 // transfer: its file is disposed of when it returns.
 import { fstat, read, write } from 'node:fs';
 import { promisify } from 'node:util';
+import { setTimeout } from '../contract/clock.js';
 import { type Failure, systemFailure, thrown, truncated } from '../contract/errors.js';
 import type { Side } from '../contract/traffic.js';
 import { countAsStuck, returnsSoon } from '../transfer/patience.js';
@@ -10,7 +11,23 @@ import type { Reader, Writer } from './flow.js';
 /** Maximum bytes per call. An abort waits for the call in progress. */
 const MAX_CALL_BYTES = 256 * 1024;
 
+/** Milliseconds between calls on a file that returns `EAGAIN`. Nothing reports when it is ready. */
+const PAUSE_MS = 50;
+
 const stat = promisify(fstat);
+
+/** Makes a call on a file, and repeats it after a pause while it returns `EAGAIN`. */
+async function repeated(call: () => Promise<number>, isReleased: () => boolean): Promise<number> {
+  for (;;) {
+    try {
+      return await call();
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'EAGAIN') throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    if (isReleased()) return 0;
+  }
+}
 
 function failed(side: Side, error: unknown): Failure {
   const { errno, syscall } = error as NodeJS.ErrnoException;
@@ -95,7 +112,13 @@ export class FileReader implements Reader {
     const left = (this.#range.length ?? Infinity) - this.#taken;
     const size = Math.min(MAX_CALL_BYTES, limit, left);
     try {
-      const got = size > 0 ? await this.#fill(size) : 0;
+      const got =
+        size > 0
+          ? await repeated(
+              () => this.#fill(size),
+              () => this.#isReleased,
+            )
+          : 0;
       this.#ended = got === 0;
       if (this.#ended && left > 0 && !this.#isReleased && (await this.#isShorter())) {
         this.#fail(truncated());
@@ -199,7 +222,10 @@ export class FileWriter implements Writer {
     // Invariant: `#rest` holds the bytes given to `write` that no system call has written yet.
     while (this.#rest.length > 0 && !this.#failed && !this.#released) {
       try {
-        const written = await this.#call();
+        const written = await repeated(
+          () => this.#call(),
+          () => this.#released,
+        );
         if (this.#isStuck) return;
         this.#rest = this.#rest.subarray(written);
         this.#inCall = 0;

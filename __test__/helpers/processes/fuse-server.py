@@ -8,8 +8,9 @@ fails. It is reached through /proc/PID/root. The server speaks the protocol of /
 include/uapi/linux/fuse.h), because the machine need not have libfuse.
 
 Commands on stdin, one a line: `hang OPERATION [FROM]` leaves requests of this kind without an answer (reads and writes
-only from the position FROM), `release` answers all of them and later ones. After each request that is left, and after
-each command, the server prints how many requests wait for an answer, as JSON.
+only from the position FROM), `again OPERATION [FROM]` answers them with EAGAIN, `release` answers all of them and later
+ones. After each request that is left, and after each command, the server prints as JSON how many requests wait for an
+answer, and how many were answered with EAGAIN.
 """
 
 import ctypes
@@ -51,13 +52,15 @@ options = f"fd={device},rootmode=40000,user_id={os.getuid()},group_id={os.getgid
 checked("mount", libc.mount(b"fuse", sys.argv[1].encode(), b"fuse", 0, options))
 
 hanging = {}
+again = {}
+refused = 0
 held = []
 nodes = {}
 sizes = {ROOT: 0}
 
 
 def report():
-    print(json.dumps({"held": len(held)}), flush=True)
+    print(json.dumps({"held": len(held), "refused": refused}), flush=True)
 
 
 def node_of(name):
@@ -111,17 +114,22 @@ def answer(opcode, node, body):
 
 
 def reply(unique, opcode, node, body):
-    error, payload = answer(opcode, node, body)
+    global refused
+    if is_selected(again, opcode, body):
+        refused += 1
+        error, payload = errno.EAGAIN, b""
+    else:
+        error, payload = answer(opcode, node, body)
     try:
         os.write(device, struct.pack("<IiQ", 16 + len(payload), -error, unique) + payload)
     except FileNotFoundError:
         pass  # The caller was interrupted.
 
 
-def is_left(opcode, body):
-    if opcode not in hanging:
+def is_selected(operations, opcode, body):
+    if opcode not in operations:
         return False
-    return opcode not in (READ, WRITE) or sum(struct.unpack_from("<QI", body, 8)) > hanging[opcode]
+    return opcode not in (READ, WRITE) or sum(struct.unpack_from("<QI", body, 8)) > operations[opcode]
 
 
 def serve():
@@ -130,7 +138,7 @@ def serve():
     body = request[40:]
     if opcode in (FORGET, BATCH_FORGET, INTERRUPT):
         return
-    if is_left(opcode, body):
+    if is_selected(hanging, opcode, body):
         held.append((unique, opcode, node, body))
         report()
     else:
@@ -139,10 +147,12 @@ def serve():
 
 def obey(command):
     name, *rest = command.split()
-    if name == "hang":
-        hanging[NAMES[rest[0]]] = int(rest[1]) if len(rest) > 1 else 0
-    else:
+    if name in ("hang", "again"):
+        operations = hanging if name == "hang" else again
+        operations[NAMES[rest[0]]] = int(rest[1]) if len(rest) > 1 else 0
+    elif name == "release":
         hanging.clear()
+        again.clear()
         for request in held:
             reply(*request)
         held.clear()

@@ -14,7 +14,7 @@ use copy_support::{
     read_to_end, runtime, set_blocking, skipped, write_all,
 };
 use fdsplice::{Control, CopyOptions, Reason, copy};
-use rustix::fs::{OFlags, fcntl_getfl};
+use rustix::fs::{OFlags, SeekFrom, fcntl_getfl, seek};
 
 fn is_nonblocking(fd: impl AsFd) -> bool {
     fcntl_getfl(fd).expect("flags").contains(OFlags::NONBLOCK)
@@ -171,6 +171,29 @@ fn a_copy_from_a_silent_blocking_source_can_be_aborted() {
             "{kind:?}"
         );
         assert!(since.elapsed() < Duration::from_secs(5), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_copy_with_a_silent_blocking_source_or_a_full_blocking_destination_is_idle() {
+    for kind in WIRES {
+        let scratch = Scratch::new();
+        let (silent, full) = (Wire::new(kind, &scratch), Wire::new(kind, &scratch));
+        let file = scratch.file();
+        write_all(&file, data(10 * MIB));
+        seek(&file, SeekFrom::Start(0)).expect("a position");
+        for (source, destination) in [
+            (duplicate(&silent.reader), duplicate(null())),
+            (duplicate(&file), duplicate(&full.writer)),
+        ] {
+            let options = CopyOptions::new().idle_timeout(Duration::from_millis(500));
+            let result = copying(&source, &destination, options).result();
+            assert_eq!(
+                result.error.map(|error| error.reason),
+                Some(Reason::IdleTimeout),
+                "{kind:?}"
+            );
+        }
     }
 }
 

@@ -8,11 +8,11 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::direction::plan::Plan;
 use crate::direction::watch::{Watch, destination_failure};
@@ -28,6 +28,8 @@ use crate::traffic::Control;
 /// How long a transfer that was ended waits for its call to return, so that its counts are exact.
 /// It is shorter than the time that the end of a JavaScript environment waits for its transfers.
 const PATIENCE: Duration = Duration::from_millis(400);
+/// The longest time between the starts of two steps that move nothing.
+const MOST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Runs the copy, and closes its ends. Also returns whether the source was read to its end.
 pub(crate) async fn run(
@@ -64,9 +66,11 @@ async fn move_bytes(
     let lane = ends.lane();
     let positions = job.positions();
     let mut waiting = None;
+    let mut pause = Pause::default();
     let outcome = loop {
         let allowed = poll_fn(|cx| {
             watch.poll(cx, |cx, throttle| {
+                ready!(pause.poll(cx));
                 match (waiting, &ends.source) {
                     (Some(End::Source), Some(source)) => {
                         ready!(source.poll_ready(cx, End::Source))?;
@@ -91,7 +95,8 @@ async fn move_bytes(
             // Neither end has failed.
             Err(errno) => break Err(TransferError::system(errno, "clone", None)),
         };
-        let before = job.taken();
+        let before = (job.taken(), control.traffic().tx);
+        pause.step_begins();
         let step_ends = Arc::clone(ends);
         let mut call = thread.run(move |is_abandoned| {
             let step = job.step(&step_ends, allowed, is_abandoned);
@@ -110,7 +115,8 @@ async fn move_bytes(
         };
         let step;
         (job, step) = returned;
-        watch.used(job.taken() - before);
+        watch.used(job.taken() - before.0);
+        pause.step_returned((job.taken(), control.traffic().tx) != before);
         if let Some(error) = stopped
             && !is_conclusive(&step, &error)
         {
@@ -140,6 +146,46 @@ async fn move_bytes(
         ..error
     });
     (outcome, source_ended)
+}
+
+/// The pause before the next step after steps that moved nothing. An end may return `EAGAIN` that no
+/// reactor can wait for, or whose readiness is false: a file of FUSE or procfs with `O_NONBLOCK`.
+#[derive(Default)]
+struct Pause {
+    /// How many steps in a row have moved nothing.
+    steps: u32,
+    /// When the step began, after another one that moved nothing.
+    began: Option<Instant>,
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Pause {
+    /// Ready when the next step may begin.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(sleep) = &mut self.sleep {
+            ready!(sleep.as_mut().poll(cx));
+            self.sleep = None;
+        }
+        Poll::Ready(())
+    }
+
+    /// A step that has waited for its end itself is followed by a shorter pause, or by none.
+    fn step_returned(&mut self, has_moved: bool) {
+        if has_moved {
+            *self = Self::default();
+            return;
+        }
+        if let Some(began) = self.began {
+            let pause = Duration::from_millis(1 << self.steps.min(6)).min(MOST_PAUSE);
+            let rest = pause.saturating_sub(began.elapsed());
+            self.sleep = (!rest.is_zero()).then(|| Box::pin(sleep(rest)));
+        }
+        self.steps = self.steps.saturating_add(1);
+    }
+
+    fn step_begins(&mut self) {
+        self.began = (self.steps > 0).then(Instant::now);
+    }
 }
 
 /// Starts to move the own positions of the ends behind the last byte that was moved. On a thread,
@@ -191,9 +237,10 @@ async fn race<T, F: Future<Output = Errno>>(
         let returned = timeout(PATIENCE, Pin::new(&mut *call)).await;
         // A process that was stopped (`SIGSTOP`) sees its timers before its threads go on.
         let is_idle = stopped.reason == Reason::IdleTimeout;
+        let goes_on = is_idle && control.traffic().tx > moved;
         match returned {
-            Ok(returned) => return Raced::Returned(returned, (!is_idle).then_some(stopped)),
-            Err(_) if is_idle && control.traffic().tx > moved => {}
+            Ok(returned) => return Raced::Returned(returned, (!goes_on).then_some(stopped)),
+            Err(_) if goes_on => {}
             Err(_) => {
                 return match call.give_up() {
                     Some(returned) => Raced::Returned(returned, Some(stopped)),

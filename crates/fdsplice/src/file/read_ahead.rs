@@ -76,20 +76,26 @@ impl PreopenedFile {
         let mut size = true_size_of(fd.as_fd(), &found);
         let wanted = Remaining::of_file(start, last, size);
         if read_ahead && !memory::is_used_up() && wanted.is_exact() && wanted.bytes() <= SMALL {
-            let read = read_all(&fd, start, wanted.bytes()).map_err(failed("read"))?;
-            if let Some(bytes) = read {
-                let mut charge = Charge::default();
-                charge.set(bytes.len());
-                let content = Content::Read {
-                    bytes,
-                    sent: 0,
-                    charge,
-                };
-                return Ok(Self { size, content });
+            match read_all(&fd, start, wanted.bytes()) {
+                Ok(Some(bytes)) => {
+                    let mut charge = Charge::default();
+                    charge.set(bytes.len());
+                    let content = Content::Read {
+                        bytes,
+                        sent: 0,
+                        charge,
+                    };
+                    return Ok(Self { size, content });
+                }
+                // A file that ends early and keeps its size is of a file system that is not known here.
+                Ok(None) => {
+                    let now = true_size(fd.as_fd()).map_err(failed("fstat"))?;
+                    size = if now < size { now } else { 0 };
+                }
+                // A file of FUSE has no bytes yet. The transfer waits for them.
+                Err(Errno::AGAIN) => {}
+                Err(errno) => return Err(failed("read")(errno)),
             }
-            // A file that ends early and keeps its size is of a file system that is not known here.
-            let now = true_size(fd.as_fd()).map_err(failed("fstat"))?;
-            size = if now < size { now } else { 0 };
         }
         let content = Content::Open(Endpoint::try_from(fd)?);
         Ok(Self { size, content })

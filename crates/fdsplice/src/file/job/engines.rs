@@ -51,6 +51,8 @@ impl FileJob {
             // EIO: some network file systems.
             Err(errno) if is_refused(errno) || errno == Errno::IO => self.next_engine(pair, most),
             Ok(copied) => self.moved(copied as u64),
+            // FUSE: of either end. The read and the write distinguish them.
+            Err(Errno::AGAIN) => self.read(pair, most),
             Err(errno) => Err(IoFailure::destination("copy_file_range")(errno)),
         }
     }
