@@ -11,6 +11,7 @@ import {
   sendsBody,
   sentHeaders,
 } from '../node/internals.js';
+import { writtenByOwner } from './owner-bytes.js';
 
 /** The response to a request of HTTP/1.1 or HTTP/2. */
 export type Response = ServerResponse | Http2ServerResponse;
@@ -114,8 +115,10 @@ export function beginCount(response: Response): void {
     const isComplete = body !== undefined && stream.writableLength === 0;
     counts.set(response, { body: body ?? 0, socket: undefined, isComplete });
   } else if (!counts.has(response)) {
-    const isComplete = !response.headersSent || !areHeadersOut(response);
-    counts.set(response, { body: 0, socket: undefined, isComplete });
+    const isBegun = response.headersSent && areHeadersOut(response);
+    const body = isBegun ? writtenByOwner(response) : 0;
+    const socket = isBegun ? socketCount(response) : undefined;
+    counts.set(response, { body: body ?? 0, socket, isComplete: body !== undefined });
   }
 }
 

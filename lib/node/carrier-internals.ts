@@ -1,5 +1,6 @@
-// Names what Node does not document about the connection below a stream: how it is closed by a reset, and how the input of a
-// TLS session has ended. internals.ts has everything else of that sort.
+// Names what Node does not document about the connection below a stream: how it is closed by a reset, how the input of a
+// TLS session has ended, and what of a response it carries. internals.ts has everything else of that sort.
+import type { ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { getSystemErrorName } from 'node:util';
 import { type Handle, handleOf } from './internals.js';
@@ -86,4 +87,27 @@ export function carrierOf(stream: object): Carrier | undefined {
 export function replaceClose(handle: TcpHandle, close: TcpHandle['close']): () => void {
   handle.close = close;
   return () => void Reflect.deleteProperty(handle, 'close');
+}
+
+/** Whether a connection still carries an earlier response. Without the field, a pipelined response gets a wrong count. */
+export function carriesResponse(socket: Socket): boolean {
+  return (socket as { _httpMessage?: object | null })._httpMessage != null;
+}
+
+/** Bytes that a response without a socket keeps until its turn. Without the field: none. */
+export function queuedBytes(response: ServerResponse): number {
+  interface Queue {
+    outputData?: { data: string | Uint8Array; encoding?: BufferEncoding | null }[];
+  }
+  let bytes = 0;
+  for (const { data, encoding } of (response as Queue).outputData ?? []) {
+    bytes += typeof data === 'string' ? Buffer.byteLength(data, encoding ?? 'utf8') : data.byteLength;
+  }
+  return bytes;
+}
+
+/** Bytes of the `100 Continue` before a response. Without the field, they count as bytes of its body. */
+export function informationalBytes(response: ServerResponse): number {
+  const { _sent100: isSent = false } = response as { _sent100?: boolean };
+  return isSent ? 'HTTP/1.1 100 Continue\r\n\r\n'.length : 0;
 }
