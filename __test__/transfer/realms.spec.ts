@@ -15,6 +15,7 @@ import { failure } from '../helpers/failure.js';
 import { nothingIsLeft } from '../helpers/left.js';
 import { pair } from '../helpers/pair.js';
 import { Peer } from '../helpers/peer.js';
+import { within } from '../helpers/wait.js';
 
 nothingIsLeft(test, 'behind all tests');
 
@@ -55,6 +56,54 @@ test('a signal of a polyfill has no listener after transfers to each kind of des
     await sendFile(path, destination, { signal: signal as AbortSignal });
     t.is(listeners.size, 0);
   }
+});
+
+/** Signals that Node accepts as such, although a method or a property of theirs is missing or throws. */
+const POOR_SIGNALS: Record<string, (signal: AbortSignal) => void> = {
+  'without removeEventListener': (signal) => Object.assign(signal, { removeEventListener: undefined }),
+  'with a removeEventListener that throws': (signal) =>
+    Object.assign(signal, { removeEventListener: () => throwing('removeEventListener') }),
+  'with a reason that throws': (signal) =>
+    Object.defineProperty(signal, 'reason', { get: () => throwing('reason') }),
+};
+
+function throwing(name: string): never {
+  throw new Error(name);
+}
+
+for (const [which, spoil] of Object.entries(POOR_SIGNALS)) {
+  test(`a transfer with a signal ${which} settles, and is aborted`, async (t) => {
+    const { path } = sample(t, KiB);
+    const running = new Polyfill();
+    let listeners = 0;
+    const add = running.signal.addEventListener.bind(running.signal);
+    running.signal.addEventListener = (...args: Parameters<typeof add>) => {
+      listeners += 1;
+      add(...args);
+    };
+    const signal = running.signal as AbortSignal;
+    spoil(signal);
+    for (const _ of [1, 2]) {
+      const sink = opened(t, `${directory(t)}/sink`, 'w');
+      t.is((await within(20_000, 'a copy', copy(opened(t, path), sink, { signal }))).tx, KiB);
+      t.is((await within(20_000, 'a file', sendFile(path, new PassThrough().resume(), { signal }))).tx, KiB);
+    }
+    if (which !== 'with a reason that throws') t.is(listeners, 1);
+    const waiting = copy(new PassThrough(), new PassThrough(), { signal });
+    running.abort();
+    t.like(await failure(t, waiting), { name: 'AbortError', code: 'ABORT_ERR' });
+  });
+}
+
+test('a signal that aborts while it adds the listener aborts the transfer', async (t) => {
+  const running = new Polyfill();
+  const add = running.signal.addEventListener.bind(running.signal);
+  running.signal.addEventListener = (...args: Parameters<typeof add>) => {
+    add(...args);
+    running.abort();
+  };
+  const waiting = copy(new PassThrough(), new PassThrough(), { signal: running.signal as AbortSignal });
+  t.like(await failure(t, waiting), { name: 'AbortError', code: 'ABORT_ERR' });
 });
 
 test('heads from another realm arrive', async (t) => {

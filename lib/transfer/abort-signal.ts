@@ -13,10 +13,12 @@ const shared = new WeakMap<AbortSignal, Listeners>();
 export function onAbort(signal: AbortSignal, call: (reason: unknown) => void): () => void {
   let listeners = shared.get(signal);
   if (listeners === undefined) {
-    const calls: Listeners['calls'] = new Set();
+    // A signal may abort while it adds the listener.
+    const calls: Listeners['calls'] = new Set([call]);
     const listening = addAbortListener(signal, () => {
       shared.delete(signal);
-      for (const each of calls) each(signal.reason);
+      const reason = reasonOf(signal);
+      for (const each of calls) each(reason);
     });
     listeners = { calls, listening };
     shared.set(signal, listeners);
@@ -24,15 +26,29 @@ export function onAbort(signal: AbortSignal, call: (reason: unknown) => void): (
   const { calls, listening } = listeners;
   calls.add(call);
   return () => {
-    if (calls.delete(call) && calls.size === 0 && shared.get(signal)?.calls === calls) {
-      shared.delete(signal);
-      dispose(listening);
-    }
+    const isUnused = calls.delete(call) && calls.size === 0 && shared.get(signal)?.calls === calls;
+    if (isUnused && dispose(listening)) shared.delete(signal);
   };
 }
 
-/** Removes a listener. Its method is found by position: a test runner's realm may have no `Symbol.dispose`. */
-function dispose(listening: Disposable): void {
+function reasonOf(signal: AbortSignal): unknown {
+  try {
+    return signal.reason;
+  } catch (error) {
+    return error;
+  }
+}
+
+/**
+ * Removes a listener. Its method is found by position: a test runner's realm may have no `Symbol.dispose`. A signal of a
+ * polyfill may have no `removeEventListener`: its listener stays, for later transfers.
+ */
+function dispose(listening: Disposable): boolean {
   const [method] = Object.getOwnPropertySymbols(listening);
-  (Reflect.get(listening, method ?? Symbol.dispose) as () => void)();
+  try {
+    (Reflect.get(listening, method ?? Symbol.dispose) as () => void)();
+    return true;
+  } catch {
+    return false;
+  }
 }
