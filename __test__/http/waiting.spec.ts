@@ -122,6 +122,26 @@ for (const [way, send] of Object.entries(WAYS)) {
     for (const { error } of results) t.is(error?.code, 'ERR_IDLE_TIMEOUT');
   });
 
+  test(`${way}: a queued response that is destroyed fails at once, and says why`, async (t) => {
+    const { path } = sample(t, 100_000);
+    const { connect, responses } = await pipeline(t, false);
+    await connect();
+    const cause = new Error('not wanted any more');
+    const [, early, late] = responses as [ServerResponse, ServerResponse, ServerResponse];
+    const transfers = [early, late].map((response) =>
+      send(
+        t,
+        path,
+        response.on('error', () => {}),
+      ),
+    );
+    early.destroy(cause);
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    late.destroy(cause);
+    const results = await within(20_000, 'both transfers settle', Promise.all(transfers));
+    for (const { error } of results) t.like(error, { side: 'destination', cause });
+  });
+
   test(`${way}: a queued response whose client has already reset fails at once`, async (t) => {
     const { path } = sample(t, 100_000);
     const { connect, responses } = await pipeline(t, false);

@@ -27,8 +27,8 @@ export function closedFailure(response: Response): Failure {
 const watchers = new WeakMap<Socket, Set<() => void>>();
 
 /**
- * Calls `lost` when the connection closes before it is the turn of this response. From then on the response itself emits
- * 'close'. Returns a function that cancels this.
+ * Calls `lost` when the connection closes before it is the turn of this response, or when the response is destroyed before.
+ * From then on the response itself emits 'close'. Returns a function that cancels this.
  */
 export function watchConnection(response: Response, lost: () => void): () => void {
   if (response instanceof Http2ServerResponse || response.socket !== null) return () => {};
@@ -39,7 +39,15 @@ export function watchConnection(response: Response, lost: () => void): () => voi
   };
   const calls = watchers.get(connection) ?? startWatching(connection);
   calls.add(closed);
-  return () => void calls.delete(closed);
+  // Up to version 22, a queued response that is destroyed only listens for its socket, in order to destroy that.
+  const destroyed = (name: string) => {
+    if (name === 'socket' && response.destroyed) lost();
+  };
+  response.on('newListener', destroyed);
+  return () => {
+    calls.delete(closed);
+    response.off('newListener', destroyed);
+  };
 }
 
 function startWatching(connection: Socket): Set<() => void> {
