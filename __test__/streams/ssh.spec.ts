@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import net from 'node:net';
 
 import test, { type ExecutionContext } from 'ava';
-import { relay, type TrafficResult } from 'fdsplice';
+import { copy, relay, type TrafficResult } from 'fdsplice';
 import ssh2, { type Channel } from 'ssh2';
 
 import { nothingIsLeft } from '../helpers/left.js';
@@ -20,8 +20,13 @@ interface Tunnel {
   breakOff: () => void;
 }
 
-/** An SSH server that relays each channel to a TCP origin, and a client. */
-async function tunnel(t: ExecutionContext): Promise<Tunnel> {
+/** Connects a channel to a TCP origin. */
+type Start = (channel: Channel, origin: net.Socket) => Promise<TrafficResult>;
+
+const relayed: Start = (channel, origin) => relay(channel, origin, { reject: false });
+
+/** An SSH server that connects each channel to a TCP origin, and a client. */
+async function tunnel(t: ExecutionContext, start = relayed): Promise<Tunnel> {
   const origin = net.createServer({ allowHalfOpen: true });
   const port = await listening(t, origin);
   const { private: key } = ssh2.utils.generateKeyPairSync('ecdsa', { bits: 256 });
@@ -31,8 +36,9 @@ async function tunnel(t: ExecutionContext): Promise<Tunnel> {
     client.on('error', () => {});
     client.on('authentication', (attempt) => attempt.accept());
     client.on('tcpip', (accept) => {
-      const transfer = relay(accept(), net.connect({ port, host: '127.0.0.1' }), { reject: false });
-      results.shift()?.(transfer);
+      const socket = net.connect({ port, host: '127.0.0.1' });
+      t.teardown(() => socket.destroy());
+      results.shift()?.(start(accept(), socket));
     });
   });
   const gateway = net.createServer((socket) => {
@@ -56,6 +62,7 @@ async function tunnel(t: ExecutionContext): Promise<Tunnel> {
       );
       const [socket] = (await within(20_000, 'the origin is connected', accepted)) as [net.Socket];
       socket.on('error', () => {});
+      t.teardown(() => socket.destroy());
       return { channel, origin: socket, result };
     },
     breakOff: () => carrier?.destroy(),
@@ -117,17 +124,55 @@ test('bytes for an SSH channel that its client has closed fail the relay, and th
   t.regex((await within(20_000, 'the origin is reset', broken)).code ?? '', /^(ECONNRESET|EPIPE)$/);
 });
 
-test('an SSH channel whose connection breaks ends its relay', async (t) => {
+test('an SSH channel whose connection breaks fails its relay, and the origin is reset', async (t) => {
   const { open, breakOff } = await tunnel(t);
   const { channel, origin, result } = await open();
   channel.on('error', () => {});
+  const ending = new Promise<string>((resolve) => {
+    origin.on('end', () => resolve('eof'));
+    origin.on('error', ({ code = '' }: NodeJS.ErrnoException) => resolve(code));
+  });
   channel.write('request');
   await once(origin, 'data');
   origin.write('answer');
   await once(channel, 'data');
-  origin.on('end', () => origin.end());
   breakOff();
-  t.like(await within(20_000, 'the relay ends', result), { tx: 7, rx: 6 });
+  t.like(await within(20_000, 'the relay ends', result), {
+    tx: 7,
+    rx: 6,
+    error: { code: 'ECONNRESET', side: 'a' },
+  });
+  t.is(await within(20_000, 'the origin sees an end', ending), 'ECONNRESET');
+});
+
+const BYTES = Buffer.alloc(30_000, 'b');
+
+/** Slow enough that the channel has bytes left when its connection breaks. */
+const copied: Start = (channel, origin) =>
+  copy(channel, origin, { endDestination: true, reject: false, rateLimit: 20_000 });
+
+test('a copy from an SSH channel whose connection breaks fails', async (t) => {
+  const { open, breakOff } = await tunnel(t, copied);
+  const { channel, origin, result } = await open();
+  channel.on('error', () => {});
+  channel.write(BYTES);
+  await once(origin, 'data');
+  breakOff();
+  t.like(await within(20_000, 'the copy ends', result), { error: { code: 'ECONNRESET', side: 'source' } });
+  t.false(origin.readableEnded);
+});
+
+test('a copy from an SSH channel that had ended before its connection breaks is complete', async (t) => {
+  const { open, breakOff } = await tunnel(t, copied);
+  const { channel, origin, result } = await open();
+  channel.on('error', () => {});
+  const there = all(origin);
+  await new Promise<void>((resolve) => channel.write(BYTES, () => resolve()));
+  channel.eof();
+  await once(origin, 'data');
+  breakOff();
+  t.like(await within(20_000, 'the copy ends', result), { tx: BYTES.length, error: null });
+  t.is((await there).length, BYTES.length);
 });
 
 test('a duplex stream that ends itself when its input ends is relayed, with all counts', async (t) => {

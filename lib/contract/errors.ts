@@ -132,6 +132,11 @@ export function tlsCutOff(side: Side): Failure {
   return { message: 'the TLS session ended without close_notify', code: 'ECONNRESET', side };
 }
 
+/** A channel of ssh2 whose connection was lost: its last bytes may be missing. */
+export function channelLost(side: Side): Failure {
+  return { message: 'the connection of the SSH channel was lost', code: 'ECONNRESET', side };
+}
+
 /** Bytes arrived for a side of a relay that its owner had ended. The core reports the same error. */
 export function endedByOwner(side: Side): Failure {
   return systemFailure(-constants.errno.EPIPE, 'write', side);

@@ -8,7 +8,7 @@ import { PropertyOverlay } from '../node/overlay.js';
 import { isCutOff, watchTlsEnd } from '../node/tls-end.js';
 import type { Side } from '../contract/traffic.js';
 import type { Reader } from './flow.js';
-import { afterTurns, isHttp2, RESET_TURNS, resetFailure } from './reset.js';
+import { afterTurns, channelEnd, isHttp2, lossFailure, RESET_TURNS, resetFailure } from './reset.js';
 
 /** Whether the caller goes on to use the stream after the transfer. */
 export type Ownership = 'lent' | 'handed over';
@@ -73,8 +73,10 @@ export class StreamReader implements Reader {
     if (stream.readableEnded) this.#ended = true;
     this.#failed = (error) => fail(streamFailure(this.#side, error));
     if (this.#ownership === 'lent') this.#on('error', this.#failed);
+    let hasEof = channelEnd(stream) === 'eof';
     const failIfReset = (): boolean => {
-      const reset = resetFailure(this.#side, stream);
+      const reset =
+        resetFailure(this.#side, stream) ?? (hasEof ? undefined : lossFailure(this.#side, stream));
       if (reset !== undefined) fail(reset);
       return reset !== undefined;
     };
@@ -100,6 +102,8 @@ export class StreamReader implements Reader {
       else end();
     });
     this.#on('readable', () => {
+      // Node emits this event for an end of input too, also where bytes are still to be read. A later loss takes none of them.
+      hasEof ||= channelEnd(stream) === 'eof';
       this.#isReadDue = true;
       wake();
     });

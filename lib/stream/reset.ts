@@ -1,7 +1,7 @@
-// Recognises streams that were cancelled and whose class reports that by their state alone: an HTTP/2 stream emits 'end',
-// as after a clean end, and no 'error'.
+// Recognises streams that were cancelled or cut off and whose class reports that by their state alone: an HTTP/2 stream and
+// a channel of ssh2 emit 'end', as after a clean end, and no 'error'.
 import { setImmediate } from '../contract/clock.js';
-import { type Failure, streamReset } from '../contract/errors.js';
+import { channelLost, type Failure, streamReset } from '../contract/errors.js';
 import type { Side } from '../contract/traffic.js';
 
 interface Http2State {
@@ -36,4 +36,26 @@ export function resetFailure(side: Side, stream: object): Failure | undefined {
   if (typeof code === 'number' && code !== 0 /* NO_ERROR, RFC 9113 section 7 */)
     return streamReset(side, code);
   return aborted === true ? streamReset(side, undefined) : undefined;
+}
+
+/** The fields of a channel of ssh2 that show how it has ended. */
+interface ChannelState {
+  incoming?: { state?: unknown } | null;
+  outgoing?: { state?: unknown } | null;
+}
+
+/**
+ * How the input of a channel of ssh2 has ended; `undefined` for any other stream. A lost connection closes the channel
+ * without an answer to its peer; to each close by the peer, ssh2 answers at once. Later the two cannot be told apart.
+ */
+export function channelEnd(stream: object): 'eof' | 'lost' | undefined {
+  const { incoming, outgoing } = stream as ChannelState;
+  if (incoming?.state === 'eof') return 'eof';
+  const isUnanswered = outgoing?.state === 'open' || outgoing?.state === 'eof';
+  return incoming?.state === 'closed' && isUnanswered ? 'lost' : undefined;
+}
+
+/** The failure of a channel of ssh2 whose connection was lost; `undefined` for any other stream. */
+export function lossFailure(side: Side, stream: object): Failure | undefined {
+  return channelEnd(stream) === 'lost' ? channelLost(side) : undefined;
 }

@@ -16,7 +16,7 @@ import { closesByReset } from '../node/close-by-reset.js';
 import { HeldCalls, type RelayedCall } from '../node/held-calls.js';
 import { markWritten, unmarkWritten } from '../node/held-writes.js';
 import type { Writer } from './flow.js';
-import { resetFailure } from './reset.js';
+import { lossFailure, resetFailure } from './reset.js';
 
 /** Writes to a Node stream. Calls of `write` and `end` by others are queued meanwhile, or refused. */
 export class StreamWriter implements Writer {
@@ -99,7 +99,7 @@ export class StreamWriter implements Writer {
     this.#on('error', (error) => fail(streamFailure(this.#side, error)));
     this.#on('close', () => {
       if (stream.writableFinished === true) return;
-      const reset = resetFailure(this.#side, stream);
+      const reset = resetFailure(this.#side, stream) ?? lossFailure(this.#side, stream);
       if (reset !== undefined || stream.destroyed === true || !this.#isEnding || this.#pending > 0) {
         fail(reset ?? streamDestroyed(this.#side, stream));
         return;
