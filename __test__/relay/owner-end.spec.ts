@@ -139,6 +139,31 @@ for (const [kind, make] of Object.entries(KINDS)) {
     t.like(result, { tx: 0, rx: 6, error: { code: 'EPIPE', side: 'a' } });
   });
 
+  test(`${kind}: a destroySoon() by the owner ends that side as an end() does`, async (t) => {
+    const { client, a, b, origin } = await make(t);
+    // Other streams have no such method.
+    if (!(a instanceof net.Socket)) {
+      t.pass();
+      return;
+    }
+    const transfer = relay(a, b);
+    const answer = Buffer.alloc(300_000, 'a');
+    const back = all(client);
+    origin.write(answer);
+    await until(
+      'the answer arrives',
+      () => transfer.traffic.rx,
+      (bytes) => bytes === answer.length,
+    );
+    a.destroySoon();
+    t.is((await back).length, answer.length);
+    const there = all(origin);
+    client.end('thanks');
+    t.is(String(await there), 'thanks');
+    origin.end();
+    t.like(await within(20_000, 'the relay ends', transfer), { tx: 6, rx: answer.length, error: null });
+  });
+
   test(`${kind}: an end() with data fails the relay, as a write does`, async (t) => {
     const { client, a, b, origin } = await make(t);
     for (const stream of [client, origin]) stream.on('error', () => {});

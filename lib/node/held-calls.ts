@@ -28,7 +28,7 @@ const CALLED = Symbol('fdsplice: called');
 
 type Refusing = object & { [CALLED]?: (call: RelayedCall) => void };
 
-// These three functions are shared by all streams in relays. Closures for each stream would be a good part of the
+// These functions are shared by all streams in relays. Closures for each stream would be a good part of the
 // memory that an idle relay takes.
 function refuseWrite(this: Refusing, ...args: unknown[]): boolean {
   refuse(this, args);
@@ -45,6 +45,11 @@ function refuseEnd(this: Refusing, ...args: unknown[]): unknown {
     refuse(this, args);
   }
   return this;
+}
+
+/** Node's own method would destroy the socket once it has ended, although its input may go on. */
+function refuseDestroySoon(this: Refusing): void {
+  refuseEnd.call(this);
 }
 
 /** Calls `callback` when the stream has ended. A socket that the core ends emits only 'close'. */
@@ -102,13 +107,21 @@ export class HeldCalls<Target extends CallTarget = CallTarget> {
     this.#ignoreCork();
   }
 
+  /**
+   * Reports a call of `destroySoon` as one of `end`. A socket that the core writes to needs no such method: it never
+   * emits 'finish', which Node's own waits for.
+   */
+  refuseDestroySoon(): void {
+    if ('destroySoon' in this.target) this.overlay.set('destroySoon', refuseDestroySoon);
+  }
+
   #ignoreCork(): void {
     if (this.target.writableCorked !== undefined) this.overlay.set('cork', ignoreCork);
   }
 
   /** Lets later calls through; queued calls stay queued. */
   restore(): void {
-    for (const name of ['write', 'end', 'cork']) this.overlay.restore(name);
+    for (const name of ['write', 'end', 'cork', 'destroySoon']) this.overlay.restore(name);
   }
 
   /** Does what {@link restore} does, for a stream that will not be used for long. */

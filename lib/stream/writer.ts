@@ -71,6 +71,7 @@ export class StreamWriter implements Writer {
       if (call === 'end') this.#isEnding = true;
       called(call);
     });
+    this.#calls.refuseDestroySoon();
   }
 
   get isFull(): boolean {
