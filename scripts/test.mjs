@@ -47,7 +47,7 @@ function parseArguments([mode, ...rest]) {
 function runSuite(name, args) {
   const long = full ? { ...process.env, FDSPLICE_FULL: '1' } : process.env;
   if (name === 'cargo') return runCargo(args, long);
-  if (name === 'ava') return runAva(args, long);
+  if (name === 'ava') return runAva(args, long, { all: full });
   if (name === 'stream') return runStream(args, long, { all: full });
   // The long tests find errors that depend neither on the build mode nor on the Node line.
   if (name === 'debug') return runDebug(args, process.env, { all: full });

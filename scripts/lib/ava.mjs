@@ -2,7 +2,8 @@
 import { join } from 'node:path';
 import { node, versions } from '../install/nodes.mjs';
 import { debugAddon } from './debug-addon.mjs';
-import { mustRun, root, run } from './run.mjs';
+import { mustRun, root, run, StepError } from './run.mjs';
+import { allSpecs } from './specs.mjs';
 import { AvaTotals } from './totals.mjs';
 
 /**
@@ -28,12 +29,30 @@ const STREAM_FOLDERS = [
 /** Folders for the other Node lines: specs that depend on Node's internals, on workers or on processes. */
 const NODE_FOLDERS = ['http', 'process', 'sockets', 'streams'];
 
-/** Folders whose specs measure time: their files run one after the other. Those of the other folders run two at a time. */
-const TIMED_FOLDERS = ['limits', 'transfer'];
+/** Folders whose specs measure time or load: their files run one after the other. */
+const TIMED_FOLDERS = ['bench', 'cli', 'examples', 'faults', 'limits', 'load', 'transfer'];
+/** The other folders: their files run two at a time. */
+const OTHER_FOLDERS = [
+  'addon',
+  'copy',
+  'fuzz',
+  'http',
+  'process',
+  'relay',
+  'send-file',
+  'sockets',
+  'streams',
+];
 
-/** The specs on this Node, on the engine that it has. */
-export async function runAva(args, env) {
-  return runIn('ava', process.execPath, args, env);
+/** The specs on this Node, on the engine that it has. `args` and `all` as in `runDebug`. */
+export async function runAva(args, env, { all }) {
+  const folders = [...OTHER_FOLDERS, ...TIMED_FOLDERS];
+  const missing = allSpecs().filter(
+    (spec) => !folders.some((folder) => spec.startsWith(`__test__/${folder}/`)),
+  );
+  if (missing.length > 0)
+    throw new StepError(`${missing.join(', ')}: its folder is not in scripts/lib/ava.mjs`);
+  return runSelected('ava', process.execPath, { args, folders, all }, env);
 }
 
 /** Specs with a debug build of the addon. `args` are for ava; without them, some folders or, with `all`, every spec. */
@@ -72,7 +91,7 @@ async function runSelected(name, binary, { args, folders, all }, env) {
 function folderRuns(folders) {
   const globs = (names) => names.map((name) => `__test__/${name}/**`);
   const timed = folders.filter((folder) => TIMED_FOLDERS.includes(folder));
-  const others = folders.filter((folder) => !TIMED_FOLDERS.includes(folder));
+  const others = folders.filter((folder) => OTHER_FOLDERS.includes(folder));
   const runs = [['--concurrency=2', ...globs(others)]];
   return timed.length > 0 ? [...runs, globs(timed)] : runs;
 }
