@@ -85,6 +85,8 @@ export declare class NativeEnd {
   release(): void
   /** Whether it is a file whose size only a server may know, which may not answer. */
   get isRemote(): boolean
+  /** The size of a file as the kernel knows it, without asking a server; 0 when it is released. */
+  get knownSize(): number
 }
 
 /**

@@ -206,6 +206,25 @@ fuseTest(
 
 if (isNative) {
   fuseTest(
+    'a copy of a FileHandle whose status hangs does not block the thread of JavaScript',
+    async (t, fuse) => {
+      const handle = await open(fuse.file(1000));
+      await fuse.hang('getattr');
+      const { near, far } = await connection(t);
+      far.resume();
+      t.is((await copy(handle, near, { start: 0, length: 1000 })).total, 1000);
+      const at = await site(t, (_request, response) => {
+        response.strictContentLength = true;
+        response.setHeader('Content-Length', 1000);
+        void copy(handle, response, { start: 0, length: 1000, endDestination: true });
+      });
+      t.is((await get(at)).body.length, 1000);
+      await fuse.release();
+      await handle.close();
+    },
+  );
+
+  fuseTest(
     'files elsewhere are served while more files hang than there are threads for them',
     async (t, fuse) => {
       const folder = mkdtempSync(join(tmpdir(), 'fdsplice-hang-'));

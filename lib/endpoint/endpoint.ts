@@ -277,8 +277,9 @@ function isOneSocket(one: Endpoint, other: Endpoint): boolean {
   return fd !== undefined && otherFd !== undefined && isOneConnection(fd, otherFd);
 }
 
+/** The descriptor of an end that may be a connection. A file is none, and its server may not answer a query of its status. */
 function descriptorOfEnd(end: Endpoint): number | undefined {
-  if (end.kind === 'descriptor') return end.end.fd;
+  if (end.kind === 'descriptor') return end.end.kind === 'file' ? undefined : end.end.fd;
   const stream = streamIn(end);
   return stream === undefined ? undefined : descriptorBelow(stream);
 }

@@ -1,5 +1,4 @@
 // Copies into an HTTP response: never more than its headers announce.
-import { fstatSync } from 'node:fs';
 import { lengthMismatch, streamDestroyed } from '../contract/errors.js';
 import type { CopySettings } from '../contract/options.js';
 import { discard, type Endpoint } from '../endpoint/endpoint.js';
@@ -32,7 +31,7 @@ export function exceedsStrictly(source: Endpoint, response: Response, settings: 
   if (!('strictContentLength' in response) || !response.strictContentLength) return false;
   if (source.kind !== 'descriptor' || source.end.kind !== 'file') return false;
   const { start = Math.max(0, source.end.rewind(0)), length = Infinity, head } = settings;
-  const available = Math.max(0, fstatSync(source.end.fd).size - start);
+  const available = Math.max(0, source.end.knownSize - start);
   return Math.min(length, available) + (head?.length ?? 0) > roomIn(response);
 }
 

@@ -82,6 +82,18 @@ impl NativeEnd {
         self.endpoint.as_ref().is_some_and(Endpoint::is_remote)
     }
 
+    /// The size of a file as the kernel knows it, without asking a server; 0 when it is released.
+    #[napi(getter)]
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a count of bytes, as JavaScript has it"
+    )]
+    pub fn known_size(&self) -> f64 {
+        self.endpoint
+            .as_ref()
+            .map_or(0.0, |endpoint| endpoint.known_size() as f64)
+    }
+
     pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
         self.endpoint.as_ref()
     }

@@ -45,6 +45,18 @@ impl Status {
     }
 }
 
+/// The size of a file as the kernel knows it, without asking a server.
+pub(crate) fn known_size(fd: impl AsFd) -> Result<u64, Errno> {
+    let fd = fd.as_fd();
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    match statx(fd, c"", flags, StatxFlags::SIZE) {
+        Ok(found) => Ok(found.stx_size),
+        Err(errno @ (Errno::BADF | Errno::IO | Errno::NOMEM)) => Err(errno),
+        // An older kernel, or a seccomp filter of a container.
+        Err(_) => fstat(fd).map(|found| u64::try_from(found.st_size).unwrap_or(0)),
+    }
+}
+
 /// An owned descriptor.
 #[derive(Debug)]
 pub(crate) struct Descriptor {

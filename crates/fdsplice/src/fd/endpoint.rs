@@ -11,7 +11,7 @@ use rustix::termios::isatty;
 
 use super::pseudo::true_size_of;
 use crate::error::EndpointError;
-use crate::fd::descriptor::{Descriptor, Status};
+use crate::fd::descriptor::{Descriptor, Status, known_size};
 use crate::threads::{BackgroundCall, Lane, Running};
 
 /// The kind of file that a descriptor refers to.
@@ -186,6 +186,11 @@ impl Endpoint {
     /// its size may then block for as long as the server does not answer.
     pub fn is_remote(&self) -> bool {
         self.fd.is_remote()
+    }
+
+    /// The size of a file as the kernel knows it; 0 if it knows none. This does not wait for a server.
+    pub fn known_size(&self) -> u64 {
+        known_size(self).unwrap_or(0)
     }
 
     /// Queries the size of a file on a thread of the core, from which `done` is called with it.
