@@ -1,10 +1,13 @@
 // Transfers while the tests of an application have replaced the timers and the clock, with Node's own `mock.timers` and with
 // the library that sinon, jest and vitest use.
+import { execFile } from 'node:child_process';
 import { once } from 'node:events';
 import http from 'node:http';
 import net, { type AddressInfo } from 'node:net';
+import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { mock } from 'node:test';
+import { promisify } from 'node:util';
 
 import FakeTimers from '@sinonjs/fake-timers';
 import test, { type ExecutionContext } from 'ava';
@@ -133,3 +136,17 @@ for (const [name, replace] of Object.entries(FAKES)) {
     t.is(result.total, 8 * KiB);
   });
 }
+
+test('small and large files, HEAD and copies work in a process that replaces the timers before it loads the package', async (t) => {
+  const program = join(import.meta.dirname, '../helpers/processes/faked-first.mjs');
+  const [small, large] = [sample(t, 4 * KiB), sample(t, MiB)];
+  const { stdout } = await promisify(execFile)(process.execPath, [program, small.path, large.path], {
+    timeout: 30_000,
+  });
+  t.deepEqual(JSON.parse(stdout), [
+    ['GET', 4 * KiB],
+    ['HEAD', 0],
+    ['GET', MiB],
+    ['copy', 4],
+  ]);
+});

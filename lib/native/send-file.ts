@@ -1,5 +1,5 @@
 // Sends the range of a file to a descriptor on the native engine.
-import { setImmediate } from '../contract/clock.js';
+import { nextTick } from '../contract/clock.js';
 import { type Failure, truncated } from '../contract/errors.js';
 import type { FileRange } from '../contract/file-range.js';
 import type { SendFileSettings } from '../contract/options.js';
@@ -84,7 +84,7 @@ export function sendNatively(
 /** Ends a transfer that has nothing more to move, after the call has returned its promise. */
 export function endAlready(task: Task, tx: number): void {
   task.run((settled) => {
-    setImmediate(settled, { tx, rx: 0, zeroCopy: 0, aEnded: true, bEnded: false });
+    nextTick(settled, { tx, rx: 0, zeroCopy: 0, aEnded: true, bEnded: false });
     return { traffic: () => ({ tx, rx: 0 }), abort: () => {} };
   });
 }
