@@ -1,12 +1,13 @@
 // Finds how much of a body the owner of a response wrote before its first transfer. Node counts that only under
 // `strictContentLength`, but a connection counts all its bytes, so what it had written before each response is noted.
-import { subscribe } from 'node:diagnostics_channel';
+import { type Channel, channel } from 'node:diagnostics_channel';
 import type { ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { carriesResponse, informationalBytes, queuedBytes } from '../node/carrier-internals.js';
 import { sentHeaders } from '../node/internals.js';
 
-const START = Symbol('fdsplice: start');
+/** Shared by all copies of this package in the process. */
+const START = Symbol.for('fdsplice: start');
 
 /** A response, with what its connection had written when its turn came. */
 type Started = ServerResponse & { [START]?: number };
@@ -15,12 +16,18 @@ function started(this: Started, socket: Socket): void {
   this[START] = socket.bytesWritten;
 }
 
-// Published for each request, before the response has a socket.
-subscribe('http.server.request.start', (message) => {
-  const { response, socket } = message as { response: Started; socket: Socket };
-  if (carriesResponse(socket)) response.once('socket', started);
-  else started.call(response, socket);
-});
+/** Published for each request, before the response has a socket. */
+const requests: Channel & { [START]?: true } = channel('http.server.request.start');
+
+// Once: a test runner loads the package anew for each file of tests, and a subscriber keeps everything that it refers to.
+if (requests[START] === undefined) {
+  requests[START] = true;
+  requests.subscribe((message) => {
+    const { response, socket } = message as { response: Started; socket: Socket };
+    if (carriesResponse(socket)) response.once('socket', started);
+    else started.call(response, socket);
+  });
+}
 
 /**
  * Bytes of the body of a response whose headers are out. `undefined` if that is not known: its request came before this
