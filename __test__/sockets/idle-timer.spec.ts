@@ -13,7 +13,7 @@ import { coreTest } from '../helpers/engine.js';
 import { nothingIsLeft } from '../helpers/left.js';
 import { pair, type Pair } from '../helpers/pair.js';
 import { Peer } from '../helpers/peer.js';
-import { within } from '../helpers/wait.js';
+import { until, within } from '../helpers/wait.js';
 
 nothingIsLeft(test, 'behind each test');
 
@@ -85,6 +85,55 @@ for (const transport of ['tcp', 'unix'] as const) {
     t.true(await comesInTime(fired, 0.8));
   });
 }
+
+const SHORT = 200;
+
+for (const verb of ['relay', 'copy'] as const) {
+  test.serial(
+    `${verb}: the idle timeout is reported again after bytes that follow on one, and only then`,
+    async (t) => {
+      const peer = Peer.start(t);
+      const { a, b, client, origin } = await pair(t, peer);
+      let reports = 0;
+      a.setTimeout(SHORT).on('timeout', () => (reports += 1));
+      const transfer = verb === 'relay' ? relay(a, b) : copy(a, b);
+      transfer.catch(() => {});
+      for (const expected of [1, 2, 3]) {
+        await until(
+          `report ${expected} of an idle socket`,
+          () => reports,
+          (count) => count >= expected,
+        );
+        await sleep(SHORT * 3);
+        t.is(reports, expected);
+        await peer.writeText(client, 'x');
+        await peer.readText(origin, 1);
+      }
+      transfer.abort();
+      await transfer.catch(() => {});
+    },
+  );
+}
+
+test.serial(
+  'a listener that sets the idle timeout anew is called again although no byte has moved',
+  async (t) => {
+    const peer = Peer.start(t);
+    const { a, b } = await pair(t, peer);
+    let reports = 0;
+    a.setTimeout(SHORT).on('timeout', () => {
+      reports += 1;
+      a.setTimeout(SHORT);
+    });
+    relay(a, b).catch(() => {});
+    await until(
+      'the third report',
+      () => reports,
+      (count) => count >= 3,
+    );
+    t.pass();
+  },
+);
 
 for (const bytes of [1000, 300_000]) {
   test.serial(

@@ -4,12 +4,15 @@ import { now } from '../contract/clock.js';
 import {
   adoptIdleTimer,
   changeClass,
+  hasIdleTimerFired,
+  idleTimerOf,
   ON_IDLE,
   ownCount,
   reportIdle,
   RESTART_IDLE,
   restartIdleTimer,
   shortenIdleTimer,
+  type Timer,
 } from './internals.js';
 
 /** Bytes that the core has read from a socket and written to it. */
@@ -32,6 +35,10 @@ interface Account {
   movedAt: number;
   /** Whether the idle timer runs for the rest of a period. The next byte that Node moves starts a whole one. */
   isShortened: boolean;
+  /** The idle timer that was set by {@link watch}, until it fires or Node moves a byte. */
+  watching: Timer | undefined;
+  /** When it was set first after the last report, by `now()`. */
+  watchedSince: number;
 }
 
 const ACCOUNT = Symbol('fdsplice: account');
@@ -50,6 +57,7 @@ export function account(
   const opened = socket[ACCOUNT] ?? open(socket);
   const running = { moved, idleMs };
   opened.running = [...opened.running, running];
+  if (socket.timeout !== undefined && socket.timeout > 0 && hasIdleTimerFired(socket)) watch(socket, opened);
   return () => {
     const { read, written } = moved();
     opened.running = opened.running.filter((each) => each !== running);
@@ -99,6 +107,8 @@ function open(socket: Counted): Account {
     running: [],
     movedAt: -Infinity,
     isShortened: false,
+    watching: undefined,
+    watchedSince: 0,
   };
   socket[ACCOUNT] = opened;
   changeClass(socket, counted(Object.getPrototypeOf(socket) as object));
@@ -120,14 +130,40 @@ function total({ [ACCOUNT]: account }: Counted, key: keyof Moved): number {
  */
 function fireIfIdle(this: Counted): void {
   const account = this[ACCOUNT];
-  const left = account === undefined ? 0 : (this.timeout ?? 0) - idleMsOf(account);
-  if (account === undefined || left <= 0) {
-    if (account !== undefined) account.isShortened = false;
+  if (account === undefined) {
     reportIdle(this);
-  } else {
+    return;
+  }
+  const idleMs = idleMsOf(account);
+  const left = (this.timeout ?? 0) - idleMs;
+  if (left > 0) {
     account.isShortened = true;
     shortenIdleTimer(this, Math.ceil(left));
+    return;
   }
+  account.isShortened = false;
+  const timer = idleTimerOf(this);
+  const isReported =
+    timer !== undefined && timer === account.watching && now() - idleMs <= account.watchedSince;
+  account.watching = timer;
+  if (!isReported) {
+    account.watchedSince = now();
+    reportIdle(this);
+  }
+  // A listener may have set the timer anew, and Node may have postponed its report.
+  const isUntouched = idleTimerOf(this) === timer && account.watching === timer;
+  if (timer !== undefined && isUntouched && account.running.length > 0)
+    watch(this, account, account.watchedSince);
+}
+
+/**
+ * Sets the idle timer anew after it has fired: Node does so for a byte that it moves itself, and the core reports none. It
+ * does not report again until a byte has moved.
+ */
+function watch(socket: Counted, account: Account, since = now()): void {
+  shortenIdleTimer(socket, socket.timeout ?? 0);
+  account.watching = idleTimerOf(socket);
+  account.watchedSince = since;
 }
 
 /** Milliseconds since the core moved a byte of the socket; `Infinity` if it has moved none. */
@@ -140,6 +176,7 @@ function idleMsOf({ running, movedAt }: Account): number {
 /** Node calls this for each byte that it moves. */
 function restartIdle(this: Counted): void {
   const account = this[ACCOUNT];
+  if (account !== undefined) account.watching = undefined;
   if (account?.isShortened === true) {
     account.isShortened = false;
     shortenIdleTimer(this, this.timeout ?? 0);

@@ -221,13 +221,14 @@ export function reportIdle(socket: Socket): void {
   internalsOf(Socket.prototype)[ON_IDLE].call(socket);
 }
 
-interface Timer {
+export interface Timer {
   _onTimeout(...args: unknown[]): void;
   _timerArgs?: unknown[];
+  _destroyed?: boolean;
 }
 
 /** The idle timer of a socket; the key is a symbol that is not public. */
-function idleTimerOf(socket: Socket): Timer | undefined {
+export function idleTimerOf(socket: Socket): Timer | undefined {
   for (const key of Object.getOwnPropertySymbols(socket)) {
     const value = Reflect.get(socket, key) as (Timer & object) | null | undefined;
     if (value?.constructor?.name === 'Timeout') return value;
@@ -243,6 +244,11 @@ export function adoptIdleTimer(socket: Socket): void {
   const timer = idleTimerOf(socket);
   if (timer === undefined) socket.setTimeout(socket.timeout ?? 0);
   else timer._onTimeout = () => internalsOf(socket)[ON_IDLE]();
+}
+
+/** Whether the idle timer of a socket has fired and was not started anew. Without the flag: no. */
+export function hasIdleTimerFired(socket: Socket): boolean {
+  return idleTimerOf(socket)?._destroyed === true;
 }
 
 /** Sets the idle timer of a socket to fire in `ms`; its period stays the same. */
