@@ -70,6 +70,8 @@ export class CallerFile implements FileSource {
   readonly #endpoint: FileEndpoints;
   #size: number | undefined;
   #query: FileCall | undefined;
+  /** The query of the size without the core. */
+  #queryInNode: Promise<void> | undefined;
   #idle: TimeLimit | undefined;
   #isHeld = false;
   #isReleased = false;
@@ -79,7 +81,7 @@ export class CallerFile implements FileSource {
   }
 
   get isReady(): boolean {
-    return this.#query === undefined || this.#size !== undefined;
+    return (this.#query ?? this.#queryInNode) === undefined || this.#size !== undefined;
   }
 
   get fd(): number {
@@ -124,7 +126,33 @@ export class CallerFile implements FileSource {
     else if (endpoint.kind === 'descriptor' && endpoint.end.isRemote) {
       this.#idle = limited(idleTimeout, fail);
       void this.#querySize(endpoint.end, ready, fail);
+    } else if (endpoint.kind === 'file') {
+      this.#idle = limited(idleTimeout, fail);
+      this.#queryInNode = this.#querySizeInNode(endpoint.fd, ready, fail);
     } else ready();
+  }
+
+  /** Without the core, the threads of libuv's pool query the size. */
+  #querySizeInNode(fd: number, ready: () => void, fail: (failure: Failure) => void): Promise<void> {
+    const queried = (size: number) => {
+      this.#idle?.stop();
+      if (this.#isReleased) return;
+      this.#size = size;
+      ready();
+    };
+    return new Promise((resolve) => {
+      fstat(fd, (cause, stat) => {
+        if (cause !== null) {
+          resolve();
+          fail(openFailure(cause));
+          return;
+        }
+        void sizeOfOpened(fd, stat).then((size) => {
+          resolve();
+          queried(size);
+        });
+      });
+    });
   }
 
   /** A query that hangs must not block this thread. */
@@ -146,12 +174,13 @@ export class CallerFile implements FileSource {
     return notOpen('there is no native core');
   }
 
-  release(): Promise<void> {
+  async release(): Promise<void> {
     this.#isReleased = true;
     this.#idle?.stop();
     this.#query?.giveUp();
     if (!this.#isHeld) this.#close();
-    return Promise.resolve();
+    const query = this.#queryInNode;
+    if (query !== undefined && !(await returnsSoon(query))) countAsStuck(query);
   }
 
   /** Closes a duplicate. Other descriptors are the caller's. */
