@@ -135,6 +135,23 @@ test.serial(
   },
 );
 
+test.serial('after a report, a byte of Node starts a whole period', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b, client, origin } = await pair(t, peer);
+  b.setTimeout(PERIOD);
+  const transfer = copy(a, b, { length: 1 });
+  // The timer that reports is set to this rest of the period.
+  await sleep(PERIOD / 8);
+  await peer.writeText(client, 'x');
+  await peer.readText(origin, 1);
+  await transfer;
+  await once(b, 'timeout');
+  const fired = once(b, 'timeout').then(() => 'the timeout');
+  b.write('y');
+  t.is(await Promise.race([fired, sleep(PERIOD / 2, 'half of a period')]), 'half of a period');
+  await within(20_000, 'the socket is reported as idle', fired);
+});
+
 for (const bytes of [1000, 300_000]) {
   test.serial(
     `keepAliveTimeout counts from the end of a response with a file of ${bytes} bytes`,

@@ -141,7 +141,6 @@ function fireIfIdle(this: Counted): void {
     shortenIdleTimer(this, Math.ceil(left));
     return;
   }
-  account.isShortened = false;
   const timer = idleTimerOf(this);
   const isReported =
     timer !== undefined && timer === account.watching && now() - idleMs <= account.watchedSince;
@@ -162,6 +161,7 @@ function fireIfIdle(this: Counted): void {
  */
 function watch(socket: Counted, account: Account, since = now()): void {
   shortenIdleTimer(socket, socket.timeout ?? 0);
+  account.isShortened = false;
   account.watching = idleTimerOf(socket);
   account.watchedSince = since;
 }

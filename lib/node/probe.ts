@@ -2,8 +2,9 @@
 // for its effect on a real connection, because a part that merely exists may work differently in a later Node. All of
 // this is synchronous: the engine is chosen while a transfer is being called.
 //
-// Three parts are not tried. The classes `FileHandle` and `UpgradeStream` cannot be had synchronously, and the socket
-// below TLS is used by the stream engine alone. A FileHandle with another class name is refused as an argument.
+// Four parts are not tried. The classes `FileHandle` and `UpgradeStream` and a timer that has fired cannot be had
+// synchronously, and the socket below TLS is used by the stream engine alone. A FileHandle with another class name is
+// refused as an argument.
 import { closeSync, readSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
