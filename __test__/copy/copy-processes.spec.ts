@@ -147,8 +147,10 @@ test('process.stdout accepts writes after a copy', async (t) => {
     import { open } from 'node:fs/promises';
     import { copy } from 'fdsplice';
     process.stdout.write('before ');
-    await copy(await open(process.argv[1]), process.stdout);
+    const source = await open(process.argv[1]);
+    await copy(source, process.stdout);
     process.stdout.write(' after');
+    await source.close();
   `;
   for (const into of ['pipe', 'file', 'shell'] as const) {
     const out = join(directory(t), 'out');
@@ -235,8 +237,11 @@ test('process.stdin and process.stdout are copied from and to a terminal', async
     const file = await open(process.argv[1], 'w');
     process.stdout.write('ready\\n');
     const { tx } = await copy(process.stdin, file);
-    const back = await copy(await open(process.argv[1]), process.stdout);
+    const written = await open(process.argv[1]);
+    const back = await copy(written, process.stdout);
     process.stdout.write(JSON.stringify([tx, back.tx]));
+    // Node warns of a handle that it has to close itself.
+    await Promise.all([file.close(), written.close()]);
   `;
   const child = onTerminal(program, out);
   t.teardown(() => child.kill('SIGKILL'));
