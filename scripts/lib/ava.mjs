@@ -31,7 +31,7 @@ const NODE_FOLDERS = ['http', 'process', 'sockets', 'streams'];
 
 /** Folders whose specs measure time or load: their files run one after the other. */
 const TIMED_FOLDERS = ['bench', 'cli', 'examples', 'faults', 'limits', 'load', 'transfer'];
-/** The other folders: their files run two at a time. */
+/** The other folders: their files run three at a time, because most of them wait. */
 const OTHER_FOLDERS = [
   'addon',
   'copy',
@@ -92,7 +92,7 @@ function folderRuns(folders) {
   const globs = (names) => names.map((name) => `__test__/${name}/**`);
   const timed = folders.filter((folder) => TIMED_FOLDERS.includes(folder));
   const others = folders.filter((folder) => OTHER_FOLDERS.includes(folder));
-  const runs = [['--concurrency=2', ...globs(others)]];
+  const runs = [['--concurrency=3', ...globs(others)]];
   return timed.length > 0 ? [...runs, globs(timed)] : runs;
 }
 
