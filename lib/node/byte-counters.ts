@@ -6,12 +6,14 @@ import {
   changeClass,
   hasIdleTimerFired,
   idleTimerOf,
+  isSetAnew,
   ON_IDLE,
   ownCount,
   reportIdle,
   RESTART_IDLE,
   restartIdleTimer,
   shortenIdleTimer,
+  startOf,
   type Timer,
 } from './internals.js';
 
@@ -37,6 +39,8 @@ interface Account {
   isShortened: boolean;
   /** The idle timer that was set by {@link watch}, until it fires or Node moves a byte. */
   watching: Timer | undefined;
+  /** When this timer was set, by its own clock. Setting it anew changes that. */
+  watchingStart: number | undefined;
   /** When it was set first after the last report, by `now()`. */
   watchedSince: number;
 }
@@ -108,6 +112,7 @@ function open(socket: Counted): Account {
     movedAt: -Infinity,
     isShortened: false,
     watching: undefined,
+    watchingStart: undefined,
     watchedSince: 0,
   };
   socket[ACCOUNT] = opened;
@@ -142,17 +147,19 @@ function fireIfIdle(this: Counted): void {
     return;
   }
   const timer = idleTimerOf(this);
-  const isReported =
-    timer !== undefined && timer === account.watching && now() - idleMs <= account.watchedSince;
+  const isWatching =
+    timer !== undefined && timer === account.watching && startOf(timer) === account.watchingStart;
+  const isReported = isWatching && now() - idleMs <= account.watchedSince;
   account.watching = timer;
   if (!isReported) {
     account.watchedSince = now();
     reportIdle(this);
   }
   // A listener may have set the timer anew, and Node may have postponed its report.
-  const isUntouched = idleTimerOf(this) === timer && account.watching === timer;
-  if (timer !== undefined && isUntouched && account.running.length > 0)
-    watch(this, account, account.watchedSince);
+  const isUntouched =
+    timer !== undefined && idleTimerOf(this) === timer && account.watching === timer && !isSetAnew(timer);
+  account.watching = undefined;
+  if (isUntouched && account.running.length > 0) watch(this, account, account.watchedSince);
 }
 
 /**
@@ -163,6 +170,7 @@ function watch(socket: Counted, account: Account, since = now()): void {
   shortenIdleTimer(socket, socket.timeout ?? 0);
   account.isShortened = false;
   account.watching = idleTimerOf(socket);
+  account.watchingStart = account.watching === undefined ? undefined : startOf(account.watching);
   account.watchedSince = since;
 }
 

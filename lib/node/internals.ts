@@ -225,6 +225,19 @@ export interface Timer {
   _onTimeout(...args: unknown[]): void;
   _timerArgs?: unknown[];
   _destroyed?: boolean;
+  /** The next timer of its list; absent while it fires, until it is set anew. */
+  _idleNext?: object | null;
+  _idleStart?: number;
+}
+
+/** Whether a timer that is firing was set anew. Since Node 24, `setTimeout` of a socket keeps the same timer for this. */
+export function isSetAnew(timer: Timer): boolean {
+  return timer._idleNext != null;
+}
+
+/** When a timer was set. Without the field, a timer that was set anew with the same period is taken for the earlier one. */
+export function startOf(timer: Timer): number | undefined {
+  return timer._idleStart;
 }
 
 /** The idle timer of a socket; the key is a symbol that is not public. */
