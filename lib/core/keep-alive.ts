@@ -1,6 +1,7 @@
 // Keeps the process alive while transfers run. The weak function that delivers outcomes does not keep it alive.
 
 import { setInterval } from '../contract/clock.js';
+
 let pending = 0;
 let timer: NodeJS.Timeout | undefined;
 

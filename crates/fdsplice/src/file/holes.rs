@@ -81,8 +81,8 @@ pub(super) fn is_past_eof(destination: BorrowedFd<'_>, position: u64) -> bool {
 /// before, and never shortens it. The byte belongs to the range of this copy, in which a hole means
 /// zeros. `fallocate` would extend the file too, but some file systems do not have it.
 ///
-/// The block of the byte is freed again, so that the hole takes no room. Where that is not possible,
-/// one block remains for each hole.
+/// The block of the byte is deallocated, so that the hole takes no space. On a file system that
+/// cannot punch holes, each hole keeps one block.
 pub(super) fn extend(destination: BorrowedFd<'_>, start: u64, end: u64) -> Result<(), Errno> {
     if start == end {
         return Ok(());

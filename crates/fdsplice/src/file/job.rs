@@ -29,7 +29,7 @@ pub(super) enum Step {
     DestinationFull,
     /// Everything was delivered.
     Ended,
-    /// The source has become shorter. What was left of it was delivered.
+    /// The source has become shorter. Its remaining bytes were delivered.
     Truncated,
 }
 

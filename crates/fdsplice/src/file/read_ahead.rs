@@ -44,8 +44,8 @@ pub(crate) enum Content {
 }
 
 impl PreopenedFile {
-    /// Opens a file to send its bytes from `start` to `last` inclusive. They are read here if they
-    /// are few, `read_ahead` is set and the budget of memory is not used up. Blocks, as any call on a path may.
+    /// Opens a file to send its bytes from `start` to `last` inclusive. With `read_ahead`, a small
+    /// range is read at once unless the memory budget is used up. Blocks, as any call on a path may.
     ///
     /// # Errors
     /// [`EndpointError::System`], and [`EndpointError::Unsupported`] if it is not a regular file.
