@@ -2,11 +2,9 @@
 import { close, constants, fstat, open, type PathLike } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Refusal } from '../binding.js';
-import { now } from '../contract/clock.js';
 import {
   badPath,
   type Failure,
-  idle,
   invalidValue,
   notOpen,
   openFailure,
@@ -23,7 +21,7 @@ import { BufferReader } from '../stream/buffer-reader.js';
 import { FileReader } from '../stream/files.js';
 import type { Reader } from '../stream/flow.js';
 import { countAsStuck, returnsSoon } from '../transfer/patience.js';
-import { TimeLimit } from '../transfer/time-limit.js';
+import { limitWait, type TimeLimit } from '../transfer/time-limit.js';
 import { type Bounds, lengthOf, rangeOf } from './range.js';
 import { sizeOf, sizeOfOpened } from './size.js';
 
@@ -51,17 +49,6 @@ export interface FileSource extends Preparable {
 /** The failure of a call on a file. Where no thread could be started for it, neither end has failed. */
 function refusedCall({ errno = 0, syscall = '' }: Refusal): Failure {
   return systemFailure(errno, syscall, syscall === 'clone' ? undefined : 'source');
-}
-
-/** Fails with an idle timeout unless it is stopped before: a file system may never answer. */
-function limited(idleTimeout: number | undefined, fail: (failure: Failure) => void): TimeLimit | undefined {
-  if (idleTimeout === undefined) return undefined;
-  const startedAt = now();
-  return new TimeLimit(
-    idleTimeout,
-    () => startedAt,
-    () => fail(idle()),
-  );
 }
 
 /** A file that the caller has opened and keeps. */
@@ -120,14 +107,15 @@ export class CallerFile implements FileSource {
     return new FileReader(this, { position: start, length, size, rewind });
   }
 
+  /** A file system may never answer, so the wait for it is limited. */
   prepare(ready: () => void, fail: (failure: Failure) => void, idleTimeout?: number): void {
     const endpoint = this.#endpoint;
     if (endpoint.kind === 'unavailable') fail(endpoint.failure);
     else if (endpoint.kind === 'descriptor' && endpoint.end.isRemote) {
-      this.#idle = limited(idleTimeout, fail);
+      this.#idle = limitWait(idleTimeout, fail);
       void this.#querySize(endpoint.end, ready, fail);
     } else if (endpoint.kind === 'file') {
-      this.#idle = limited(idleTimeout, fail);
+      this.#idle = limitWait(idleTimeout, fail);
       this.#queryInNode = this.#querySizeInNode(endpoint.fd, ready, fail);
     } else ready();
   }
@@ -256,7 +244,7 @@ export class PathFile implements FileSource {
   }
 
   prepare(opened: () => void, fail: (failure: Failure) => void, idleTimeout?: number): void {
-    this.#idle = limited(idleTimeout, fail);
+    this.#idle = limitWait(idleTimeout, fail);
     const ready = () => {
       this.#idle?.stop();
       opened();

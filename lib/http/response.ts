@@ -1,8 +1,8 @@
 // Responses of Node's HTTP servers: which of them have a body that the core can send, and how one is handed over.
 import { ServerResponse } from 'node:http';
 import { Http2ServerResponse } from 'node:http2';
-import { nextTick, now } from '../contract/clock.js';
-import { type Failure, idle, streamDestroyed, wrongKind } from '../contract/errors.js';
+import { nextTick } from '../contract/clock.js';
+import { type Failure, streamDestroyed, wrongKind } from '../contract/errors.js';
 import type { Openable } from '../endpoint/preparable.js';
 import type { HeldCalls } from '../node/held-calls.js';
 import { closeByReset } from '../node/close-by-reset.js';
@@ -13,7 +13,7 @@ import { binding, type NativeEnd } from '../core/core.js';
 import { isPlainSocket } from '../node/plain-socket.js';
 import { SocketEnd } from '../native/socket-end.js';
 import { attempt } from '../transfer/attempt.js';
-import { TimeLimit } from '../transfer/time-limit.js';
+import { limitWait } from '../transfer/time-limit.js';
 import { mismatch, ResponseCalls } from './announced-body.js';
 import { connectionOf, isClosed, watchConnection } from './connection.js';
 import { countBody, hasNoBody, headerOf, isCounted, isWrapped, type Response, roomIn } from './framing.js';
@@ -102,15 +102,7 @@ export class ResponseEnd implements Openable {
     const closed = () => fail(streamDestroyed('destination', response));
     response.once('socket', assigned).once('close', closed);
     const forgetConnection = watchConnection(response, closed);
-    const since = now();
-    const limit =
-      idleTimeout === undefined
-        ? undefined
-        : new TimeLimit(
-            idleTimeout,
-            () => since,
-            () => fail(idle()),
-          );
+    const limit = limitWait(idleTimeout, fail);
     this.#isWaiting = true;
     this.#stopWaiting = () => {
       this.#isWaiting = false;
@@ -191,15 +183,7 @@ export async function endResponse(response: Response, idleTimeout?: number): Pro
       const over = () => resolve(undefined);
       response.once('finish', over).once('close', over);
       const forgetConnection = watchConnection(response, over);
-      const since = now();
-      const limit =
-        idleTimeout === undefined
-          ? undefined
-          : new TimeLimit(
-              idleTimeout,
-              () => since,
-              () => resolve(idle()),
-            );
+      const limit = limitWait(idleTimeout, resolve);
       stop = () => {
         limit?.stop();
         forgetConnection();

@@ -2,6 +2,25 @@
 // event, because setting a timer anew at each event would cost more than the event.
 
 import { clearImmediate, clearTimeout, now, setImmediate, setTimeout } from '../contract/clock.js';
+import { type Failure, idle } from '../contract/errors.js';
+
+/**
+ * Limits a wait that begins now and in which nothing moves. Unless the limit is stopped before, `fail` is called with an
+ * idle timeout. `undefined` without an `idleTimeout`.
+ */
+export function limitWait(
+  idleTimeout: number | undefined,
+  fail: (failure: Failure) => void,
+): TimeLimit | undefined {
+  if (idleTimeout === undefined) return undefined;
+  const since = now();
+  return new TimeLimit(
+    idleTimeout,
+    () => since,
+    () => fail(idle()),
+  );
+}
+
 /** Calls back once when the last event is longer ago than the limit. */
 export class TimeLimit {
   readonly #limit: number;
