@@ -1,5 +1,5 @@
 // The file of a sendFile: one that the caller has opened, or one that is opened by its path for this transfer.
-import { close, constants, fstat, open, type PathLike } from 'node:fs';
+import { close, constants, fstat, fstatSync, open, type PathLike } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import type { Refusal } from '../binding.js';
 import {
@@ -23,7 +23,7 @@ import type { Reader } from '../stream/flow.js';
 import { countAsStuck, returnsSoon } from '../transfer/patience.js';
 import { limitWait, type TimeLimit } from '../transfer/time-limit.js';
 import { type Bounds, lengthOf, rangeOf } from './range.js';
-import { sizeOf, sizeOfOpened } from './size.js';
+import { sizeOfOpened } from './size.js';
 
 /** The endpoint of a file that the caller has opened. */
 export type FileEndpoints = DescriptorEndpoint | FileEndpoint | UnavailableEndpoint;
@@ -90,7 +90,8 @@ export class CallerFile implements FileSource {
   }
 
   range(bounds: Bounds): FileRange {
-    const size = this.#size ?? sizeOf(this.fd);
+    // Without a query, the file is on a device, and its size is that of its contents.
+    const size = this.#size ?? fstatSync(this.fd).size;
     return rangeOf(size, bounds.start ?? this.position(), bounds);
   }
 

@@ -1,7 +1,6 @@
 // The size of an open file, as far as it says something about the contents. The core has the same table
-// (crates/fdsplice/src/fd/pseudo.rs); this one serves descriptors that the caller has opened, and processes without a
-// core.
-import { fstatSync, read as readIn, readSync, type Stats, statfs as statfsOf, statfsSync } from 'node:fs';
+// (crates/fdsplice/src/fd/pseudo.rs); this one serves files that Node opens, and processes without a core.
+import { read as readIn, type Stats, statfs as statfsOf } from 'node:fs';
 import { promisify } from 'node:util';
 
 /** The types of file systems whose files are made by the kernel when they are read (`statfs(2)`, `linux/magic.h`). */
@@ -38,22 +37,9 @@ const read = promisify(readIn);
 const statfs = promisify(statfsOf);
 
 /** The size of an open file in bytes; 0 if it is not known, so that the file is read to its end. */
-export function sizeOf(fd: number): number {
-  const stat = fstatSync(fd);
-  if (isBelievable(stat)) return stat.size;
-  let type = 0;
-  try {
-    type = statfsSync(pathOf(fd)).type >>> 0;
-  } catch {
-    // Without procfs, through which the file system is found, every size is believed.
-  }
-  const isTrue = type === FUSE ? endsAt(fd, stat.size) : !TYPES.has(type);
-  return isTrue ? stat.size : 0;
-}
-
-/** Does what {@link sizeOf} does for a file that was opened just now, without blocking this thread. */
 export async function sizeOfOpened(fd: number, stat: Stats): Promise<number> {
   if (isBelievable(stat)) return stat.size;
+  // Without procfs, through which the file system is found, every size is believed.
   const type = await statfs(pathOf(fd)).then(
     (found) => found.type >>> 0,
     () => 0,
@@ -72,15 +58,6 @@ function pathOf(fd: number): string {
 }
 
 /** Whether the contents of a file end where its size says. With direct I/O, FUSE reads what its server returns. */
-function endsAt(fd: number, size: number): boolean {
-  const byte = Buffer.allocUnsafe(1);
-  try {
-    return readSync(fd, byte, 0, 1, size - 1) === 1 && readSync(fd, byte, 0, 1, size) === 0;
-  } catch {
-    return false;
-  }
-}
-
 async function willEndAt(fd: number, size: number): Promise<boolean> {
   const byte = Buffer.allocUnsafe(1);
   try {
