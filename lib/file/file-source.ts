@@ -1,6 +1,7 @@
 // The file of a sendFile: one that the caller has opened, or one that is opened by its path for this transfer.
 import { close, constants, fstat, fstatSync, open, type PathLike } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import type { Refusal } from '../binding.js';
 import {
   badPath,
@@ -8,6 +9,7 @@ import {
   invalidValue,
   notOpen,
   openFailure,
+  refusalFailure,
   systemFailure,
   thrown,
 } from '../contract/errors.js';
@@ -24,6 +26,8 @@ import { countAsStuck, returnsSoon } from '../transfer/patience.js';
 import { limitWait, type TimeLimit } from '../transfer/time-limit.js';
 import { type Bounds, lengthOf, rangeOf } from './range.js';
 import { sizeOfOpened } from './size.js';
+
+const statusOf = promisify(fstat);
 
 /** The endpoint of a file that the caller has opened. */
 export type FileEndpoints = DescriptorEndpoint | FileEndpoint | UnavailableEndpoint;
@@ -122,26 +126,18 @@ export class CallerFile implements FileSource {
   }
 
   /** Without the core, the threads of libuv's pool query the size. */
-  #querySizeInNode(fd: number, ready: () => void, fail: (failure: Failure) => void): Promise<void> {
-    const queried = (size: number) => {
-      this.#idle?.stop();
-      if (this.#isReleased) return;
-      this.#size = size;
-      ready();
-    };
-    return new Promise((resolve) => {
-      fstat(fd, (cause, stat) => {
-        if (cause !== null) {
-          resolve();
-          fail(openFailure(cause));
-          return;
-        }
-        void sizeOfOpened(fd, stat).then((size) => {
-          resolve();
-          queried(size);
-        });
-      });
-    });
+  async #querySizeInNode(fd: number, ready: () => void, fail: (failure: Failure) => void): Promise<void> {
+    let size;
+    try {
+      size = await sizeOfOpened(fd, await statusOf(fd));
+    } catch (error) {
+      fail(openFailure(error as NodeJS.ErrnoException));
+      return;
+    }
+    this.#idle?.stop();
+    if (this.#isReleased) return;
+    this.#size = size;
+    ready();
   }
 
   /** A query that hangs must not block this thread. */
@@ -316,8 +312,7 @@ export class PathFile implements FileSource {
   #adopt(fd: number, ready: () => void, fail: (failure: Failure) => void): void {
     const opened = openEnd(fd, 'source');
     if (opened.end === undefined) {
-      const { errno = 0, syscall = '' } = opened.refusal;
-      fail(systemFailure(errno, syscall, 'source'));
+      fail(refusalFailure(opened.refusal, 'source'));
       return;
     }
     this.#end = opened.end;
