@@ -3,19 +3,18 @@ import type { Socket } from 'node:net';
 import { now } from '../contract/clock.js';
 import {
   adoptIdleTimer,
-  changeClass,
   hasIdleTimerFired,
   idleTimerOf,
   isSetAnew,
   ON_IDLE,
-  ownCount,
   reportIdle,
   RESTART_IDLE,
   restartIdleTimer,
   shortenIdleTimer,
   startOf,
   type Timer,
-} from './internals.js';
+} from './idle-timer-internals.js';
+import { changeClass, ownCount } from './internals.js';
 
 /** Bytes that the core has read from a socket and written to it. */
 export interface Moved {

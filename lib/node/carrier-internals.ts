@@ -1,5 +1,5 @@
 // Names what Node does not document about the connection below a stream: how it is closed by a reset, how the input of a
-// TLS session has ended, and what of a response it carries. internals.ts has everything else of that sort.
+// TLS session has ended, and what of a response it carries. internals.ts explains the rules for such files.
 import type { ServerResponse } from 'node:http';
 import { Socket } from 'node:net';
 import { getSystemErrorName } from 'node:util';

@@ -11,10 +11,10 @@ import { constants } from 'node:os';
 import { Writable } from 'node:stream';
 import { account } from './byte-counters.js';
 import { carrierOf, replaceClose } from './carrier-internals.js';
+import { fireIdleTimer, ON_IDLE, reportIdle, RESTART_IDLE } from './idle-timer-internals.js';
 import {
   creditBody,
   descriptorOf,
-  fireIdleTimer,
   forgetPendingRead,
   interceptReads,
   interceptSystemWrites,
@@ -23,12 +23,9 @@ import {
   isTcp,
   lacks,
   messageOn,
-  ON_IDLE,
   PROBLEMS,
   queuedInHandle,
   readAgain,
-  reportIdle,
-  RESTART_IDLE,
   SENDS_BODY,
   sendsBody,
   sentHeaders,
