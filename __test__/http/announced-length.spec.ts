@@ -12,9 +12,8 @@ import {
   writeSync,
 } from 'node:fs';
 import http, { type IncomingMessage, type RequestListener, type ServerResponse } from 'node:http';
-import http2 from 'node:http2';
 import https from 'node:https';
-import net, { type AddressInfo } from 'node:net';
+import net from 'node:net';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 
@@ -27,7 +26,7 @@ import { engine, nativeTest } from '../helpers/engine.js';
 import { nothingIsLeft } from '../helpers/left.js';
 import { identity, trust } from '../helpers/tls.js';
 import { deferred, within } from '../helpers/wait.js';
-import { collect, exchanged, listening, site } from './site.js';
+import { collect, exchanged, http2Client, listening, site } from './site.js';
 
 nothingIsLeft(test, 'behind all tests');
 
@@ -364,20 +363,13 @@ for (const verb of ['sendFile', 'copy'] as const) {
     test(`HTTP/2: ${verb} of 1,000 bytes into a response that announces ${announced}`, async (t) => {
       const { path, bytes } = sample(t, 1000);
       const outcome = deferred<TrafficResult>();
-      const server = http2.createServer((_request, response) => {
+      const client = await http2Client(t, (_request, response) => {
         response.writeHead(200, { 'Content-Length': announced });
         const transfer =
           verb === 'copy'
             ? copy(fileStream(t, path), response, { endDestination: true, reject: false })
             : sendFile(path, response, { reject: false });
         void transfer.then((result) => outcome.resolve(result));
-      });
-      server.listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      const client = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-      t.teardown(() => {
-        client.destroy();
-        server.close();
       });
       const request = client.request();
       const chunks: Buffer[] = [];

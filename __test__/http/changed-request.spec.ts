@@ -4,9 +4,9 @@
 import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
 import http, { type RequestListener, ServerResponse } from 'node:http';
-import http2 from 'node:http2';
+import type { IncomingHttpHeaders } from 'node:http2';
 import https from 'node:https';
-import net, { type AddressInfo } from 'node:net';
+import net from 'node:net';
 import tls from 'node:tls';
 
 import test, { type ExecutionContext } from 'ava';
@@ -16,7 +16,7 @@ import { opened, sample } from '../helpers/copy-files.js';
 import { nothingIsLeft } from '../helpers/left.js';
 import { identity, trust } from '../helpers/tls.js';
 import { deferred, within } from '../helpers/wait.js';
-import { exchanged, listening, site } from './site.js';
+import { exchanged, http2Client, listening, site } from './site.js';
 
 nothingIsLeft(test, 'behind all tests');
 
@@ -197,7 +197,7 @@ for (const verb of ['sendFile', 'copy'] as const) {
     test(`HTTP/2: ${verb} answers ${method} as such when req.method was set to ${changed}`, async (t) => {
       const { path } = sample(t, SIZE);
       const outcome = deferred<TrafficResult>();
-      const server = http2.createServer((request, response) => {
+      const client = await http2Client(t, (request, response) => {
         Object.assign(request, { method: changed });
         response.setHeader('Content-Length', SIZE);
         const transfer =
@@ -206,18 +206,11 @@ for (const verb of ['sendFile', 'copy'] as const) {
             : sendFile(path, response, { reject: false });
         void transfer.then((result) => outcome.resolve(result));
       });
-      server.listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      const client = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-      t.teardown(() => {
-        client.destroy();
-        server.close();
-      });
       const request = client.request({ ':method': method });
       let got = 0;
       request.on('data', (chunk: Buffer) => (got += chunk.length));
       const [headers] = (await within(20_000, 'the headers arrive', once(request, 'response'))) as [
-        http2.IncomingHttpHeaders,
+        IncomingHttpHeaders,
       ];
       await within(20_000, 'the stream is closed', once(request, 'close'));
       t.is(headers['content-length'], String(SIZE));

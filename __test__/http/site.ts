@@ -1,6 +1,7 @@
-// An HTTP server and a client with a single connection to it, shared by the specs of responses.
+// HTTP servers and clients with a single connection to them, shared by the specs of responses.
 import { once } from 'node:events';
 import http, { type IncomingMessage, type RequestListener } from 'node:http';
+import http2, { type Http2ServerRequest, type Http2ServerResponse } from 'node:http2';
 import net, { type AddressInfo } from 'node:net';
 
 import type { ExecutionContext } from 'ava';
@@ -24,6 +25,16 @@ export async function site(t: ExecutionContext, handler: RequestListener, option
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   t.teardown(() => agent.destroy());
   return { port: await listening(t, http.createServer(options, handler)), agent };
+}
+
+/** A client with an HTTP/2 session to a server. */
+export async function http2Client(
+  t: ExecutionContext,
+  handler: (request: Http2ServerRequest, response: Http2ServerResponse) => void,
+): Promise<http2.ClientHttp2Session> {
+  const client = http2.connect(`http://127.0.0.1:${await listening(t, http2.createServer(handler))}`);
+  t.teardown(() => client.destroy());
+  return client;
 }
 
 interface Answer {

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import http, { type RequestListener, type ServerResponse } from 'node:http';
 import http2 from 'node:http2';
 import https from 'node:https';
-import net, { type AddressInfo } from 'node:net';
+import net from 'node:net';
 import { PassThrough, Writable } from 'node:stream';
 import tls from 'node:tls';
 
@@ -17,7 +17,7 @@ import { openDescriptors } from '../helpers/descriptors.js';
 import { nothingIsLeft } from '../helpers/left.js';
 import { identity, trust } from '../helpers/tls.js';
 import { deferred, until, within } from '../helpers/wait.js';
-import { listening } from './site.js';
+import { http2Client, listening } from './site.js';
 
 nothingIsLeft(test, 'behind all tests');
 
@@ -185,7 +185,7 @@ for (const verb of ['sendFile', 'copy'] as const) {
     test(`HTTP/2: ${verb} of nothing into a response to ${method} that was closed before fails`, async (t) => {
       const { path } = sample(t, 0);
       const outcome = deferred<TransferError | null>();
-      const server = http2.createServer((_request, response) => {
+      const client = await http2Client(t, (_request, response) => {
         response.stream
           .on('error', () => {})
           .on('close', () => {
@@ -196,13 +196,6 @@ for (const verb of ['sendFile', 'copy'] as const) {
                 : sendFile(path, response, options);
             void transfer.then(({ error }) => outcome.resolve(error));
           });
-      });
-      server.listen(0, '127.0.0.1');
-      await once(server, 'listening');
-      const client = http2.connect(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-      t.teardown(() => {
-        client.destroy();
-        server.close();
       });
       const request = client.request({ ':method': method });
       request.on('error', () => {});

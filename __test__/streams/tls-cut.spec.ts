@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import tls from 'node:tls';
 
 import test, { type ExecutionContext } from 'ava';
-import { copy, relay } from 'fdsplice';
+import { copy, type CopyOptions, relay } from 'fdsplice';
 
 import { failure } from '../helpers/failure.js';
 import { nothingIsLeft } from '../helpers/left.js';
@@ -85,6 +85,19 @@ async function session(
   return { inner, outer, cut, wire };
 }
 
+/** A copy from a session that has delivered its first 4 bytes. */
+async function halfCopied({ inner, outer }: Cut, options?: CopyOptions) {
+  const { stream, bytes } = sink();
+  const transfer = copy(inner, stream, options);
+  outer.write('half');
+  await until(
+    'a half arrives',
+    () => bytes().length,
+    (count) => count === 4,
+  );
+  return { transfer, stream };
+}
+
 for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
   test(`${version}: a relay whose TLS client is cut off resets the origin, and keeps the counts`, async (t) => {
     const peer = Peer.start(t);
@@ -99,16 +112,9 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
   });
 
   test(`${version}: a copy from a TLS session that is cut off fails`, async (t) => {
-    const { inner, outer, cut } = await session(t, version);
-    const { stream, bytes } = sink();
-    const transfer = copy(inner, stream, { endDestination: true });
-    outer.write('half');
-    await until(
-      'a half arrives',
-      () => bytes().length,
-      (count) => count === 4,
-    );
-    cut();
+    const ends = await session(t, version);
+    const { transfer, stream } = await halfCopied(ends, { endDestination: true });
+    ends.cut();
     t.like(await failure(t, transfer), { code: 'ECONNRESET', side: 'source', traffic: { tx: 4 } });
     t.false(stream.writableEnded);
   });
@@ -125,18 +131,11 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
 }
 
 test('a session that is cut off in the middle of a record fails, and the bytes before arrive', async (t) => {
-  const { inner, outer, cut, wire } = await session(t);
-  const { stream, bytes } = sink();
-  const transfer = copy(inner, stream);
-  outer.write('half');
-  await until(
-    'a half arrives',
-    () => bytes().length,
-    (count) => count === 4,
-  );
-  const last = wire.at(-1) ?? Buffer.alloc(0);
+  const ends = await session(t);
+  const { transfer } = await halfCopied(ends);
+  const last = ends.wire.at(-1) ?? Buffer.alloc(0);
   // As long as a close_notify, and the beginning of a longer record.
-  cut(Buffer.concat([Buffer.from([0x17, 3, 3, 1, 0]), last.subarray(5), last]).subarray(0, 24));
+  ends.cut(Buffer.concat([Buffer.from([0x17, 3, 3, 1, 0]), last.subarray(5), last]).subarray(0, 24));
   t.like(await failure(t, transfer), { code: 'ECONNRESET', side: 'source', traffic: { tx: 4 } });
 });
 
@@ -155,16 +154,9 @@ test('a session that is cut off right behind its last bytes fails, and these byt
 test('a TLS session over a Unix socket that is cut off fails its copy', async (t) => {
   const directory = mkdtempSync(join(tmpdir(), 'fdsplice-'));
   t.teardown(() => rmSync(directory, { recursive: true }));
-  const { inner, outer, cut } = await session(t, 'TLSv1.3', { path: join(directory, 's') });
-  const { stream, bytes } = sink();
-  const transfer = copy(inner, stream);
-  outer.write('half');
-  await until(
-    'a half arrives',
-    () => bytes().length,
-    (count) => count === 4,
-  );
-  cut();
+  const ends = await session(t, 'TLSv1.3', { path: join(directory, 's') });
+  const { transfer } = await halfCopied(ends);
+  ends.cut();
   t.like(await failure(t, transfer), { code: 'ECONNRESET', side: 'source' });
 });
 

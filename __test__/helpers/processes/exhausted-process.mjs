@@ -97,6 +97,21 @@ const directory = mkdtempSync(`${tmpdir()}/fdsplice-`);
 const large = `${directory}/large`;
 writeFileSync(large, Buffer.alloc(1 << 20, 'x'));
 
+/** A relay, started by `begin`, between a stream and the number of a socket. */
+const relayByNumber = async (begin) => {
+  const [client, socket] = await meet();
+  const stream = new PassThrough();
+  return {
+    start: () => {
+      client.end('hello');
+      return begin(stream, numberOf(socket));
+    },
+    isLeft: () => stream.destroyed && isRestored(stream) && !socket.destroyed,
+    works: async () => (await received(client)) === 'hello' && isRestored(stream),
+    sockets: [client, socket],
+  };
+};
+
 /**
  * The kinds of transfers. Each is set up while there are descriptors; `start` is called without. `isLeft` checks what the
  * contract leaves after a failure, `works` what arrives without one.
@@ -204,32 +219,8 @@ const kinds = {
       sockets: [client],
     };
   },
-  'relay of a stream and a number': async () => {
-    const [client, socket] = await meet();
-    const stream = new PassThrough();
-    return {
-      start: () => {
-        client.end('hello');
-        return relay(stream, numberOf(socket), quiet);
-      },
-      isLeft: () => stream.destroyed && isRestored(stream) && !socket.destroyed,
-      works: async () => (await received(client)) === 'hello' && isRestored(stream),
-      sockets: [client, socket],
-    };
-  },
-  'relay of a number and a stream': async () => {
-    const [client, socket] = await meet();
-    const stream = new PassThrough();
-    return {
-      start: () => {
-        client.end('hello');
-        return relay(numberOf(socket), stream, quiet);
-      },
-      isLeft: () => stream.destroyed && isRestored(stream) && !socket.destroyed,
-      works: async () => (await received(client)) === 'hello' && isRestored(stream),
-      sockets: [client, socket],
-    };
-  },
+  'relay of a stream and a number': () => relayByNumber((stream, number) => relay(stream, number, quiet)),
+  'relay of a number and a stream': () => relayByNumber((stream, number) => relay(number, stream, quiet)),
   'copy of a stream to a number': async () => {
     const [client, socket] = await meet();
     const stream = new PassThrough();

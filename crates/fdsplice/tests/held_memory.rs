@@ -7,13 +7,14 @@ mod copy_support;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use fdsplice::{
     Control, CopyOptions, Endpoint, PreopenedFile, RateLimiter, RelayOptions, SendFileOptions,
-    copy, held_stats, pipe_stats, relay,
+    TrafficResult, copy, held_stats, pipe_stats, relay,
 };
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::runtime::Runtime;
@@ -56,7 +57,7 @@ struct Stalled {
     reader: UnixStream,
     received: Vec<u8>,
     control: Control,
-    copy: JoinHandle<fdsplice::TrafficResult>,
+    copy: JoinHandle<TrafficResult>,
 }
 
 impl Stalled {
@@ -267,14 +268,35 @@ fn a_copy_that_waits_for_its_limiter_holds_nothing() {
     runtime.block_on(limited.copy).expect("no panic");
 }
 
+/// A file whose bytes are read when it is opened, with its contents.
+fn small_file(scratch: &Scratch) -> (PathBuf, &'static [u8]) {
+    let path = scratch.path();
+    let content = data(64 * 1024);
+    std::fs::write(&path, content).expect("a file");
+    (path, content)
+}
+
+/// Reads to the end, so that the file arrives and nothing is held any more.
+fn assert_delivered(
+    runtime: &Runtime,
+    sending: JoinHandle<TrafficResult>,
+    reader: UnixStream,
+    content: &[u8],
+) {
+    reader.set_nonblocking(false).expect("a blocking socket");
+    let collector = thread::spawn(move || read_to_end(&reader));
+    let result = runtime.block_on(sending).expect("no panic");
+    assert!(result.error.is_none(), "{:?}", result.error);
+    assert!(collector.join().expect("a collector") == content);
+    assert_eq!(held_stats().bytes, 0);
+}
+
 #[test]
 fn small_files_that_were_read_ahead_share_the_budget() {
     let _serial = serial();
     let runtime = runtime();
     let scratch = Scratch::new();
-    let path = scratch.path();
-    let content = data(64 * 1024);
-    std::fs::write(&path, content).expect("a file");
+    let (path, content) = small_file(&scratch);
     let opened: Vec<_> = (0..600)
         .map(|_| PreopenedFile::open(&path, 0, None, true).expect("an open file"))
         .collect();
@@ -285,12 +307,8 @@ fn small_files_that_were_read_ahead_share_the_budget() {
     let last = opened.into_iter().next_back().expect("a file");
     assert!(last.endpoint().is_some(), "it was read");
     let (reader, destination) = pair();
-    reader.set_nonblocking(false).expect("a blocking socket");
-    let collector = thread::spawn(move || read_to_end(&reader));
-    let result = runtime.block_on(last.send(destination, SendFileOptions::new()));
-    assert!(result.error.is_none(), "{:?}", result.error);
-    assert!(collector.join().expect("a collector") == content);
-    assert_eq!(held_stats().bytes, 0);
+    let sending = runtime.spawn(last.send(destination, SendFileOptions::new()));
+    assert_delivered(&runtime, sending, reader, content);
 }
 
 #[test]
@@ -298,11 +316,8 @@ fn the_rest_of_a_small_file_is_held_until_its_reader_reads() {
     let _serial = serial();
     let runtime = runtime();
     let scratch = Scratch::new();
-    let path = scratch.path();
-    let content = data(64 * 1024);
-    std::fs::write(&path, content).expect("a file");
+    let (path, content) = small_file(&scratch);
     let (reader, destination) = pair();
-    reader.set_nonblocking(false).expect("a blocking socket");
     // Bytes in front of the file fill the socket.
     let rest = {
         rustix::net::sockopt::set_socket_send_buffer_size(&destination, 8 * 1024)
@@ -313,9 +328,5 @@ fn the_rest_of_a_small_file_is_held_until_its_reader_reads() {
     };
     turn(&runtime, 50);
     assert!(held_stats().bytes > 0);
-    let collector = thread::spawn(move || read_to_end(&reader));
-    let result = runtime.block_on(rest).expect("no panic");
-    assert!(result.error.is_none(), "{:?}", result.error);
-    assert!(collector.join().expect("a collector") == content);
-    assert_eq!(held_stats().bytes, 0);
+    assert_delivered(&runtime, rest, reader, content);
 }
