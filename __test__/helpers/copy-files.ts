@@ -1,6 +1,16 @@
 // Files to copy from and to, in temporary directories that the end of the test removes.
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdtempSync, openSync, closeSync, readSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  createReadStream,
+  mkdtempSync,
+  openSync,
+  type ReadStream,
+  readSync,
+  rmSync,
+  statfsSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
@@ -67,4 +77,11 @@ export function memoryWithRoom(bytes: number): string | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** A stream of a file. A copy leaves it open when it does not take all of it. */
+export function fileStream(t: ExecutionContext, path: string): ReadStream {
+  const stream = createReadStream(path);
+  t.teardown(() => void stream.destroy());
+  return stream;
 }

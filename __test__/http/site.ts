@@ -68,3 +68,15 @@ export async function exchanged(port: number, ...requests: string[]): Promise<st
   await within(20_000, 'the connection ends', once(socket, 'close'));
   return Buffer.concat(chunks).toString('latin1');
 }
+
+/** The bodies on one connection; each response has a Content-Length of `length`. */
+export function bodiesIn(received: string, length: number): string[] {
+  const bodies = [];
+  for (let rest = received; rest !== '';) {
+    const body = rest.indexOf('\r\n\r\n') + 4;
+    if (!rest.startsWith('HTTP/1.1 200 OK\r\n') || body < 4) return [...bodies, `stray: ${rest}`];
+    bodies.push(rest.slice(body, body + length));
+    rest = rest.slice(body + length);
+  }
+  return bodies;
+}
