@@ -1,74 +1,19 @@
 // Calls of `end()` that the owner of a socket makes while a relay runs: the side is ended after the bytes that have arrived
 // for it, or, if its input has ended, when the other side ends. Neither loses a byte.
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
 import net, { type AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setImmediate as turn } from 'node:timers/promises';
 
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { relay } from 'fdsplice';
 
 import { nothingIsLeft } from '../helpers/left.js';
 import { until, within } from '../helpers/wait.js';
-import { all, duplexPair, session } from '../streams/ends.js';
+import { all } from '../streams/ends.js';
+import { KINDS, overTls, tcp, unix } from './kinds.js';
 
 nothingIsLeft(test, 'behind all tests');
-
-interface Ends {
-  /** The peer of `a`. */
-  client: Duplex;
-  a: Duplex;
-  b: Duplex;
-  /** The peer of `b`. */
-  origin: Duplex;
-}
-
-async function connected(t: ExecutionContext, address: () => net.ListenOptions): Promise<[Duplex, Duplex]> {
-  const server = net.createServer({ allowHalfOpen: true });
-  server.listen({ ...address() });
-  await once(server, 'listening');
-  const made = server.address() as AddressInfo | string;
-  const target = typeof made === 'string' ? { path: made } : { port: made.port, host: '127.0.0.1' };
-  const accepted = once(server, 'connection') as Promise<[net.Socket]>;
-  const outer = net.connect({ ...target, allowHalfOpen: true });
-  const [[inner]] = await Promise.all([accepted, once(outer, 'connect')]);
-  server.close();
-  for (const socket of [inner, outer]) {
-    socket.on('error', () => {});
-    t.teardown(() => socket.destroy());
-  }
-  return [outer, inner];
-}
-
-async function tcp(t: ExecutionContext): Promise<[Duplex, Duplex]> {
-  return connected(t, () => ({ port: 0, host: '127.0.0.1' }));
-}
-
-async function unix(t: ExecutionContext): Promise<[Duplex, Duplex]> {
-  const directory = mkdtempSync(join(tmpdir(), 'fdsplice-'));
-  t.teardown(() => rmSync(directory, { recursive: true }));
-  return connected(t, () => ({ path: join(directory, 's') }));
-}
-
-async function overTls(t: ExecutionContext): Promise<[Duplex, Duplex]> {
-  const { inner, outer } = await session(t);
-  return [outer, inner];
-}
-
-const KINDS: Record<string, (t: ExecutionContext) => Promise<Ends>> = {
-  tcp: async (t) => ends(await tcp(t), await tcp(t)),
-  unix: async (t) => ends(await unix(t), await unix(t)),
-  'tls and tcp': async (t) => ends(await overTls(t), await tcp(t)),
-  'tcp and tls': async (t) => ends(await tcp(t), await overTls(t)),
-  'duplex streams': (_t) => Promise.resolve(ends(duplexPair(), duplexPair())),
-};
-
-function ends([client, a]: [Duplex, Duplex], [origin, b]: [Duplex, Duplex]): Ends {
-  return { client, a, b, origin };
-}
 
 async function received(stream: Duplex, text: string): Promise<void> {
   let got = '';

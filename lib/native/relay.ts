@@ -5,6 +5,7 @@ import type { RelaySettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
 import { type NativeEnd, type NativeTransfer, startNative } from '../core/core.js';
 import type { NativeEndpoint } from '../endpoint/endpoint.js';
+import { takeDownPipes } from '../endpoint/pipes.js';
 import type { Task } from '../transfer/transfer.js';
 import { SocketEnd } from './socket-end.js';
 import { close, prepareBoth } from './start.js';
@@ -38,13 +39,17 @@ export function relayNatively(
       endOfA.destroy({ ended: outcome?.aEnded ?? false, reset }, closed);
       endOfB.destroy({ ended: outcome?.bEnded ?? false, reset }, closed);
     });
+  takeDownPipes(a, b);
   for (const end of ends) {
     end.takeOver();
     end.writes?.refuse((call) => {
       if (call === 'write') task.fail(invalidState(end.side));
+      else if (call === 'destroy') task.fail(end.loss);
       else if (running === undefined) end.isEndDue = true;
-      else running.end(end.side);
+      else if (!task.isOver) running.end(end.side);
     });
+    // Its listeners may have destroyed an end.
+    if (task.isOver) return;
   }
   prepareBoth(task, ends, () => {
     const openA = endOfA.lend();

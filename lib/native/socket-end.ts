@@ -39,6 +39,7 @@ export class SocketEnd implements Openable {
   readonly #descriptor: NativeEnd | undefined;
   readonly #unavailable: Failure | undefined;
   #isListening = false;
+  #wasConnecting = false;
   /** Set once it listens to 'close'. */
   #onClose: (() => void) | undefined;
   #onConnect: (() => void) | undefined;
@@ -90,13 +91,13 @@ export class SocketEnd implements Openable {
       fail(notStopped(side));
       return;
     }
-    const wasConnecting = socket.connecting;
+    this.#wasConnecting = socket.connecting;
     // Failures are reported in the result alone. Without a listener, Node would throw them.
     this.#isListening = true;
     socket.on('error', nothing);
     const onClose = () => {
       this.#sawClose = true;
-      fail(this.#destroyed(wasConnecting && !this.#ready));
+      fail(this.loss);
       this.#closed();
     };
     socket.on('close', onClose);
@@ -105,7 +106,7 @@ export class SocketEnd implements Openable {
       if (writes?.isWriting) writes.flush(done);
       else done();
     };
-    if (wasConnecting) {
+    if (this.#wasConnecting) {
       this.#onConnect = () => attempt(fail, flush, side);
       socket.on('connect', this.#onConnect);
     } else {
@@ -126,12 +127,12 @@ export class SocketEnd implements Openable {
     this.#idle = new TimeLimit(limit, movedAt, () => fail(idle()));
   }
 
-  #destroyed(whileConnecting: boolean): Failure {
+  /** The failure of a transfer whose socket is destroyed. */
+  get loss(): Failure {
     const { side, socket } = this;
     const cause = socket?.errored ?? null;
-    return (
-      (this.#ready ? undefined : nodeFailure(side, cause)) ?? socketDestroyed(side, cause, whileConnecting)
-    );
+    const byNode = this.#ready ? undefined : nodeFailure(side, cause);
+    return byNode ?? socketDestroyed(side, cause, this.#wasConnecting && !this.#ready);
   }
 
   /** The end as a relay takes it: a TCP socket as its number, which the core duplicates. */
@@ -164,7 +165,7 @@ export class SocketEnd implements Openable {
     if (this.#descriptor !== undefined) return this.#descriptor;
     if (this.#unavailable !== undefined) return this.#unavailable;
     // A flush can call back after a destroy() whose 'close' event is still to come.
-    if (this.socket?.destroyed === true) return this.#destroyed(false);
+    if (this.socket?.destroyed === true) return this.loss;
     const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
     const opened = openEnd(fd ?? -1, this.side, this.socket !== undefined && isTcp(this.socket));
     if (opened.end !== undefined) return opened.end;

@@ -3,6 +3,7 @@
 import type { EventEmitter } from 'node:events';
 import { Socket } from 'node:net';
 import { nextTick } from '../contract/clock.js';
+import { DESTROY, destroyByClass } from './internals.js';
 import { PropertyOverlay } from './overlay.js';
 
 type Call = (...args: unknown[]) => unknown;
@@ -15,8 +16,8 @@ export interface CallTarget {
   readonly writableCorked?: number;
 }
 
-/** A call on a relayed stream: one that carries data, or an `end()` without data. */
-export type RelayedCall = 'write' | 'end';
+/** A call on a relayed stream: one that carries data, an `end()` without data, or the first `destroy()`. */
+export type RelayedCall = 'write' | 'end' | 'destroy';
 
 /** A call that was made while a transfer wrote to the stream. */
 interface HeldCall {
@@ -45,6 +46,12 @@ function refuseEnd(this: Refusing, ...args: unknown[]): unknown {
     refuse(this, args);
   }
   return this;
+}
+
+/** The order of the 'close' events of two streams is not the order in which they were destroyed. */
+function reportDestroy(this: Refusing, ...args: unknown[]): void {
+  this[CALLED]?.('destroy');
+  destroyByClass(this, ...args);
 }
 
 /** Node's own method would destroy the socket once it has ended, although its input may go on. */
@@ -97,13 +104,14 @@ export class HeldCalls<Target extends CallTarget = CallTarget> {
   }
 
   /**
-   * Reports calls to `called` instead of making them. Data is refused: its bytes would get in between those of the
-   * transfer.
+   * Reports calls to `called` instead of making them; `destroy()` is reported and made. Data is refused: its bytes would get
+   * in between those of the transfer.
    */
   refuse(called: (call: RelayedCall) => void): void {
     (this.target as Refusing)[CALLED] = called;
     this.overlay.set('write', refuseWrite);
     this.overlay.set('end', refuseEnd);
+    this.#reportDestroy(called);
     this.#ignoreCork();
   }
 
@@ -115,13 +123,26 @@ export class HeldCalls<Target extends CallTarget = CallTarget> {
     if ('destroySoon' in this.target) this.overlay.set('destroySoon', refuseDestroySoon);
   }
 
+  #reportDestroy(called: (call: RelayedCall) => void): void {
+    const { target } = this;
+    const own: unknown = Object.hasOwn(target, DESTROY) ? Reflect.get(target, DESTROY) : undefined;
+    if (typeof own !== 'function') {
+      this.overlay.set(DESTROY, reportDestroy);
+      return;
+    }
+    this.overlay.set(DESTROY, function (this: object, ...args: unknown[]): void {
+      called('destroy');
+      Reflect.apply(own, this, args);
+    });
+  }
+
   #ignoreCork(): void {
     if (this.target.writableCorked !== undefined) this.overlay.set('cork', ignoreCork);
   }
 
   /** Lets later calls through; queued calls stay queued. */
   restore(): void {
-    for (const name of ['write', 'end', 'cork', 'destroySoon']) this.overlay.restore(name);
+    for (const name of ['write', 'end', DESTROY, 'cork', 'destroySoon']) this.overlay.restore(name);
   }
 
   /** Does what {@link restore} does, for a stream that will not be used for long. */

@@ -2,6 +2,7 @@
 // net.Socket, and fields of HTTP responses. Only this file, carrier-internals.ts and idle-timer-internals.ts do that. They
 // are the same in Node 20 to 26. Each function states what it is for and what happens in a Node without that part;
 // probe.ts tries them before a transfer relies on them.
+import type { EventEmitter } from 'node:events';
 import { OutgoingMessage, type ServerResponse } from 'node:http';
 import type { ServerHttp2Stream } from 'node:http2';
 import { Socket } from 'node:net';
@@ -22,7 +23,7 @@ export interface Handle {
 
 interface SocketInternals {
   _handle?: Handle | null;
-  _readableState?: { reading: boolean; readable?: boolean };
+  _readableState?: { reading: boolean; readable?: boolean; pipes?: object[] | object | null };
   _writableState?: { writable?: boolean };
 }
 
@@ -196,6 +197,40 @@ export function interceptSystemWrites(
   overlay.set('_final', (callback: WriteCallback) => {
     held(() => prototype._final.call(socket, callback));
   });
+}
+
+// Pipes
+
+/**
+ * The streams that a stream is piped to. Without the list, a pipe to a third stream is no mistake of the caller: a relay
+ * takes it down, and a copy takes bytes from it.
+ */
+export function pipesOf(stream: object): readonly object[] {
+  const pipes = (stream as Partial<SocketInternals>)._readableState?.pipes ?? [];
+  // In place of a list, a stream of another package may have its only destination.
+  return Array.isArray(pipes) ? (pipes as object[]) : [pipes];
+}
+
+/**
+ * How many pipes lead into a stream: each of them listens to 'unpipe'. Without the name of the listener, a pipe from a third
+ * stream is not noticed before it writes, which then fails the relay.
+ */
+export function pipesInto(stream: EventEmitter): number {
+  return stream.listeners('unpipe').filter(({ name }) => name === 'onunpipe').length;
+}
+
+// The end of a stream
+
+/**
+ * The key of the method that `destroy()` calls first, once for each stream. Without it, of two streams that are destroyed in
+ * one turn of the event loop, the one that closes first is blamed.
+ */
+export const DESTROY = '_destroy';
+
+/** Calls the method with the key {@link DESTROY} that the class of a stream has. */
+export function destroyByClass(stream: object, ...args: unknown[]): void {
+  const { _destroy } = Object.getPrototypeOf(stream) as { _destroy?: (...args: unknown[]) => void };
+  _destroy?.apply(stream, args);
 }
 
 // Counts

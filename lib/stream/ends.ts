@@ -4,7 +4,7 @@ import { Socket } from 'node:net';
 import { type Duplex, PassThrough, type Readable } from 'node:stream';
 import { clearTimeout, setTimeout } from '../contract/clock.js';
 import type { Endpoint, FileEndpoint, StreamEndpoint } from '../endpoint/endpoint.js';
-import { type Failure, refusalFailure, TransferError } from '../contract/errors.js';
+import { type Failure, refusalFailure, streamFailure, TransferError } from '../contract/errors.js';
 import type { WritableLike } from '../endpoint/stream-kinds.js';
 import type { UsableEndpoint } from '../endpoint/usable.js';
 import { hasHandle, isTcp } from '../node/internals.js';
@@ -16,6 +16,7 @@ import { BridgeReader, BridgeWriter } from './bridge.js';
 import { FileReader, FileWriter, type HeldFile } from './files.js';
 import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';
+import { resetFailure } from './reset.js';
 import { StreamWriter } from './writer.js';
 
 /** The reader of a copy's source. `range` applies to files alone. */
@@ -73,8 +74,11 @@ const NOTHING = Buffer.alloc(0);
 
 /** Both directions of one end of a relay. */
 export interface RelayEnds {
+  readonly side: Side;
   readonly reader: Reader;
   readonly writer: Writer;
+  /** The failure of a relay whose end was destroyed; `undefined` if the end had done its part of both directions. */
+  readonly loss: Failure | undefined;
   /** Takes the end over. It must be destroyed from here on, also if this throws. */
   takeOver(): void;
   /** Destroys the end, after a failure in the strongest way of its transport; resolves when nothing is held any more. */
@@ -91,10 +95,13 @@ export function relayEndsOf(endpoint: Endpoint, called: (call: RelayedCall) => v
 
 /** A socket given as a number: it stays the caller's. */
 class NumberEnd implements RelayEnds {
+  readonly side: Side;
   readonly reader: Reader;
   readonly writer: Writer;
+  readonly loss = undefined;
 
   constructor(side: Side, end: NativeEnd) {
+    this.side = side;
     const again = openEnd(end.fd, side);
     this.reader = new BridgeReader(side, end, undefined);
     this.writer = new BridgeWriter(side, again.end ?? refusalFailure(again.refusal, side), true);
@@ -116,6 +123,7 @@ const CLOSE_WAIT_MS = 1000;
 
 /** A stream, which belongs to the relay. */
 class DuplexEnd implements RelayEnds {
+  readonly side: Side;
   readonly reader: StreamReader;
   readonly writer: StreamWriter;
   readonly #stream: Duplex;
@@ -124,9 +132,17 @@ class DuplexEnd implements RelayEnds {
   #closed: Promise<void> | undefined;
 
   constructor(side: Side, stream: Duplex, called: (call: RelayedCall) => void) {
+    this.side = side;
     this.#stream = stream;
     this.reader = new StreamReader(side, stream, 'handed over');
     this.writer = new StreamWriter(side, stream as WritableLike, called);
+  }
+
+  get loss(): Failure | undefined {
+    const stream = this.#stream;
+    const isInputComplete = this.reader.isAtEnd || stream.readableEnded;
+    if (isInputComplete && stream.writableFinished) return undefined;
+    return resetFailure(this.side, stream) ?? streamFailure(this.side, stream.errored);
   }
 
   takeOver(): void {

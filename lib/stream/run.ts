@@ -27,6 +27,7 @@ export class StreamRun implements EngineTransfer {
   readonly #sides: readonly Side[];
   readonly #options: RunOptions;
   readonly #settled: Settled;
+  readonly #firstFailure: (failure: Failure) => Failure;
   readonly #counts = { tx: 0, rx: 0 };
   readonly #entry = newEntry();
   #movedAt = now();
@@ -36,7 +37,15 @@ export class StreamRun implements EngineTransfer {
   #failure: Failure | undefined;
   #over = false;
 
-  constructor(flows: readonly Flow[], sides: readonly Side[], options: RunOptions, settled: Settled) {
+  /** `firstFailure` returns the failure of an end that had failed before the given one was noticed. */
+  constructor(
+    flows: readonly Flow[],
+    sides: readonly Side[],
+    options: RunOptions,
+    settled: Settled,
+    firstFailure = (failure: Failure) => failure,
+  ) {
+    this.#firstFailure = firstFailure;
     this.#flows = flows;
     this.#sides = sides;
     this.#options = options;
@@ -48,7 +57,7 @@ export class StreamRun implements EngineTransfer {
       if (this.#over) break;
       flow.start({
         accepted: (bytes) => this.#accepted(index === 0 ? 'tx' : 'rx', bytes),
-        fail: (failure) => this.#fail(failure, failure.code !== 'ABORT_ERR'),
+        fail: (failure) => this.#failed(failure),
         done: () => this.#done(index),
       });
     }
@@ -95,6 +104,12 @@ export class StreamRun implements EngineTransfer {
       return this.#movedAt;
     };
     this.#idle = new TimeLimit(idleTimeout, lastMoved, () => this.#fail(idle(), false));
+  }
+
+  /** A failure that an end has noticed. */
+  #failed(noticed: Failure): void {
+    const failure = this.#failure === undefined ? this.#firstFailure(noticed) : noticed;
+    this.#fail(failure, failure.code !== 'ABORT_ERR');
   }
 
   /** With `grace`, bytes read before the failure may still be accepted for a limited time. */

@@ -4,6 +4,7 @@ import type { CopySettings, RelaySettings } from '../contract/options.js';
 import type { Side } from '../contract/traffic.js';
 import type { NativeOutcome } from '../core/core.js';
 import { discard, type Endpoint } from '../endpoint/endpoint.js';
+import { takeDownPipes } from '../endpoint/pipes.js';
 import type { WritableLike } from '../endpoint/stream-kinds.js';
 import { failureOf, isUsable } from '../endpoint/usable.js';
 import type { HeldCalls, RelayedCall } from '../node/held-calls.js';
@@ -126,17 +127,23 @@ export function relayStreams(
     for (const each of destroyed) if (each.status === 'rejected') throw each.reason;
   };
   let flows: readonly Flow[] = [];
+  /** The end that was destroyed first. What its owner does with the other end in consequence is no failure of that one. */
+  let destroyed: RelayEnds | undefined;
   const endedBeforeTheStart = new Set<Side>();
   for (const endpoint of endpoints) {
     const { side } = endpoint;
     const called = (call: RelayedCall) => {
-      if (call === 'write') task.fail(invalidState(side));
+      const loss = destroyed?.loss;
+      if (call === 'destroy') destroyed ??= ends.find((end) => end.side === side);
+      else if (loss !== undefined) task.fail(loss);
+      else if (call === 'write') task.fail(invalidState(side));
       else if (hasInputEnded(endpoint)) return;
       else if (flows.length === 0) endedBeforeTheStart.add(side);
       else flows.find((flow) => flow.side === side)?.endEarly();
     };
     ends.push(relayEndsOf(endpoint, called));
   }
+  takeDownPipes(...endpoints);
   for (const end of ends) end.takeOver();
   const [a, b] = ends as [RelayEnds, RelayEnds];
   flows = [
@@ -160,7 +167,9 @@ export function relayStreams(
   task.obeySignal();
   for (const endpoint of endpoints) if (!isUsable(endpoint)) task.fail(failureOf(endpoint));
   if (task.isOver) return;
-  task.run((settled) => new StreamRun(flows, ['a', 'b'], moveOptions, settled), 'stream');
+  const firstLoss = (failure: Failure) =>
+    failure.side === destroyed?.side ? failure : (destroyed?.loss ?? failure);
+  task.run((settled) => new StreamRun(flows, ['a', 'b'], moveOptions, settled, firstLoss), 'stream');
   for (const flow of flows) if (endedBeforeTheStart.has(flow.side)) flow.endEarly();
 }
 

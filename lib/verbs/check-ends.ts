@@ -1,5 +1,6 @@
 // Checks the two ends of a copy or relay before anything is taken over.
 import { discard, type Endpoint, requireDistinct } from '../endpoint/endpoint.js';
+import { requireOwnPipes } from '../endpoint/pipes.js';
 
 /** Inspects both ends. Throws a caller's mistake; nothing has been taken over then. */
 export function checkEnds(first: () => Endpoint, second: () => Endpoint): [Endpoint, Endpoint] {
@@ -12,5 +13,11 @@ export function checkEnds(first: () => Endpoint, second: () => Endpoint): [Endpo
     throw mistake;
   }
   requireDistinct(one, other);
+  try {
+    requireOwnPipes(one, other);
+  } catch (mistake) {
+    discard(one, other);
+    throw mistake;
+  }
   return [one, other];
 }
