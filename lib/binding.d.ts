@@ -262,6 +262,8 @@ export interface NativeFailure {
   undelivered?: Buffer
   /** Whether a call has not returned, so that the sockets of the transfer were broken off. */
   stuck?: boolean
+  /** Whether the side had ended its input, all of which was delivered, and then took no more. */
+  afterEnd?: boolean
 }
 
 /** Two connected Unix sockets: one for the core, and the descriptor of one for Node. */

@@ -47,6 +47,8 @@ pub struct NativeFailure {
     pub undelivered: Option<Buffer>,
     /// Whether a call has not returned, so that the sockets of the transfer were broken off.
     pub stuck: Option<bool>,
+    /// Whether the side had ended its input, all of which was delivered, and then took no more.
+    pub after_end: Option<bool>,
 }
 
 impl NativeFailure {
@@ -64,6 +66,7 @@ impl NativeFailure {
             syscall: system.map(|(_, syscall)| syscall.to_owned()),
             side: error.side.map(|side| side.as_str().to_owned()),
             stuck: error.stuck.then_some(true),
+            after_end: error.after_end.then_some(true),
             undelivered: (!error.undelivered.is_empty()).then(|| Buffer::from(error.undelivered)),
         }
     }
@@ -76,6 +79,7 @@ impl NativeFailure {
             side: None,
             undelivered: None,
             stuck: None,
+            after_end: None,
         }
     }
 }

@@ -68,6 +68,11 @@ pub struct TransferError {
     /// holds the sockets of the transfer open, so their connections were broken off. Bytes that the
     /// call still moves are in no count.
     pub stuck: bool,
+    /// Whether the peer of [`side`](Self::side) had said all it had and took no more: its input was
+    /// read to the end, every byte of it was accepted by the other side, and then its connection was
+    /// reset or closed. Clients often leave so when they have their answer. Bytes that the other side
+    /// still sent to it are lost. Always `false` for a copy.
+    pub after_end: bool,
 }
 
 impl TransferError {
@@ -82,6 +87,7 @@ impl TransferError {
             side,
             undelivered: Vec::new(),
             stuck: false,
+            after_end: false,
         }
     }
 }
@@ -95,6 +101,7 @@ impl fmt::Debug for TransferError {
             .field("side", &self.side)
             .field("undelivered", &self.undelivered.len())
             .field("stuck", &self.stuck)
+            .field("after_end", &self.after_end)
             .finish()
     }
 }
@@ -108,8 +115,13 @@ impl fmt::Display for TransferError {
             Reason::IdleTimeout => f.write_str("no byte moved in time")?,
             Reason::HalfCloseTimeout => f.write_str("half open for too long")?,
         }
+        let when = if self.after_end {
+            ", after the end of its input"
+        } else {
+            ""
+        };
         match self.side {
-            Some(side) => write!(f, " (side {})", side.as_str()),
+            Some(side) => write!(f, " (side {}{when})", side.as_str()),
             None => Ok(()),
         }
     }

@@ -1,5 +1,7 @@
 //! Relays bytes between two sockets, in both directions at once.
 
+mod ending;
+
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::task::Poll;
@@ -8,7 +10,6 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use tokio::io::Interest;
-use tokio::time::timeout;
 use tracing::Instrument;
 
 use crate::direction::Direction;
@@ -20,9 +21,7 @@ use crate::limits::rate::RateLimiter;
 use crate::limits::relay::{RelayBounds, RelayLimiters, RelayRules};
 use crate::traffic::{Control, TrafficResult};
 
-/// How long bytes that arrived before a failure may take to reach the other side. The stream engine
-/// has the same value as `FAILURE_GRACE_MS` in `lib/contract/failure-grace.ts`.
-const FAILURE_GRACE: Duration = Duration::from_secs(1);
+use ending::Failed;
 
 /// Options of [`relay`].
 #[derive(Debug, Default)]
@@ -128,6 +127,11 @@ impl RelayOptions {
 /// that moment. Bytes received before the failure are still delivered to the other side, for at most
 /// 1 s. Then the sockets that were handed over are reset, so that a truncated stream never looks
 /// complete. An abort resets them without that delay.
+///
+/// A peer that has all it wanted often ends its input, closes, and answers what still comes with a
+/// reset. [`TransferError::after_end`] marks such a failure. If the other side has ended too and every
+/// one of its bytes was accepted, the relay has succeeded, although the end of that direction reaches
+/// nobody.
 ///
 /// # Errors
 /// [`TrafficResult::error`] holds the failure, beside counts that are exact in every case. When the
@@ -241,21 +245,25 @@ async fn run(a: RegisteredFd, b: RegisteredFd, mut options: RelayOptions) -> Tra
 
     let mut bounds = std::mem::take(&mut options.rules).start();
     let outcome = exchange(&mut tx, there, &mut rx, back, control, &mut bounds).await;
-    let (a_ended, b_ended) = (tx.source_ended(), rx.source_ended());
+    let (mut a_ended, mut b_ended) = (tx.source_ended(), rx.source_ended());
     let error = match outcome {
         Ok(()) => None,
         Err(Halt::Other(reason, side)) => Some(TransferError::other(reason, side)),
-        Err(Halt::Failed {
-            errno,
-            syscall,
-            side,
-        }) => {
-            let (rest, route) = match side {
-                Side::B => (&mut rx, back),
-                _ => (&mut tx, there),
+        Err(Halt::Failed(failed)) => {
+            let (tx, rx) = ((&mut tx, there), (&mut rx, back));
+            let (from, to) = match failed.side {
+                Side::B => (rx, tx),
+                _ => (tx, rx),
             };
-            deliver_rest(rest, route, control).await;
-            Some(TransferError::system(errno, syscall, side))
+            let error = ending::after_failure(failed, from, to, control).await;
+            let has_ended = |side| {
+                error
+                    .as_ref()
+                    .is_none_or(|it| it.after_end && it.side == Some(side))
+            };
+            a_ended |= has_ended(Side::A);
+            b_ended |= has_ended(Side::B);
+            error
         }
     };
     if error.is_none() {
@@ -282,11 +290,7 @@ impl Drop for ResetOnDrop<'_> {
 /// The reason why a relay ended early.
 enum Halt {
     Other(Reason, Option<Side>),
-    Failed {
-        errno: Errno,
-        syscall: &'static str,
-        side: Side,
-    },
+    Failed(Failed),
 }
 
 /// Runs both directions until both have ended or one side has failed.
@@ -309,11 +313,11 @@ async fn exchange(
         // Poll the watches first, because an out-of-band byte changes the reads below.
         for (watch, side) in [(a_fails.as_mut(), Side::A), (b_fails.as_mut(), Side::B)] {
             if let Poll::Ready(errno) = watch.poll(cx) {
-                return Poll::Ready(Err(Halt::Failed {
+                return Poll::Ready(Err(Halt::Failed(Failed {
                     errno,
                     syscall: "epoll_wait",
                     side,
-                }));
+                })));
             }
         }
         let sides = [
@@ -336,11 +340,11 @@ async fn exchange(
                     End::Source => source,
                     End::Destination => destination,
                 };
-                return Poll::Ready(Err(Halt::Failed {
+                return Poll::Ready(Err(Halt::Failed(Failed {
                     errno,
                     syscall,
                     side,
-                }));
+                })));
             }
         }
         // After the reads above, which may have found the end of input of the side that is ended.
@@ -365,25 +369,4 @@ async fn exchange(
         }
     })
     .await
-}
-
-/// Delivers the bytes received before a failure to the other side, as far as it accepts them.
-async fn deliver_rest(direction: &mut Direction, route: Route<'_>, control: &Control) {
-    let mut delivery = pin!(async {
-        let _ = poll_fn(|cx| direction.poll_rest(cx, route)).await;
-        if route.destination.endpoint().resets() {
-            // A reset would purge the bytes that the kernel of the peer has not acknowledged.
-            route.destination.acknowledged().await;
-        }
-    });
-    let _ = timeout(
-        FAILURE_GRACE,
-        poll_fn(|cx| {
-            if control.poll_aborted(cx) {
-                return Poll::Ready(());
-            }
-            delivery.as_mut().poll(cx)
-        }),
-    )
-    .await;
 }

@@ -21,7 +21,7 @@ use tokio::task::yield_now;
 use crate::direction::bulk::BulkDetector;
 use crate::direction::held::{Held, Pushed};
 use crate::direction::plan::{Plan, Route};
-use crate::engine::{Engine, engines};
+use crate::engine::{Engine, engines, read_write};
 use crate::fault::{End, IoFailure};
 use crate::fd::{Ready, RegisteredFd};
 use crate::limits::deadline::Stall;
@@ -70,6 +70,7 @@ pub(crate) struct Direction {
     pass_end_on: bool,
     /// Bytes to take until the destination is ended, although the source is still open.
     ends_after: Option<u64>,
+    ended_early: bool,
     engine: Engine,
     pipe_size: Option<usize>,
     /// Number of buffered reads until a pipe is requested again.
@@ -98,6 +99,7 @@ impl Direction {
             source_ended: false,
             pass_end_on: plan.pass_end_on,
             ends_after: None,
+            ended_early: false,
             pipe_size: plan.pipe_size,
             lease_pause: 0,
             detector: BulkDetector::default(),
@@ -119,7 +121,26 @@ impl Direction {
     pub(crate) fn end_early(&mut self, source: &RegisteredFd) {
         if self.pass_end_on && self.phase == Phase::Open {
             self.ends_after = Some(ioctl_fionread(source).unwrap_or(0));
+            self.ended_early = true;
         }
+    }
+
+    /// Whether the destination was ended, or is to be ended, before the source has ended.
+    pub(crate) fn was_ended_early(&self) -> bool {
+        self.ended_early
+    }
+
+    /// Whether the source is at its end and nothing is held. Unread bytes of the source stay there.
+    pub(crate) fn is_at_end(&mut self, route: Route<'_>) -> bool {
+        if self.phase == Phase::Open
+            && self.held.is_empty()
+            && route
+                .source
+                .is_some_and(|it| read_write::is_at_end(it.endpoint()))
+        {
+            self.end_source();
+        }
+        self.source_ended && self.held.is_empty()
     }
 
     /// Marks the direction as ended: no bytes have to be moved, or none can be.

@@ -21,6 +21,8 @@ pub(crate) struct RegisteredFd {
     /// Whether an out-of-band byte was announced. After that, a short read no longer proves that the
     /// socket is empty, because reads stop in front of the out-of-band byte.
     urgent: AtomicBool,
+    /// Whether the peer of a TCP socket had ended its output before its reset.
+    ended_before_reset: AtomicBool,
 }
 
 impl RegisteredFd {
@@ -41,6 +43,7 @@ impl RegisteredFd {
             Ok(io) => Ok(Self {
                 io,
                 urgent: AtomicBool::new(false),
+                ended_before_reset: AtomicBool::new(false),
             }),
             Err(failure) => {
                 let (endpoint, error) = failure.into_parts();
@@ -115,13 +118,20 @@ impl RegisteredFd {
     }
 
     /// Replaces `EPIPE` by `ECONNRESET` where a TCP socket has lost its connection. Such a socket
-    /// reports the cause only once, and `EPIPE` from then on. A TCP socket also reports `EPIPE` when a reset came after the FIN of the
-    /// peer. `EPIPE` from a connected socket means that it was shut down for writing.
+    /// reports the cause only once, and `EPIPE` from then on. The cause itself is `EPIPE` when the reset
+    /// came after the FIN of the peer, which is recorded: a transfer ends with the first error that
+    /// it sees. `EPIPE` from a connected socket means that it was shut down for writing.
     pub(crate) fn explain(&self, errno: Errno) -> Errno {
         if errno == Errno::PIPE && self.is_lost() {
+            self.ended_before_reset.store(true, Ordering::Relaxed);
             return Errno::CONNRESET;
         }
         errno
+    }
+
+    /// Whether [`explain`](Self::explain) has found a reset after the end of input.
+    pub(crate) fn ended_before_reset(&self) -> bool {
+        self.ended_before_reset.load(Ordering::Relaxed)
     }
 
     /// Whether this is a TCP socket that has lost its connection.
