@@ -309,6 +309,25 @@ declare function copy(source: Source, destination: Destination, options?: CopyOp
 declare function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfer;
 
 /**
+ * Waits until other code joins `socket` to another stream by `socket.pipe(x)` and `x.pipe(socket)`, and relays between the
+ * two instead. `socket` is `a`, `x` is `b`. Both calls must be made in one synchronous run, in any order.
+ *
+ * The code that calls `pipe` notices no difference: the sockets emit 'pipe', 'end', 'error' and 'close', their counts
+ * include the relayed bytes, and what a listener for 'connect' of `x` writes comes before relayed bytes. Unlike `relay`,
+ * a socket that fails emits its 'error' before 'close'.
+ *
+ * The pipes stay as they are if a relay could not do the same: one direction alone, `{ end: false }`, a second reader
+ * (another pipe, or a listener for 'data' or 'readable'), or a stream that `relay` does not accept.
+ *
+ * The promise settles as that of `relay`. If the socket closes without a relay, or the connection of `x` fails, it
+ * settles then: with the system's error or `ERR_STREAM_DESTROYED`. `signal` applies from the call on, and destroys the
+ * socket; the other limits apply to the relay. If the result is ignored, pass `reject: false`.
+ *
+ * Calling it again for a socket that still waits for its pipes is a caller's mistake.
+ */
+declare function relayOnPipe(socket: Duplex, options?: RelayOptions): Promise<TrafficResult>;
+
+/**
  * Sends a file, or its bytes from `start` to `end` inclusive, to `destination`.
  *
  * Range: it is fixed by the size of the file at the start. Later growth is ignored; truncation fails with
@@ -330,5 +349,5 @@ declare function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transf
  */
 declare function sendFile(file: string | URL | FileHandle | number, destination: Destination, options?: SendFileOptions): Transfer;
 
-export { RateLimiter, TransferError, capabilities, copy, relay, sendFile, stats };
+export { RateLimiter, TransferError, capabilities, copy, relay, relayOnPipe, sendFile, stats };
 export type { Capabilities, CommonOptions, CopyOptions, Destination, RelayEnd, RelayOptions, SendFileOptions, Side, Source, Stats, Traffic, TrafficResult, Transfer };

@@ -5,6 +5,7 @@ export { copy } from './lib/verbs/copy.js';
 export { TransferError } from './lib/contract/errors.js';
 export { RateLimiter } from './lib/contract/rate-limiter.js';
 export { relay } from './lib/verbs/relay.js';
+export { relayOnPipe } from './lib/verbs/relay-on-pipe.js';
 export { sendFile } from './lib/verbs/send-file.js';
 export type {
   Capabilities,

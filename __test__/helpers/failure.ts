@@ -1,6 +1,6 @@
 // Awaits the failure of a transfer, within a time that no timeout of TCP can cause.
 import type { ExecutionContext } from 'ava';
-import { TransferError, type Transfer } from 'fdsplice';
+import { type TrafficResult, TransferError } from 'fdsplice';
 
 import { within } from './wait.js';
 
@@ -8,7 +8,7 @@ import { within } from './wait.js';
 export const PROMPT_MS = 20_000;
 
 /** The error of a transfer, which must fail within `PROMPT_MS`. */
-export async function failure(t: ExecutionContext, transfer: Transfer): Promise<TransferError> {
+export async function failure(t: ExecutionContext, transfer: Promise<TrafficResult>): Promise<TransferError> {
   const error = await within(
     PROMPT_MS,
     'the transfer fails',

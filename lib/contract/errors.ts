@@ -81,6 +81,14 @@ export function nodeFailure(side: Side | undefined, cause: unknown): Failure | u
   return { ...failure, message: `${syscall} failed: ${code}`, code };
 }
 
+/** The error that Node would have emitted for a failed system call on a socket; `undefined` for other failures. */
+export function nodeError({ code, errno, syscall }: Failure): Error | undefined {
+  if (errno === undefined || syscall === undefined) return undefined;
+  // Node has two calls for a connected socket. Only writing fails with EPIPE.
+  const call = code === 'EPIPE' || syscall === 'send' || syscall === 'write' ? 'write' : 'read';
+  return Object.assign(new Error(`${call} ${code}`), { errno, code, syscall: call });
+}
+
 /** The failure of a transfer whose stream has emitted `error`. */
 export function streamFailure(side: Side | undefined, error: unknown): Failure {
   // JavaScript can emit and throw any value, or none.
@@ -151,6 +159,12 @@ export function socketDestroyed(side: Side, cause: Error | null, whileConnecting
 /** A socket or stream that was destroyed before the call. */
 export function alreadyDestroyed(side: Side, kind: 'socket' | 'stream', cause: Error | null): Failure {
   return { message: `the ${kind} was already destroyed`, code: 'ERR_STREAM_DESTROYED', side, cause };
+}
+
+/** A socket that was closed before its owner joined it to another one. */
+export function closedBeforePipe(side: Side, cause: Error | null): Failure {
+  const message = 'the socket was closed before it was piped both ways';
+  return nodeFailure(side, cause) ?? { message, code: 'ERR_STREAM_DESTROYED', side, cause };
 }
 
 /** A stream that its owner had ended before the call: it accepts no more bytes. */

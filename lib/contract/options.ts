@@ -59,6 +59,8 @@ export interface RelaySettings extends Settings {
   limits: [Limit | undefined, Limit | undefined, Limit | undefined];
   headFromA: Uint8Array | undefined;
   headFromB: Uint8Array | undefined;
+  /** Whether a socket that fails emits its 'error', as it does without a relay. Not an option: a verb decides. */
+  emitsErrors?: boolean;
 }
 
 export function copySettings(options: CopyOptions | undefined): CopySettings {

@@ -1,8 +1,9 @@
 // Relays between two descriptors on the native engine.
 import type { EndRole } from '../binding.js';
-import { type Failure, invalidState } from '../contract/errors.js';
+import { type Failure, invalidState, nodeError } from '../contract/errors.js';
 import type { RelaySettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
+import type { Side } from '../contract/traffic.js';
 import { type NativeEnd, type NativeTransfer, startNative } from '../core/core.js';
 import type { NativeEndpoint } from '../endpoint/endpoint.js';
 import { takeDownPipes } from '../endpoint/pipes.js';
@@ -36,8 +37,10 @@ export function relayNatively(
       // The core resets a socket that it was given. One that it never got is reset here, and so are both of a relay
       // whose task has died.
       const reset = failure !== undefined && (outcome === undefined || outcome.error?.reason === 'died');
-      endOfA.destroy({ ended: outcome?.aEnded ?? false, reset }, closed);
-      endOfB.destroy({ ended: outcome?.bEnded ?? false, reset }, closed);
+      const error = (side: Side) =>
+        settings.emitsErrors === true && failure?.side === side ? nodeError(failure) : undefined;
+      endOfA.destroy({ ended: outcome?.aEnded ?? false, reset, error: error('a') }, closed);
+      endOfB.destroy({ ended: outcome?.bEnded ?? false, reset, error: error('b') }, closed);
     });
   takeDownPipes(a, b);
   for (const end of ends) {

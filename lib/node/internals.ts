@@ -360,3 +360,11 @@ export const PROBLEMS = {
   close: 'socket._handle.close is not the method that destroy() calls',
   reset: 'socket._handle.reset() does not reset the connection',
 } as const;
+
+/**
+ * Whether a pipe from this stream ends its destination. `pipe` has a listener called `onend` for that; with
+ * `{ end: false }` it has another one.
+ */
+export function isPipedToItsEnd(stream: EventEmitter): boolean {
+  return stream.listeners('end').some(({ name }) => name === 'onend');
+}

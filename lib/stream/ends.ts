@@ -85,12 +85,18 @@ export interface RelayEnds {
   destroy(failure: Failure | undefined, traffic: Traffic): Promise<void>;
 }
 
-/** `called` gets the calls that the owner of a stream makes on it. */
-export function relayEndsOf(endpoint: Endpoint, called: (call: RelayedCall) => void): RelayEnds {
+/** What a relay does on behalf of the owner of a stream. */
+export interface Owner {
+  /** Gets the calls that the owner makes on the stream. */
+  called: (call: RelayedCall) => void;
+  emitsErrors: boolean | undefined;
+}
+
+export function relayEndsOf(endpoint: Endpoint, owner: Owner): RelayEnds {
   if (endpoint.kind === 'descriptor') return new NumberEnd(endpoint.side, endpoint.end);
   // The relay fails before it starts, so there is nothing to destroy.
-  if (endpoint.kind === 'unavailable') return new DuplexEnd(endpoint.side, new PassThrough(), called);
-  return new DuplexEnd(endpoint.side, streamOf(endpoint as StreamEndpoint) as Duplex, called);
+  if (endpoint.kind === 'unavailable') return new DuplexEnd(endpoint.side, new PassThrough(), owner);
+  return new DuplexEnd(endpoint.side, streamOf(endpoint as StreamEndpoint) as Duplex, owner);
 }
 
 /** A socket given as a number: it stays the caller's. */
@@ -131,10 +137,10 @@ class DuplexEnd implements RelayEnds {
   /** Resolves at 'close'. The `closed` of a socket is true some time before that. */
   #closed: Promise<void> | undefined;
 
-  constructor(side: Side, stream: Duplex, called: (call: RelayedCall) => void) {
+  constructor(side: Side, stream: Duplex, { called, emitsErrors }: Owner) {
     this.side = side;
     this.#stream = stream;
-    this.reader = new StreamReader(side, stream, 'handed over');
+    this.reader = new StreamReader(side, stream, 'handed over', emitsErrors);
     this.writer = new StreamWriter(side, stream as WritableLike, called);
   }
 

@@ -26,11 +26,14 @@ export class StreamReader implements Reader {
   #failed: (error: Error) => void = () => {};
   #stopWatching: () => void = () => {};
   #ended = false;
+  #emitsErrors: boolean;
   /** Whether to read although nothing is buffered: only that shows the end of input. */
   #isReadDue = true;
 
-  constructor(side: Side, stream: Readable, ownership: Ownership) {
+  /** With `emitsErrors`, a stream that was handed over emits the errors that it had during the transfer. */
+  constructor(side: Side, stream: Readable, ownership: Ownership, emitsErrors = false) {
     this.#side = side;
+    this.#emitsErrors = emitsErrors;
     this.#stream = stream;
     this.#ownership = ownership;
     // Node creates process.stdin when it is first accessed, so streams without a descriptor are ruled out before.
@@ -45,9 +48,9 @@ export class StreamReader implements Reader {
       // The request of an HTTP/2 compatibility server would stop the stream below, and no read starts that one again.
       if (event === 'data' || (event === 'pause' && stopsAtPause)) return false;
       if (event !== 'error' || ownership === 'lent') return emit(event, ...args);
-      // The error of a relay's stream is reported in the result alone, and stays in `errored`.
+      // The error of a relay's stream is reported in the result, and stays in `errored`.
       this.#failed(args[0] as Error);
-      return true;
+      return this.#emitsErrors ? emit(event, ...args) : true;
     });
     this.#allowedHalfOpen = this.#stream.allowHalfOpen;
     // Otherwise the end of input would end the other direction as well.
@@ -133,6 +136,7 @@ export class StreamReader implements Reader {
     this.#listeners = [];
     this.#stopWatching();
     this.#failed = () => {};
+    this.#emitsErrors = false;
     if (this.#ownership === 'handed over') return Promise.resolve(rest);
     if (this.#allowedHalfOpen === false) {
       this.#stream.allowHalfOpen = false;

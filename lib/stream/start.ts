@@ -117,7 +117,7 @@ function runFlow(task: Task, flow: Flow, moveOptions: CopySettings['moveOptions'
 export function relayStreams(
   task: Task,
   endpoints: readonly [Endpoint, Endpoint],
-  { headFromA, headFromB, limits, moveOptions }: RelaySettings,
+  { headFromA, headFromB, limits, moveOptions, emitsErrors }: RelaySettings,
 ): void {
   task.engine = 'stream';
   const [both, tx, rx] = limits.map((limit) => limit?.throttle());
@@ -141,7 +141,7 @@ export function relayStreams(
       else if (flows.length === 0) endedBeforeTheStart.add(side);
       else flows.find((flow) => flow.side === side)?.endEarly();
     };
-    ends.push(relayEndsOf(endpoint, called));
+    ends.push(relayEndsOf(endpoint, { called, emitsErrors }));
   }
   takeDownPipes(...endpoints);
   for (const end of ends) end.takeOver();

@@ -1,7 +1,7 @@
 // relay(): both directions between two ends at once.
-import { relaySettings } from '../contract/options.js';
+import { type RelaySettings, relaySettings } from '../contract/options.js';
 import type { RelayEnd, RelayOptions, Transfer } from '../contract/types.js';
-import { endpoint } from '../endpoint/endpoint.js';
+import { type Endpoint, endpoint } from '../endpoint/endpoint.js';
 import { relayNatively } from '../native/relay.js';
 import { relayStreams } from '../stream/start.js';
 import { refused, Task } from '../transfer/transfer.js';
@@ -39,6 +39,11 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
   } catch (mistake) {
     return refused(mistake as Error);
   }
+  return startRelay(ends, settings);
+}
+
+/** Relays between two ends that have been checked. */
+export function startRelay(ends: [Endpoint, Endpoint], settings: RelaySettings): Transfer {
   const task = new Task('relay', settings);
   task.attempt(() => {
     const nativeEnds = nativeRelayEnds(ends);

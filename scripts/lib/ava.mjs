@@ -14,6 +14,7 @@ const DEBUG_FOLDERS = ['copy', 'fuzz', 'relay', 'send-file'];
 
 /** Folders for the stream engine: the behaviour that both engines share. */
 const STREAM_FOLDERS = [
+  'adapters',
   'copy',
   'fuzz',
   'http',
@@ -27,12 +28,13 @@ const STREAM_FOLDERS = [
 ];
 
 /** Folders for the other Node lines: specs that depend on Node's internals, on workers or on processes. */
-const NODE_FOLDERS = ['http', 'process', 'sockets', 'streams'];
+const NODE_FOLDERS = ['adapters', 'http', 'process', 'sockets', 'streams'];
 
 /** Folders whose specs measure time or load: their files run one after the other. */
 const TIMED_FOLDERS = ['bench', 'cli', 'examples', 'faults', 'limits', 'load', 'transfer'];
 /** The other folders: their files run three at a time, because most of them wait. */
 const OTHER_FOLDERS = [
+  'adapters',
   'addon',
   'copy',
   'fuzz',

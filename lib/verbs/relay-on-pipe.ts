@@ -1,0 +1,185 @@
+// relayOnPipe(): a relay in place of the pipes that other code lays between two sockets.
+import type { Duplex, Writable } from 'node:stream';
+import { TLSSocket } from 'node:tls';
+import { nextTick } from '../contract/clock.js';
+import {
+  aborted,
+  closedBeforePipe,
+  type Failure,
+  invalidType,
+  invalidValue,
+  TransferError,
+} from '../contract/errors.js';
+import { type RelaySettings, relaySettings } from '../contract/options.js';
+import type { RelayOptions, TrafficResult } from '../contract/types.js';
+import { binding } from '../core/core.js';
+import { type Endpoint, endpoint } from '../endpoint/endpoint.js';
+import { isReadable, isWritable } from '../endpoint/stream-kinds.js';
+import { isPipedToItsEnd } from '../node/internals.js';
+import { PropertyOverlay } from '../node/overlay.js';
+import { onAbort } from '../transfer/abort-signal.js';
+import { refused } from '../transfer/transfer.js';
+import { checkEnds } from './check-ends.js';
+import { startRelay } from './relay.js';
+
+/**
+ * Waits until other code joins `socket` to another stream by `socket.pipe(x)` and `x.pipe(socket)`, and relays between the
+ * two instead. `socket` is `a`, `x` is `b`. Both calls must be made in one synchronous run, in any order.
+ *
+ * The code that calls `pipe` notices no difference: the sockets emit 'pipe', 'end', 'error' and 'close', their counts
+ * include the relayed bytes, and what a listener for 'connect' of `x` writes comes before relayed bytes. Unlike `relay`,
+ * a socket that fails emits its 'error' before 'close'.
+ *
+ * The pipes stay as they are if a relay could not do the same: one direction alone, `{ end: false }`, a second reader
+ * (another pipe, or a listener for 'data' or 'readable'), or a stream that `relay` does not accept.
+ *
+ * The promise settles as that of `relay`. If the socket closes without a relay, or the connection of `x` fails, it
+ * settles then: with the system's error or `ERR_STREAM_DESTROYED`. `signal` applies from the call on, and destroys the
+ * socket; the other limits apply to the relay. If the result is ignored, pass `reject: false`.
+ *
+ * Calling it again for a socket that still waits for its pipes is a caller's mistake.
+ */
+export function relayOnPipe(socket: Duplex, options?: RelayOptions): Promise<TrafficResult> {
+  try {
+    const settings = relaySettings(options);
+    if (!isReadable(socket) || !isWritable(socket) || typeof socket.pipe !== 'function')
+      throw invalidType('socket', "a duplex stream of Node's, as a net.Socket is", socket);
+    if (waiting.has(socket)) throw invalidValue('socket', 'must not wait for its pipes already');
+    return new Promise((resolve) => new PipeWatch(socket, settings, resolve).start());
+  } catch (mistake) {
+    return refused(mistake as Error);
+  }
+}
+
+/** The sockets whose pipes are awaited. */
+const waiting = new WeakSet<Duplex>();
+
+type Settle = (result: TrafficResult | Promise<TrafficResult>) => void;
+
+/** Watches one socket until a relay takes over, or until it closes. */
+class PipeWatch {
+  readonly #socket: Duplex;
+  readonly #settings: RelaySettings;
+  readonly #settle: Settle;
+  readonly #overlay: PropertyOverlay;
+  readonly #undo: (() => void)[] = [];
+  /** The stream that the socket was piped to in this run, and those that were piped to it. */
+  #target: unknown;
+  readonly #sources = new Set<unknown>();
+  #isDeciding = false;
+  /** The other end, from the moment on when the pipes to it were taken down. */
+  #joined: Duplex | undefined;
+  #isOver = false;
+
+  constructor(socket: Duplex, settings: RelaySettings, settle: Settle) {
+    this.#socket = socket;
+    this.#settings = { ...settings, emitsErrors: true };
+    this.#settle = settle;
+    this.#overlay = new PropertyOverlay(socket);
+  }
+
+  start(): void {
+    const socket = this.#socket;
+    const { signal } = this.#settings;
+    waiting.add(socket);
+    this.#undo.push(() => waiting.delete(socket));
+    if (socket.destroyed) {
+      this.#fail(closedBeforePipe('a', socket.errored));
+      return;
+    }
+    const abort = (reason: unknown) => {
+      this.#fail(aborted(reason));
+      socket.destroy();
+      this.#joined?.destroy();
+    };
+    if (signal?.aborted === true) {
+      abort(signal.reason);
+      return;
+    }
+    if (signal !== undefined) this.#undo.push(onAbort(signal, abort));
+    const pipe = socket.pipe.bind(socket);
+    this.#overlay.set('pipe', (target: Writable, options?: { end?: boolean }) => {
+      this.#decideSoon();
+      this.#target = target;
+      return pipe(target, options);
+    });
+    this.#undo.push(() => this.#overlay.restore());
+    this.#on(socket, 'pipe', (source: unknown) => {
+      this.#decideSoon();
+      this.#sources.add(source);
+    });
+    this.#on(socket, 'close', () => this.#fail(closedBeforePipe('a', socket.errored)));
+  }
+
+  /** The pipes are real meanwhile. They move nothing before the decision, because their flow starts in a later tick. */
+  #decideSoon(): void {
+    if (this.#isDeciding) return;
+    this.#isDeciding = true;
+    nextTick(() => this.#decide());
+  }
+
+  #decide(): void {
+    const [socket, target] = [this.#socket, this.#target];
+    const isJoined = this.#sources.has(target);
+    this.#isDeciding = false;
+    this.#target = undefined;
+    this.#sources.clear();
+    if (!isJoined || this.#isOver || this.#joined !== undefined) return;
+    const other = target as Duplex;
+    const ends = relayableEnds(socket, other);
+    if (ends === undefined) return;
+    this.#joined = other;
+    socket.unpipe(other);
+    other.unpipe(socket);
+    this.#on(other, 'close', () => this.#fail(closedBeforePipe('b', other.errored)));
+    this.#relayWhenConnected([socket, other], ends);
+  }
+
+  #relayWhenConnected(streams: [Duplex, Duplex], ends: [Endpoint, Endpoint]): void {
+    if (this.#isOver) return;
+    const pending = streams.find((stream) => 'connecting' in stream && stream.connecting);
+    if (pending === undefined) {
+      this.#end(startRelay(ends, this.#settings));
+      return;
+    }
+    // Other listeners for the event may still have something to write.
+    const connected = () => nextTick(() => this.#relayWhenConnected(streams, ends));
+    this.#on(pending, pending instanceof TLSSocket ? 'secureConnect' : 'connect', connected);
+  }
+
+  #on<Args extends unknown[]>(stream: Duplex, event: string, listener: (...args: Args) => void): void {
+    stream.on(event, listener as (...args: unknown[]) => void);
+    this.#undo.push(() => stream.off(event, listener as (...args: unknown[]) => void));
+  }
+
+  #fail(failure: Failure): void {
+    const { reject } = this.#settings;
+    const traffic = { tx: 0, rx: 0, total: 0 };
+    const error = new TransferError(failure.message, { ...failure, traffic });
+    const engine = binding() === undefined ? 'stream' : 'native';
+    const result: TrafficResult = { ...traffic, zeroCopy: 0, durationMs: 0, engine, error };
+    this.#end(reject ? Promise.reject(error) : result);
+  }
+
+  #end(result: TrafficResult | Promise<TrafficResult>): void {
+    this.#isOver = true;
+    for (const undo of this.#undo.splice(0)) undo();
+    this.#settle(result);
+  }
+}
+
+/** Both ends, if a relay can take the place of the pipes between them. */
+function relayableEnds(socket: Duplex, other: Duplex): [Endpoint, Endpoint] | undefined {
+  // Every pipe has one listener for 'data'.
+  const isOpen = (stream: Duplex) => !stream.destroyed && stream.listenerCount('readable') === 0;
+  const isPiped = (stream: Duplex) => stream.listenerCount('data') === 1 && isPipedToItsEnd(stream);
+  if (![socket, other].every((stream) => isOpen(stream) && isPiped(stream))) return undefined;
+  try {
+    return checkEnds(
+      () => endpoint('a', socket),
+      () => endpoint('b', other),
+    );
+  } catch {
+    return undefined;
+  }
+}
