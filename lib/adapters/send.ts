@@ -1,0 +1,53 @@
+// Sends files that packages pipe into responses with sendFile. The stream of the package stays in its pipe: it opens the
+// file, and it ends or fails, so that all listeners of the package are called as they are without sendFile.
+import { fstat } from 'node:fs';
+import type { ServerResponse } from 'node:http';
+import { promisify } from 'node:util';
+import { sendFile } from '../../index.js';
+import { type FileStream, isReplaceable, SMALL } from './send/replaceable.js';
+
+type SendStream = { res: ServerResponse; stream(path: string, options?: object): void };
+
+const statOf = promisify(fstat);
+
+export function sendStream(response: ServerResponse): void;
+export function sendStream(request: unknown, response: ServerResponse, next: () => void): void;
+export function sendStream(this: SendStream, path: string, options?: object): void;
+export function sendStream(this: unknown, ...args: unknown[]): void {
+  const own = typeof args[0] === 'string' ? (this as SendStream) : undefined;
+  (own?.res ?? ((args[1] ?? args[0]) as ServerResponse)).on('pipe', hold);
+  if (own === undefined) (args[2] as (() => void) | undefined)?.();
+  else (Object.getPrototypeOf(own) as SendStream).stream.apply(own, args as [string, object]);
+}
+
+/** Keeps a stream that is piped into this response from reading, and sends its file when it is open. */
+function hold(this: ServerResponse, source: FileStream): void {
+  if (!isReplaceable(source, this) || Object.hasOwn(source, 'read')) return;
+  Object.assign(source, { read: () => null });
+  if (source.pending) source.once('open', () => void send(source, this));
+  else void send(source, this);
+}
+
+async function send(source: FileStream, response: ServerResponse): Promise<void> {
+  const { fd, start, end } = source;
+  const length = response.getHeader('content-length');
+  // Listeners that are added behind the call of pipe() count as well.
+  const { size } = await (length === undefined ? statOf(fd).catch(() => ({ size: 0 })) : { size: Infinity });
+  // A stream of the whole body fails if its file has become shorter. Another one may be a part of the body.
+  const last = end - (start ?? 0) + 1 === Number(length) ? undefined : Math.min(end, Number.MAX_SAFE_INTEGER);
+  const isReady = size > SMALL && !source.destroyed && isReplaceable(source, response);
+  const options = { start, end: last, endDestination: false, reject: false };
+  const transfer = isReady ? sendFile(fd, response, options) : undefined;
+  const abort = () => transfer?.abort();
+  source.once('close', abort);
+  // It rejects what only the stream can send, such as a FIFO.
+  const { tx, error } = (await transfer?.catch(() => undefined)) ?? { tx: 0, error: undefined };
+  source.off('close', abort);
+  if (source.destroyed) return;
+  Reflect.deleteProperty(source, 'read');
+  source.bytesRead += tx;
+  const isRefused = tx === 0 && error?.side !== 'destination' && error?.code !== 'ERR_SOURCE_TRUNCATED';
+  if (error === null) source.push(null);
+  else if (error === undefined || isRefused) source.read(0);
+  else source.destroy(error.side === 'source' ? error : void response.destroy());
+}
