@@ -114,6 +114,57 @@ for (const [when, out] of [
   }
 }
 
+for (const reject of [true, false]) {
+  test(`bounds of an earlier, longer file: ${reject ? 'a rejection' : 'a result with the error'}, and the response is untouched`, async (t) => {
+    const { path } = sample(t, 500);
+    const outcome = deferred<TransferError | null>();
+    const { port } = await site(t, (_request, response) => {
+      response.setHeader('Content-Length', 900);
+      void sendFile(path, response, { start: 100, end: 999, reject })
+        .then(
+          ({ error }) => error,
+          (error: TransferError) => (reject ? error : null),
+        )
+        .then((error) => {
+          outcome.resolve(error);
+          response.writeHead(503, { 'Content-Length': 7 }).end('changed');
+        });
+    });
+    t.regex(await exchanged(port, 'GET /'), /^HTTP\/1\.1 503 .*changed$/s);
+    t.like(await outcome.promise, { name: 'TransferError', code: 'ERR_SOURCE_TRUNCATED', side: 'source' });
+  });
+}
+
+test('bounds of an earlier, shorter file: exactly the announced bytes are sent', async (t) => {
+  const { path, bytes } = sample(t, 200_000);
+  const { port } = await site(t, (_request, response) => {
+    response.setHeader('Content-Length', 900);
+    void sendFile(path, response, { start: 100, end: 999 });
+  });
+  const expected = bytes.toString('latin1', 100, 1000);
+  t.deepEqual(bodiesIn(await exchanged(port, 'GET /', 'GET /'), 900), [expected, expected]);
+});
+
+for (const [rest, complete] of [
+  ['', false],
+  ['b'.repeat(99), false],
+  ['b'.repeat(100), true],
+] as const) {
+  test(`a response that ends with ${rest.length} of 100 bytes after a part of a file ${complete ? 'stays' : 'is broken off'}`, async (t) => {
+    const { path, bytes } = sample(t, 1000);
+    const { port } = await site(t, (_request, response) => {
+      response.setHeader('Content-Length', 200);
+      void sendFile(path, response, { start: 0, end: 99, endDestination: false, reject: false }).then(() =>
+        response.end(rest),
+      );
+    });
+    const received = await exchanged(port, 'GET / HTTP/1.1', 'GET /');
+    const expected = `${bytes.toString('latin1', 0, 100)}${rest}`;
+    if (complete) t.deepEqual(bodiesIn(received, 200), [expected, expected]);
+    else t.true(received.length - received.indexOf('\r\n\r\n') - 4 < 200, 'no second response');
+  });
+}
+
 test('a Content-Length that contradicts start and end is a mistake, whatever the size of the file', async (t) => {
   const { path } = sample(t, 1000);
   const codes: unknown[] = [];

@@ -207,3 +207,15 @@ export function breakOffResponse(response: Response): void {
   if (isFramed === undefined && response.socket !== null) closeByReset(response.socket);
   response.destroy();
 }
+
+/** Breaks off a response that its owner ends before the announced length: its client would wait for the rest. */
+export function breakOffIfShort(response: Response): void {
+  if (response instanceof ServerResponse && !response.listeners('prefinish').includes(checkLength)) {
+    response.once('prefinish', checkLength);
+  }
+}
+
+function checkLength(this: ServerResponse): void {
+  const room = isCounted(this) ? roomIn(this) : 0;
+  if (room > 0 && room < Infinity) breakOffResponse(this);
+}

@@ -24,7 +24,7 @@ import {
   type Response,
   roomIn,
 } from './framing.js';
-import { breakOffResponse, endResponse, ResponseEnd, takesNativeBody } from './response.js';
+import { breakOffIfShort, breakOffResponse, endResponse, ResponseEnd, takesNativeBody } from './response.js';
 import { endAlready, sendNatively } from '../native/send-file.js';
 import type { Reader } from '../stream/flow.js';
 import { pump } from '../stream/start.js';
@@ -88,6 +88,7 @@ export function sendToResponse(
       calls.replay();
       await from.release();
     }
+    if (isSent && isPiece(settings)) breakOffIfShort(response);
     if (!isSent || !endDestination || !isEndDue) return undefined;
     const unfinished = await endResponse(response, task.idleTimeout);
     if (unfinished !== undefined) breakOffResponse(response);
