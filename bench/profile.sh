@@ -28,7 +28,7 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 RUSTFLAGS='-C force-frame-pointers=yes' cargo build --locked --profile bench --target "$host" --target-dir "$build" \
   --package fdsplice-node
 cargo build --locked --release --package fdsplice-load
-platform=$(node --input-type=module -e "import { platform } from './dist/lib/core/loader.js'; console.log(platform)")
+platform=$(node -p "require('./dist/index.cjs').capabilities().platform")
 mkdir -p "$package" "$(dirname "$graph")"
 cp -R dist package.json "$package"
 cp "$build/$host/release/libfdsplice_node.so" "$package/fdsplice.$platform.node"

@@ -228,14 +228,59 @@ for (const [version, isSupported] of [
   });
 }
 
-test('an installation without its package.json still loads, and the reason names the missing file', async (t) => {
+/** Copies the implementation out of its package, into a file as a bundler writes it. Returns a program that uses it. */
+function bundled(folder: string): string {
+  renameSync(join(folder, 'node_modules/fdsplice'), join(folder, 'unbundled'));
+  const code = readFileSync(join(folder, 'unbundled/dist/index.cjs'), 'utf8');
+  writeFileSync(join(folder, 'bundle.cjs'), code);
+  writeFileSync(join(folder, 'package.json'), '{ "name": "application", "version": "7.0.0" }');
+  return PRINT_CAPABILITIES.replace('import { capabilities }', 'import fdsplice').replace(
+    "'fdsplice';",
+    "'./bundle.cjs'; const { capabilities } = fdsplice;",
+  );
+}
+
+test('a bundle finds the native core in the node_modules beside it', async (t) => {
   const folder = installation(t, { platform, contents: native });
-  renameSync(join(folder, 'node_modules/fdsplice'), join(folder, 'bundled'));
-  renameSync(join(folder, 'bundled/package.json'), join(folder, 'bundled/dist/package.json'));
-  const program = PRINT_CAPABILITIES.replace("'fdsplice'", "'./bundled/dist/index.js'");
-  const { code, stdout, stderr } = await runIn(t, folder, program);
+  const { code, stdout, stderr } = await runIn(t, folder, bundled(folder));
   t.is(code, 0, stderr);
-  t.regex(reasonOf(t, JSON.parse(stdout.toString()) as Capabilities), /Cannot find module '.*package\.json'/);
+  t.like(JSON.parse(stdout.toString()), { native: true, platform });
+});
+
+test('a bundle without the platform package beside it still loads, and the reason says where to put it', async (t) => {
+  const folder = installation(t);
+  const { code, stdout, stderr } = await runIn(t, folder, bundled(folder));
+  t.is(code, 0, stderr);
+  t.is(
+    reasonOf(t, JSON.parse(stdout.toString()) as Capabilities),
+    `the package ${name} is not installed where ${join(folder, 'bundle.cjs')} is, which bundles fdsplice: ` +
+      `put node_modules/${name} beside it, or exclude fdsplice from the bundle`,
+  );
+});
+
+test('a bundle ignores an addon and a Cargo.toml beside it, because they are not of this package', async (t) => {
+  const folder = installation(t);
+  const program = bundled(folder);
+  writeFileSync(join(folder, `fdsplice.${platform}.node`), native);
+  writeFileSync(join(folder, 'Cargo.toml'), '');
+  const choose = pretend(`process.env.FDSPLICE_ADDON = ${JSON.stringify(addon(platform))}`);
+  const { stdout } = await runIn(t, folder, program, choose);
+  t.regex(reasonOf(t, JSON.parse(stdout.toString()) as Capabilities), / is not installed where /);
+});
+
+test('a bundle that is an ES module without require finds the native core beside the main program', async (t) => {
+  const folder = installation(t, { platform, contents: native });
+  const code = readFileSync(join(folder, 'node_modules/fdsplice/dist/index.cjs'), 'utf8');
+  bundled(folder);
+  const program = `
+    const module = { exports: {} };
+    ((module, exports) => {${code}
+    })(module, module.exports);
+    console.log(JSON.stringify(module.exports.capabilities()), typeof require, typeof __filename);
+  `;
+  const { code: status, stdout, stderr } = await runIn(t, folder, program);
+  t.is(status, 0, stderr);
+  t.regex(stdout.toString(), /"native":true.* undefined undefined\n$/);
 });
 
 test('loading the package does not change the settings of the diagnostic report', async (t) => {

@@ -1,20 +1,13 @@
 // Finds and loads the addon of this platform, or explains why there is none.
 
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import manifest from '../../package.json' with { type: 'json' };
 import type * as binding from '../binding.js';
 
 export type Binding = typeof binding;
-
-/** The fields of package.json that this file reads. */
-interface Manifest {
-  version: string;
-  engines: { node: string };
-  optionalDependencies: Record<string, string>;
-}
-
-const load = createRequire(import.meta.url);
 
 /** Operating system, CPU and C library, as in the names of the platform packages. */
 export const platform = [process.platform, cpu(), ...(process.platform === 'linux' ? [abi()] : [])].join('-');
@@ -35,25 +28,54 @@ export function loadBinding(): { binding: Binding; reason?: never } | { binding?
 }
 
 function find(): Binding {
-  const { version, engines, optionalDependencies } = load('../../../package.json') as Manifest;
+  const { version, engines, optionalDependencies } = manifest;
   // Taking over a socket depends on internals of Node, which are tested on these versions only.
   if (!isSupportedNode()) throw new Unavailable(`Node ${process.versions.node} is not in ${engines.node}`);
-  // A checkout, which has a Cargo.toml, can name another build of the addon; an installation ignores the variable.
-  const chosen = process.env['FDSPLICE_ADDON'];
-  if (chosen !== undefined && existsSync(new URL('../../../Cargo.toml', import.meta.url))) {
-    return load(chosen) as Binding;
-  }
-  // A checkout has its own build at its root. An installation has a package for the platform.
-  const built = new URL(`../../../fdsplice.${platform}.node`, import.meta.url);
-  if (existsSync(built)) return load(fileURLToPath(built)) as Binding;
+  const place = ownFile();
+  const load = createRequire(place);
+  const home = ownFolder(place);
+  const built = home === undefined ? undefined : inOwnFolder(home);
+  if (built !== undefined) return load(built) as Binding;
 
   const name = `@fdsplice/${platform}`;
   const names = Object.keys(optionalDependencies);
   if (!names.includes(name)) throw new Unavailable('none is built for it');
-  const found = installed(name);
-  if (found === undefined) throw new Unavailable(whyMissing(name, names));
+  const found = installed(load, name);
+  if (found === undefined) {
+    throw new Unavailable(home === undefined ? notBeside(name, place) : whyMissing(load, name, names));
+  }
   if (found !== version) throw new Unavailable(`${name} is version ${found}, fdsplice is ${version}`);
   return load(name) as Binding;
+}
+
+/** The file that contains this code, which may be the bundle of an application. */
+function ownFile(): string {
+  try {
+    return fileURLToPath(import.meta.url);
+  } catch {
+    // A bundler has turned the CommonJS module into a part of an ES module, where it does not know its file.
+    return process.argv[1] ?? process.execPath;
+  }
+}
+
+/** The folder of this package: the nearest one with a package.json. A bundle has none or another package's. */
+function ownFolder(file: string): string | undefined {
+  let folder = dirname(file);
+  while (!existsSync(join(folder, 'package.json'))) {
+    if (folder === dirname(folder)) return undefined;
+    folder = dirname(folder);
+  }
+  const { name } = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8')) as { name?: string };
+  return name === manifest.name ? folder : undefined;
+}
+
+/** The addon in the package's own folder: a checkout has its own build there, and can name another one. */
+function inOwnFolder(folder: string): string | undefined {
+  // Only a checkout has a Cargo.toml; an installation ignores the variable.
+  const chosen = process.env['FDSPLICE_ADDON'];
+  if (chosen !== undefined && existsSync(join(folder, 'Cargo.toml'))) return chosen;
+  const built = join(folder, `fdsplice.${platform}.node`);
+  return existsSync(built) ? built : undefined;
 }
 
 function isSupportedNode(): boolean {
@@ -64,23 +86,30 @@ function isSupportedNode(): boolean {
 }
 
 /** The version of a platform package, if it is installed. */
-function installed(name: string): string | undefined {
+function installed(load: NodeJS.Require, name: string): string | undefined {
   try {
-    return (load(`${name}/package.json`) as Manifest).version;
+    return (load(`${name}/package.json`) as { version: string }).version;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'MODULE_NOT_FOUND') return undefined;
     throw error;
   }
 }
 
-function whyMissing(name: string, names: string[]): string {
-  const others = names.filter((other) => installed(other) !== undefined);
+function whyMissing(load: NodeJS.Require, name: string, names: string[]): string {
+  const others = names.filter((other) => installed(load, other) !== undefined);
   if (others.length > 0) {
     return `only ${others.join(' and ')} is installed: node_modules comes from another kind of machine, so install here again`;
   }
   return (
     `the package ${name} is not installed: optional packages were left out (npm --omit=optional, pnpm --no-optional), ` +
     'or by a lock file that was made without it'
+  );
+}
+
+function notBeside(name: string, bundle: string): string {
+  return (
+    `the package ${name} is not installed where ${bundle} is, which bundles fdsplice: put node_modules/${name} beside it, ` +
+    'or exclude fdsplice from the bundle'
   );
 }
 

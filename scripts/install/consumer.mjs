@@ -6,13 +6,8 @@ import { toolbox } from './nodes.mjs';
 import { output } from './process.mjs';
 import { assert } from '../lib/suite.mjs';
 
-/** TypeScript's settings for the resolution of modules, each with the programs that compile under it. */
-export const resolutions = {
-  node16: { module: 'node16', include: ['typed.mts'] },
-  // The only setting that knows that Node can require an ES module.
-  nodenext: { module: 'nodenext', include: ['typed.mts', 'typed.cts'] },
-  bundler: { module: 'esnext', include: ['typed.mts'] },
-};
+/** TypeScript's settings for the resolution of modules, each with its kind of modules. */
+export const resolutions = { node16: 'node16', nodenext: 'nodenext', bundler: 'esnext' };
 
 const compiledTo = (resolution) => `built-${resolution}`;
 

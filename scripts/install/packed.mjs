@@ -1,9 +1,10 @@
 // Packs the packages and checks the contents of the tarballs.
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
 import { dirname, join } from 'node:path';
 import { root } from '../lib/run.mjs';
 import { CLI } from '../lib/bundle-cli.mjs';
+import { entries } from '../lib/entries.mjs';
 import { licences } from './stage.mjs';
 import { output } from './process.mjs';
 import { assert, assertSame } from '../lib/suite.mjs';
@@ -16,7 +17,6 @@ const own = new Set([
   'LICENSE-APACHE',
   'LICENSE-MIT',
   'THIRD-PARTY.md',
-  'index.d.ts',
 ]);
 
 /** Packs a folder into a tarball. Resolves with the tarball's path, its size and the names of its files. */
@@ -32,22 +32,17 @@ export async function pack(path, destination) {
 
 const kib = (bytes) => `${(bytes / 1024).toFixed(0)} KiB`;
 
-/** Checks that the package holds the compiled modules with their maps, the types and the documents, and nothing else. */
+/** Checks that the package holds the modules with their maps and types, and the documents, and nothing else. */
 export function checkOwnFiles(names) {
-  const modules = names.filter((name) => name.startsWith('dist/') && name.endsWith('.js'));
-  const expected = modules.flatMap((name) => [name, `${name}.map`]);
-  assertSame(names.filter((name) => !own.has(name)).sort(), expected.sort(), 'files in the package');
+  const modules = entries().flatMap(({ name }) =>
+    ['.cjs', '.cjs.map', '.js', '.d.cts', '.d.ts'].map((end) => name + end),
+  );
+  const commandLine = [`${CLI}.js`, `${CLI}.js.map`];
+  const expected = [...modules, ...commandLine].map((name) => `dist/${name}`);
+  // Only a module with a default export has this file.
+  const found = names.filter((name) => !own.has(name) && !name.endsWith('.exports.d.cts'));
+  assertSame(found.sort(), expected.sort(), 'files in the package');
   assertSame(names.filter((name) => own.has(name)).sort(), [...own].sort(), 'documents in the package');
-  // The command line is one bundle.
-  const sources = typescript('lib').filter((name) => dirname(name) !== dirname(CLI) || name === `${CLI}.ts`);
-  const compiled = ['index.ts', ...sources].map((name) => `dist/${name.replace(/\.ts$/, '.js')}`);
-  assertSame(modules.sort(), compiled.sort(), 'compiled modules (remove dist/ if one is left over)');
-}
-
-function typescript(folder) {
-  return readdirSync(join(root, folder), { recursive: true })
-    .filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))
-    .map((name) => `${folder}/${name}`);
 }
 
 export function checkPlatformFiles(names, platform) {
@@ -59,23 +54,35 @@ export function checkPlatformFiles(names, platform) {
 export function checkReferences(installed, names) {
   const has = (name, from) => assert(names.includes(name), `${from} refers to ${name}, which is not packed`);
   const manifest = JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8'));
-  const paths = (value) => (typeof value === 'string' ? [value] : Object.values(value).flatMap(paths));
-  for (const path of paths([manifest.exports, manifest.types, manifest.bin])) {
+  const { exports, main, types, typesVersions, bin } = manifest;
+  for (const path of paths([exports, main, types, typesVersions, bin]))
     has(path.replace(/^\.\//, ''), 'package.json');
-  }
-  const types = readFileSync(join(installed, 'index.d.ts'), 'utf8');
-  for (const [, id] of types.matchAll(/from '(.+?)'/g)) assert(isBuiltin(id), `index.d.ts imports ${id}`);
-
-  for (const name of names.filter((each) => each.endsWith('.js'))) {
-    const [, map] = /^\/\/# sourceMappingURL=(.+)$/m.exec(readFileSync(join(installed, name), 'utf8')) ?? [];
-    assert(map !== undefined, `${name} has no source map`);
-    has(join(dirname(name), map), name);
-    const { sources, sourcesContent = [] } = JSON.parse(
-      readFileSync(join(installed, dirname(name), map), 'utf8'),
-    );
-    for (const [index, source] of sources.entries()) {
-      const isThere = existsSync(join(installed, dirname(name), source));
-      assert(isThere || typeof sourcesContent[index] === 'string', `${map}: ${source} is missing`);
+  for (const name of names.filter((each) => /\.(js|cjs|ts|cts)$/.test(each))) {
+    const text = readFileSync(join(installed, name), 'utf8');
+    for (const [, id] of text.matchAll(/^(?:import|export|let) .*(?:from |require\()['"](.+?)['"]/gm)) {
+      if (!isBuiltin(id)) has(join(dirname(name), typesOf(name, id)), name);
     }
+    if (name.endsWith('.cjs')) checkMap(installed, name, has);
+  }
+  checkMap(installed, `dist/${CLI}.js`, has);
+}
+
+const paths = (value) => (typeof value === 'string' ? [value] : Object.values(value).flatMap(paths));
+
+/** The file that a file refers to: types refer to the types of a module. */
+function typesOf(name, id) {
+  return /\.d\.c?ts$/.test(name) ? id.replace(/\.(c?)js$/, '.d.$1ts') : id;
+}
+
+function checkMap(installed, name, has) {
+  const [, map] = /^\/\/# sourceMappingURL=(.+)$/m.exec(readFileSync(join(installed, name), 'utf8')) ?? [];
+  assert(map !== undefined, `${name} has no source map`);
+  has(join(dirname(name), map), name);
+  const { sources, sourcesContent = [] } = JSON.parse(
+    readFileSync(join(installed, dirname(name), map), 'utf8'),
+  );
+  for (const [index, source] of sources.entries()) {
+    const isThere = existsSync(join(installed, dirname(name), source));
+    assert(isThere || typeof sourcesContent[index] === 'string', `${map}: ${source} is missing`);
   }
 }
