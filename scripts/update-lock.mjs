@@ -1,4 +1,4 @@
-// npm run lock: updates package-lock.json from package.json, complete for every platform.
+// npm run lock: updates the lock files of the project and of its install test, complete for every platform.
 // When a registry (a partial mirror, for example) does not have the optional package of another platform, `npm install`
 // leaves that package out of the lock file, and `npm ci` then rejects the lock file everywhere. This script adds such an
 // entry from the manifest of the package that depends on it. The entry has no integrity hash, and npm fetches the package
@@ -12,11 +12,15 @@ const platform =
   /[-/](aix|android|darwin|freebsd|linux|netbsd|openbsd|openharmony|sunos|win32)-([a-z0-9]+)(?:-(\w+))?$/;
 
 await runMain(async () => {
+  for (const folder of ['.', 'scripts/install']) await update(join(root, folder));
+});
+
+async function update(folder) {
   // In another folder, because npm would otherwise list only the optional packages in node_modules.
   const scratch = mkdtempSync(join(tmpdir(), 'fdsplice-lock-'));
   try {
     for (const name of ['package.json', 'package-lock.json', '.npmrc']) {
-      if (existsSync(join(root, name))) copyFileSync(join(root, name), join(scratch, name));
+      if (existsSync(join(folder, name))) copyFileSync(join(folder, name), join(scratch, name));
     }
     const options = ['--package-lock-only', '--no-audit', '--no-fund', '--prefix', scratch];
     const file = join(scratch, 'package-lock.json');
@@ -26,11 +30,11 @@ await runMain(async () => {
     writeFileSync(file, JSON.stringify(lock));
     // Again, so that npm writes the order and format.
     await mustRun('npm', ['install', ...options]);
-    copyFileSync(file, join(root, 'package-lock.json'));
+    copyFileSync(file, join(folder, 'package-lock.json'));
   } finally {
     rmSync(scratch, { recursive: true });
   }
-});
+}
 
 function addMissing(packages) {
   let added = 0;

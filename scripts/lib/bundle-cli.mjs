@@ -28,4 +28,4 @@ export async function bundledPackages() {
   return [...new Set(folders)].sort();
 }
 
-const inBundle = (use) => withBundle(`${CLI}.ts`, { surface: '../../index.js' }, use);
+const inBundle = (use) => withBundle({ source: `${CLI}.ts`, name: CLI, extension: '.js' }, use);

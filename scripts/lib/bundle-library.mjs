@@ -2,7 +2,7 @@
 // The ES module (.js) only passes its exports on, so `import` and `require` return the same objects.
 import { readFileSync, writeFileSync } from 'node:fs';
 import { isBuiltin } from 'node:module';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { withBundle } from './bundle.mjs';
 import { entries } from './entries.mjs';
 import { root } from './run.mjs';
@@ -19,9 +19,8 @@ export async function bundleLibrary() {
 }
 
 async function bundleModule(source, name) {
-  const surface = dirname(name) === '.' ? undefined : '../index.cjs';
   const file = join(root, `dist/${name}.cjs`);
-  const { output } = await withBundle(source, { surface, plugins: [fewFields] }, (bundle) =>
+  const { output } = await withBundle({ source, name, extension: '.cjs', plugins: [fewFields] }, (bundle) =>
     bundle.write({
       format: 'cjs',
       file,

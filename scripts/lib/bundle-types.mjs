@@ -5,7 +5,7 @@ import { isBuiltin } from 'node:module';
 import { dirname, join } from 'node:path';
 import { rollup } from 'rollup';
 import { dts } from 'rollup-plugin-dts';
-import { entries } from './entries.mjs';
+import { entries, pathToFile, pathToModule } from './entries.mjs';
 import { mustRun, root, StepError } from './run.mjs';
 
 /** The declarations of every single file of lib/, which tsc writes. */
@@ -25,26 +25,25 @@ export async function bundleTypes() {
 
   const names = [];
   for (const { source, name } of entries()) {
-    const bundled = await bundle(source);
+    const bundled = await bundle(source, name);
     if (name === 'index') writeFileSync(join(root, 'index.d.ts'), `${header}${bundled.code}`);
     names.push(...write(name, bundled).map((extension) => `${name}${extension}`));
   }
   return names;
 }
 
-async function bundle(source) {
-  const isModule = dirname(source) !== '.';
+async function bundle(source, name) {
   const bundled = await rollup({
     input: join(declarations, source.replace(/\.ts$/, '.d.ts')),
     plugins: [dts()],
-    external: (id) => isBuiltin(id) || (isModule && id === '../../index.js'),
+    external: (id, importer) => isBuiltin(id) || pathToModule(name, id, importer, declarations) !== undefined,
     // An unresolved import would make the published types refer to a file that is not in the package.
     onwarn(warning) {
       throw new StepError(`bundling the types of ${source}: ${warning.message}`);
     },
   });
-  const options = { format: 'es', paths: { '../../index.js': '../index.cjs' } };
-  const { output } = await bundled.generate(options);
+  const paths = (id) => (isBuiltin(id) ? id : `${pathToFile(name, id, declarations)}.cjs`);
+  const { output } = await bundled.generate({ format: 'es', paths });
   await bundled.close();
   return output[0];
 }

@@ -2,24 +2,22 @@
 import { isBuiltin } from 'node:module';
 import { join } from 'node:path';
 import { rolldown } from 'rolldown';
+import { pathToModule } from './entries.mjs';
 import { root, StepError } from './run.mjs';
 
-/** The public surface, as the files of the command line and the adapters import it. */
-const PUBLIC = '../../index.js';
-
 /**
- * Bundles a file of this checkout, given relative to its root, for Node. `surface` is the file that the bundle imports as
- * the public surface: a second copy of it inside the bundle would have classes and state of its own.
+ * Bundles a source, given relative to the root, for Node. `name` is that of the output, relative to dist/ and without its
+ * `extension`.
  */
-export async function withBundle(file, { surface, plugins = [] }, use) {
+export async function withBundle({ source, name, extension, plugins = [] }, use) {
   const bundle = await rolldown({
-    input: join(root, file),
+    input: join(root, source),
     platform: 'node',
     external: (id) => isBuiltin(id),
-    plugins: [keepPublicSurface(surface), ...plugins],
+    plugins: [keepModules(name, extension), ...plugins],
     // An unresolved import or a circle would otherwise be found by users.
     onLog(_level, log) {
-      throw new StepError(`bundling ${file}: ${log.message}`);
+      throw new StepError(`bundling ${source}: ${log.message}`);
     },
   });
   try {
@@ -29,7 +27,11 @@ export async function withBundle(file, { surface, plugins = [] }, use) {
   }
 }
 
-const keepPublicSurface = (surface) => ({
-  name: 'public-surface',
-  resolveId: (id) => (id === PUBLIC && surface !== undefined ? { id: surface, external: true } : null),
+/** Leaves the imports of the package's own modules in place: a second copy would have classes and state of its own. */
+const keepModules = (name, extension) => ({
+  name: 'modules',
+  resolveId(id, importer) {
+    const path = pathToModule(name, id, importer);
+    return path === undefined ? null : { id: path + extension, external: true };
+  },
 });

@@ -1,6 +1,6 @@
 // The modules that users can import: the package itself, and one for each adapter.
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join, relative, resolve } from 'node:path';
 import { root } from './run.mjs';
 import { assertSame } from './suite.mjs';
 
@@ -19,6 +19,24 @@ function adapters() {
     .filter((file) => file.endsWith('.ts'))
     .map((file) => file.slice(0, -'.ts'.length))
     .map((name) => ({ subpath: `./${name}`, source: `lib/adapters/${name}.ts`, name: `adapters/${name}` }));
+}
+
+/**
+ * The path from an output, given by its name, to the module that a file imports: `undefined` if the import is of another
+ * file. `base` is the folder of the sources, or of their declarations.
+ */
+export function pathToModule(output, id, importer, base = root) {
+  if (importer === undefined || !id.startsWith('.')) return undefined;
+  return pathToFile(output, resolve(dirname(importer), id), base);
+}
+
+/** The same for an absolute path. */
+export function pathToFile(output, file, base = root) {
+  const source = relative(base, file).replace(/(\.d)?\.[jt]s$/, '.ts');
+  const entry = entries().find((each) => each.source === source);
+  if (entry === undefined) return undefined;
+  const path = relative(dirname(output), entry.name);
+  return path.startsWith('.') ? path : `./${path}`;
 }
 
 /** What package.json says about a module. The ES module and the CommonJS module have types of their own. */
