@@ -1,11 +1,12 @@
 // npm run check:drift: rebuilds the generated types and fails, with the diff, when the committed files differ. They are
 // committed so that a change of the public surface shows in review.
+import { prepare } from './lib/prepare.mjs';
 import { mustRun, run, runMain, StepError } from './lib/run.mjs';
 
 const generated = ['index.d.ts', 'lib/binding.d.ts'];
 
 await runMain(async () => {
-  await mustRun('npm', ['run', '--silent', 'build']);
+  await prepare();
   await mustRun('git', ['ls-files', '--error-unmatch', '--', ...generated]);
   const { ok } = await run('git', ['--no-pager', 'diff', '--exit-code', '--', ...generated]);
   if (!ok)

@@ -2,7 +2,7 @@
 //   <spec>   a path, the name of a spec (half-close) or of a folder (relay)
 // The release addon at the root stays as it is. lib/binding.d.ts is not regenerated: that takes npm run build:native.
 import { join } from 'node:path';
-import { install } from './lib/prepare.mjs';
+import { install, preparePeer } from './lib/prepare.mjs';
 import { mustRun, root, run, runMain, StepError } from './lib/run.mjs';
 import { findSpecs } from './lib/specs.mjs';
 import { debugAddon } from './lib/debug-addon.mjs';
@@ -21,6 +21,6 @@ await runMain(async () => {
 
 async function build() {
   const debug = await debugAddon();
-  await mustRun('cargo', ['build', '--quiet', '-p', 'fdsplice-testpeer']);
+  await preparePeer();
   return debug;
 }

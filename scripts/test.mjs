@@ -12,22 +12,63 @@
 //   npm run test:ci [-- --this-node]          all of these, as CI does; with --this-node, without the other Node lines
 // FDSPLICE_REQUIRE_TOOLS=1: a test skipped for lack of a tool counts as a failure.
 import { join } from 'node:path';
-import { runAva, runDebug, runOtherNodes, runStream } from './lib/ava.mjs';
+import { avaRuns, debugRuns, otherNodesRuns, streamRuns } from './lib/ava.mjs';
+import { Durations } from './lib/durations.mjs';
 import { prepare } from './lib/prepare.mjs';
 import { root, run, runMain } from './lib/run.mjs';
+import { runBeside } from './lib/beside.mjs';
 import { CargoTotals, SuiteTotals } from './lib/totals.mjs';
 
 const full = process.argv[2] === '--full';
 /** The suites that run alone with `--<name>-only`, in the order in which CI runs them. */
 const suites = ['cargo', 'ava', 'debug', 'stream', 'nodes', 'docs', 'install'];
+/**
+ * Suites that CI runs beside each other, because most of them wait. The commands in the documents build, which no spec
+ * may see. Every other suite runs alone, and so do the runs of specs that measure time or load.
+ */
+const BESIDE = [
+  ['cargo', 'docs'],
+  ['ava', 'debug', 'stream', 'nodes', 'install'],
+];
+
+const durations = new Durations();
 
 await runMain(async () => {
-  const { chosen, rest } = parseArguments(process.argv.slice(full ? 3 : 2));
+  const { chosen, rest, isCi } = parseArguments(process.argv.slice(full ? 3 : 2));
   await prepare();
-  const results = [];
-  for (const name of chosen) results.push(await runSuite(name, rest));
-  report(results.flat());
+  report(isCi ? await runStages(chosen) : await runInOrder(chosen, rest));
 });
+
+async function runInOrder(chosen, args) {
+  const results = [];
+  for (const name of chosen) {
+    for (const each of await runsOf(name, args)) {
+      console.log(`\n${each.name}`);
+      results.push(await durations.of(each.name, () => each.run()));
+    }
+  }
+  return results;
+}
+
+async function runStages(chosen) {
+  const results = [];
+  const alone = [];
+  const others = chosen.filter((name) => !BESIDE.flat().includes(name)).map((name) => [name]);
+  for (const stage of [...BESIDE, ...others]) {
+    const names = stage.filter((name) => chosen.includes(name));
+    const runs = [];
+    for (const name of names) runs.push(...(await runsOf(name, [])));
+    alone.push(...runs.filter(({ isAlone }) => isAlone));
+    results.push(
+      ...(await runBeside(
+        runs.filter(({ isAlone }) => !isAlone),
+        durations,
+      )),
+    );
+  }
+  for (const each of alone) results.push(...(await runBeside([each], durations)));
+  return results;
+}
 
 function parseArguments([mode, ...rest]) {
   const only = suites.find((name) => mode === `--${name}-only`);
@@ -35,45 +76,47 @@ function parseArguments([mode, ...rest]) {
   if (mode === undefined) {
     return { chosen: suites.slice(0, suites.indexOf(full ? 'docs' : 'debug')), rest };
   }
-  if (mode === '--ci' && rest.length === 0) return { chosen: suites, rest };
+  if (mode === '--ci' && rest.length === 0) return { chosen: suites, rest, isCi: true };
   if (mode === '--ci' && rest.join(' ') === '--this-node') {
-    return { chosen: suites.filter((name) => name !== 'nodes'), rest: [] };
+    return { chosen: suites.filter((name) => name !== 'nodes'), rest: [], isCi: true };
   }
   const modes = suites.map((name) => `--${name}-only`).join(', ');
   console.error(`unknown argument ${mode}: one of ${modes}, then arguments for that runner`);
   process.exit(2);
 }
 
-function runSuite(name, args) {
+/** The runs of a suite: each with a name, and a function that resolves with its totals. */
+function runsOf(name, args) {
   const long = full ? { ...process.env, FDSPLICE_FULL: '1' } : process.env;
-  if (name === 'cargo') return runCargo(args, long);
-  if (name === 'ava') return runAva(args, long, { all: full });
-  if (name === 'stream') return runStream(args, long, { all: full });
+  if (name === 'cargo') return [{ name, run: (print) => runCargo(args, long, print) }];
+  if (name === 'ava') return avaRuns(args, long, { all: full });
+  if (name === 'stream') return streamRuns(args, long, { all: full });
   // The long tests find errors that depend neither on the build mode nor on the Node line.
-  if (name === 'debug') return runDebug(args, process.env, { all: full });
-  if (name === 'nodes') return runOtherNodes(args, process.env, { all: full });
-  return runOwnSuite(name, args);
+  if (name === 'debug') return debugRuns(args, process.env, { all: full });
+  if (name === 'nodes') return otherNodesRuns(args, process.env, { all: full });
+  return [{ name, run: (print) => runOwnSuite(name, args, print) }];
 }
 
-async function runCargo(args, env) {
+async function runCargo(args, env, print) {
   const totals = new CargoTotals();
   const selected = args.length > 0 ? args : ['--workspace'];
   const ignored = full ? ['--', '--include-ignored'] : [];
   const command = ['test', '--no-fail-fast', ...selected, ...ignored];
-  return totals.finish(await run('cargo', command, { env, onLine: (line) => totals.add(line) }));
+  return totals.finish(await run('cargo', command, { env, onLine: (line) => totals.add(line), print }));
 }
 
 /** A suite of our own: `scripts/test-<name>.mjs`. */
-async function runOwnSuite(name, args) {
+async function runOwnSuite(name, args, print) {
   const totals = new SuiteTotals(name);
   const command = [join(root, `scripts/test-${name}.mjs`), ...args];
-  return totals.finish(await run(process.execPath, command, { onLine: (line) => totals.add(line) }));
+  return totals.finish(await run(process.execPath, command, { onLine: (line) => totals.add(line), print }));
 }
 
 function report(results) {
   const sum = (pick) => results.reduce((total, result) => total + pick(result), 0);
   const skipped = results.flatMap((result) => result.skipped);
   const problems = results.flatMap((result) => result.problems);
+  durations.print();
   console.log('');
   for (const name of skipped) console.log(`skipped: ${name}`);
   if (process.env.FDSPLICE_REQUIRE_TOOLS === '1') {

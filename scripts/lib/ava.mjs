@@ -2,7 +2,8 @@
 import { join } from 'node:path';
 import { node, versions } from '../install/nodes.mjs';
 import { debugAddon } from './debug-addon.mjs';
-import { mustRun, root, run, StepError } from './run.mjs';
+import { preparePeer } from './prepare.mjs';
+import { root, run, StepError } from './run.mjs';
 import { allSpecs } from './specs.mjs';
 import { AvaTotals } from './totals.mjs';
 
@@ -46,65 +47,78 @@ const OTHER_FOLDERS = [
   'streams',
 ];
 
-/** The specs on this Node, on the engine that it has. `args` and `all` as in `runDebug`. */
-export async function runAva(args, env, { all }) {
+/** Those of the timed folders whose results a busy machine changes: no other suite runs beside them. */
+const ALONE_FOLDERS = ['limits', 'load', 'transfer'];
+
+/** The specs on this Node, on the engine that it has. `args` and `all` as in `debugRuns`. */
+export function avaRuns(args, env, { all }) {
   const folders = [...OTHER_FOLDERS, ...TIMED_FOLDERS];
   const missing = allSpecs().filter(
     (spec) => !folders.some((folder) => spec.startsWith(`__test__/${folder}/`)),
   );
   if (missing.length > 0)
     throw new StepError(`${missing.join(', ')}: its folder is not in scripts/lib/ava.mjs`);
-  return runSelected('ava', process.execPath, { args, folders, all }, env);
+  return selectedRuns('ava', process.execPath, { args, folders, all }, env);
 }
 
 /** Specs with a debug build of the addon. `args` are for ava; without them, some folders or, with `all`, every spec. */
-export async function runDebug(args, env, { all }) {
+export async function debugRuns(args, env, { all }) {
   const debugEnv = { ...env, ...(await debugAddon()) };
-  return runSelected('debug build', process.execPath, { args, folders: DEBUG_FOLDERS, all }, debugEnv);
+  return selectedRuns('debug build', process.execPath, { args, folders: DEBUG_FOLDERS, all }, debugEnv);
 }
 
-/** Specs on the stream engine. `args` and `all` as in `runDebug`. */
-export async function runStream(args, env, { all }) {
+/** Specs on the stream engine. `args` and `all` as in `debugRuns`. */
+export function streamRuns(args, env, { all }) {
   const streamEnv = { ...env, FDSPLICE_ENGINE: 'stream' };
-  return runSelected('stream engine', process.execPath, { args, folders: STREAM_FOLDERS, all }, streamEnv);
+  return selectedRuns('stream engine', process.execPath, { args, folders: STREAM_FOLDERS, all }, streamEnv);
 }
 
-/** Specs on each supported Node line other than this Node's. `args` and `all` as in `runDebug`. */
-export async function runOtherNodes(args, env, { all }) {
+/** Specs on each supported Node line other than this Node's. `args` and `all` as in `debugRuns`. */
+export async function otherNodesRuns(args, env, { all }) {
   const [major] = process.versions.node.split('.');
-  const results = [];
+  const runs = [];
   for (const [line, version] of Object.entries(versions)) {
     if (line === major) continue;
     const specs = { args, folders: NODE_FOLDERS, all };
-    results.push(...(await runSelected(`Node ${version}`, await node(version), specs, env)));
+    runs.push(...selectedRuns(`Node ${version}`, await node(version), specs, env));
   }
-  return results;
+  return runs;
 }
 
-/** Runs the given specs or, with `all`, every spec; without either, some folders. */
-async function runSelected(name, binary, { args, folders, all }, env) {
-  const runs = args.length > 0 || all ? [args] : folderRuns(folders);
-  const results = [];
-  for (const runArgs of runs) results.push(await runIn(name, binary, runArgs, env));
-  return results;
+/**
+ * The runs of ava with the given specs or, with `all`, every spec; without either, with some folders. Each has a name;
+ * `isAlone`: no other suite may run beside it; `run` resolves with its totals, and prints by `print` if it is given.
+ */
+function selectedRuns(name, binary, { args, folders, all }, env) {
+  const parts = args.length > 0 || all ? [{ runArgs: args, isAlone: true }] : folderParts(folders);
+  return parts.map(({ runArgs, isAlone }) => ({
+    name: `${name}: ${runArgs.length > 0 ? runArgs.join(' ') : 'all specs'}`,
+    isAlone,
+    run: (print) => runIn(name, binary, runArgs, { env, print }),
+  }));
 }
 
 /** The arguments of each run of ava that the folders need. */
-function folderRuns(folders) {
+function folderParts(folders) {
   const globs = (names) => names.map((name) => `__test__/${name}/**`);
-  const timed = folders.filter((folder) => TIMED_FOLDERS.includes(folder));
+  const isAlone = (folder) => ALONE_FOLDERS.includes(folder);
   const others = folders.filter((folder) => OTHER_FOLDERS.includes(folder));
-  const runs = [['--concurrency=3', ...globs(others)]];
-  return timed.length > 0 ? [...runs, globs(timed)] : runs;
+  const timed = folders.filter((folder) => TIMED_FOLDERS.includes(folder));
+  return [
+    { names: others, options: ['--concurrency=3'], isAlone: false },
+    { names: timed.filter((folder) => !isAlone(folder)), options: [], isAlone: false },
+    { names: timed.filter(isAlone), options: [], isAlone: true },
+  ]
+    .filter(({ names }) => names.length > 0)
+    .map(({ names, options, ...part }) => ({ ...part, runArgs: [...options, ...globs(names)] }));
 }
 
-async function runIn(name, binary, args, env) {
-  // Some specs start this peer, for what Node cannot do to a socket.
-  await mustRun('cargo', ['build', '--quiet', '-p', 'fdsplice-testpeer']);
-  console.log(`\n${name}: ${args.length > 0 ? args.join(' ') : 'all specs'}`);
+async function runIn(name, binary, args, { env, print }) {
+  await preparePeer();
   const totals = new AvaTotals(name, { hasCore: env.FDSPLICE_ENGINE !== 'stream' });
   const command = [join(root, 'node_modules/ava/entrypoints/cli.mjs'), ...args];
   // On the Linux console ava would draw its marks in ASCII, and the marks are counted.
   const avaEnv = { ...env, TERM: 'dumb' };
-  return totals.finish(await run(binary, command, { env: avaEnv, onLine: (line) => totals.add(line) }));
+  const onLine = (line) => totals.add(line);
+  return totals.finish(await run(binary, command, { env: avaEnv, onLine, print }));
 }

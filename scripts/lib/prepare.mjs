@@ -3,14 +3,24 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { mustRun, root, StepError } from './run.mjs';
 
+/** Whether the caller has built everything, as `.ci/run` does. Builds that are up to date take time too. */
+const isPrepared = process.env.FDSPLICE_PREPARED === '1';
+
 /**
  * Makes a checkout ready to run, from any state including a fresh clone: installs the dependencies, brings the release
  * build of the addon and the TypeScript build up to date.
  */
 export async function prepare() {
+  if (isPrepared) return;
   await install();
   // Unconditional: cargo and tsc decide what is out of date, and both are quick when nothing is.
   await mustRun('npm', ['run', '--silent', 'build']);
+}
+
+/** Builds the peer that some specs start, for what Node cannot do to a socket. */
+export async function preparePeer() {
+  if (isPrepared) return;
+  await mustRun('cargo', ['build', '--quiet', '-p', 'fdsplice-testpeer']);
 }
 
 /** Installs the npm dependencies, unless they are installed. */

@@ -10,24 +10,22 @@ export class StepError extends Error {}
 
 /**
  * Runs a command in the project's root with this process's stdout and stderr. Resolves with its status.
- * With `onLine`, each line of its stdout is also passed to that function.
+ * With `onLine`, each line of its stdout is also passed to that function. With `print`, that function prints its output.
  */
-export function run(command, args, { onLine, env = process.env } = {}) {
+export function run(command, args, { onLine, print, env = process.env } = {}) {
   return new Promise((resolve, reject) => {
     const child = spawn(command, args, {
       cwd: root,
       env,
-      stdio: ['ignore', onLine ? 'pipe' : 'inherit', 'inherit'],
+      stdio: ['ignore', onLine || print ? 'pipe' : 'inherit', print ? 'pipe' : 'inherit'],
     });
-    let lines = Promise.resolve();
-    if (onLine) {
-      const reader = createInterface({ input: child.stdout });
-      lines = new Promise((done) => reader.on('close', done));
-      reader.on('line', (line) => {
-        console.log(line);
-        onLine(line);
-      });
-    }
+    const lines = Promise.all([
+      eachLine(child.stdout, (line) => {
+        (print ?? console.log)(line);
+        onLine?.(line);
+      }),
+      eachLine(child.stderr, (line) => print(line)),
+    ]);
     child.on('error', (cause) => {
       reject(new StepError(`${command} cannot be run: ${cause.message}`, { cause }));
     });
@@ -35,6 +33,13 @@ export function run(command, args, { onLine, env = process.env } = {}) {
       void lines.then(() => resolve({ ok: code === 0, status: signal ?? `exit status ${code}` }));
     });
   });
+}
+
+/** Passes each line of a stream to a function. Resolves at the end; at once if there is no stream. */
+function eachLine(stream, take) {
+  if (stream === null) return Promise.resolve();
+  const reader = createInterface({ input: stream }).on('line', take);
+  return new Promise((done) => reader.on('close', done));
 }
 
 /** Like `run`, but rejects with a `StepError` unless the command succeeds. */
