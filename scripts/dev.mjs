@@ -2,8 +2,8 @@
 //   <spec>   a path, the name of a spec (half-close) or of a folder (relay)
 // The release addon at the root stays as it is. lib/binding.d.ts is not regenerated: that takes npm run build:native.
 import { join } from 'node:path';
-import { install, preparePeer } from './lib/prepare.mjs';
-import { mustRun, root, run, runMain, StepError } from './lib/run.mjs';
+import { install, preparePeer, prepareTypeScript } from './lib/prepare.mjs';
+import { root, run, runMain, StepError } from './lib/run.mjs';
 import { findSpecs } from './lib/specs.mjs';
 import { debugAddon } from './lib/debug-addon.mjs';
 
@@ -12,7 +12,7 @@ await runMain(async () => {
   if (given === undefined) throw new StepError('which spec? npm run dev -- <spec> [ava arguments]');
   const specs = findSpecs(given);
   await install();
-  const [debug] = await Promise.all([build(), mustRun('npm', ['run', '--silent', 'build:ts'])]);
+  const [debug] = await Promise.all([build(), prepareTypeScript()]);
   const ava = join(root, 'node_modules/ava/entrypoints/cli.mjs');
   const env = { ...process.env, ...debug };
   const { ok } = await run(process.execPath, [ava, ...specs, ...options], { env });

@@ -20,53 +20,29 @@ import { runBeside } from './lib/beside.mjs';
 import { CargoTotals, SuiteTotals } from './lib/totals.mjs';
 
 const full = process.argv[2] === '--full';
-/** The suites that run alone with `--<name>-only`, in the order in which CI runs them. */
-const suites = ['cargo', 'ava', 'debug', 'stream', 'nodes', 'docs', 'install'];
-/**
- * Suites that CI runs beside each other, because most of them wait. The commands in the documents build, which no spec
- * may see. Every other suite runs alone, and so do the runs of specs that measure time or load.
- */
-const BESIDE = [
-  ['cargo', 'docs'],
-  ['ava', 'debug', 'stream', 'nodes', 'install'],
-];
-
+/** The suites that run alone with `--<name>-only`, in the order in which CI starts them. */
+const suites = ['cargo', 'ava', 'debug', 'stream', 'nodes', 'install', 'docs'];
 const durations = new Durations();
 
 await runMain(async () => {
   const { chosen, rest, isCi } = parseArguments(process.argv.slice(full ? 3 : 2));
   await prepare();
-  report(isCi ? await runStages(chosen) : await runInOrder(chosen, rest));
+  const runs = await runsOfAll(chosen, rest);
+  report(isCi ? await runBeside(runs, durations) : await runInOrder(runs));
 });
 
-async function runInOrder(chosen, args) {
-  const results = [];
-  for (const name of chosen) {
-    for (const each of await runsOf(name, args)) {
-      console.log(`\n${each.name}`);
-      results.push(await durations.of(each.name, () => each.run()));
-    }
-  }
-  return results;
+async function runsOfAll(chosen, args) {
+  const runs = [];
+  for (const name of chosen) runs.push(...(await runsOf(name, args)));
+  return runs;
 }
 
-async function runStages(chosen) {
+async function runInOrder(runs) {
   const results = [];
-  const alone = [];
-  const others = chosen.filter((name) => !BESIDE.flat().includes(name)).map((name) => [name]);
-  for (const stage of [...BESIDE, ...others]) {
-    const names = stage.filter((name) => chosen.includes(name));
-    const runs = [];
-    for (const name of names) runs.push(...(await runsOf(name, [])));
-    alone.push(...runs.filter(({ isAlone }) => isAlone));
-    results.push(
-      ...(await runBeside(
-        runs.filter(({ isAlone }) => !isAlone),
-        durations,
-      )),
-    );
+  for (const { name, run } of runs) {
+    console.log(`\n${name}`);
+    results.push(await durations.of(name, () => run()));
   }
-  for (const each of alone) results.push(...(await runBeside([each], durations)));
   return results;
 }
 
@@ -74,7 +50,7 @@ function parseArguments([mode, ...rest]) {
   const only = suites.find((name) => mode === `--${name}-only`);
   if (only !== undefined) return { chosen: [only], rest };
   if (mode === undefined) {
-    return { chosen: suites.slice(0, suites.indexOf(full ? 'docs' : 'debug')), rest };
+    return { chosen: suites.slice(0, suites.indexOf(full ? 'install' : 'debug')), rest };
   }
   if (mode === '--ci' && rest.length === 0) return { chosen: suites, rest, isCi: true };
   if (mode === '--ci' && rest.join(' ') === '--this-node') {
@@ -85,16 +61,16 @@ function parseArguments([mode, ...rest]) {
   process.exit(2);
 }
 
-/** The runs of a suite: each with a name, and a function that resolves with its totals. */
+/** The runs of a suite, as `runBeside` takes them. */
 function runsOf(name, args) {
   const long = full ? { ...process.env, FDSPLICE_FULL: '1' } : process.env;
-  if (name === 'cargo') return [{ name, run: (print) => runCargo(args, long, print) }];
+  if (name === 'cargo') return [{ name, company: 'any', run: (print) => runCargo(args, long, print) }];
   if (name === 'ava') return avaRuns(args, long, { all: full });
   if (name === 'stream') return streamRuns(args, long, { all: full });
   // The long tests find errors that depend neither on the build mode nor on the Node line.
   if (name === 'debug') return debugRuns(args, process.env, { all: full });
   if (name === 'nodes') return otherNodesRuns(args, process.env, { all: full });
-  return [{ name, run: (print) => runOwnSuite(name, args, print) }];
+  return [{ name, company: 'any', run: (print) => runOwnSuite(name, args, print) }];
 }
 
 async function runCargo(args, env, print) {

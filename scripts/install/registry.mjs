@@ -1,4 +1,5 @@
 // An npm registry on this machine.
+import { randomInt } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { once } from 'node:events';
@@ -41,14 +42,24 @@ function configuration(folder, upstream) {
   };
 }
 
-/** The port of a listener that has just been closed. verdaccio does not report the port that it gets for port 0. */
+/**
+ * A port that is free, because verdaccio does not report the port that it gets for port 0. It is below those that the
+ * system hands out, so that no other program gets it meanwhile.
+ */
 async function freePort() {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address();
-  probe.close();
-  await once(probe, 'close');
-  return port;
+  for (;;) {
+    const port = randomInt(20_000, 30_000);
+    const probe = createServer().listen(port, '127.0.0.1');
+    try {
+      await once(probe, 'listening');
+    } catch (error) {
+      if (error.code === 'EADDRINUSE') continue;
+      throw error;
+    }
+    probe.close();
+    await once(probe, 'close');
+    return port;
+  }
 }
 
 async function answers(url) {

@@ -47,8 +47,10 @@ const OTHER_FOLDERS = [
   'streams',
 ];
 
-/** Those of the timed folders whose results a busy machine changes: no other suite runs beside them. */
-const ALONE_FOLDERS = ['limits', 'load', 'transfer'];
+/** Those of the timed folders that measure time: beside them run only suites that leave them a core. */
+const QUIET_FOLDERS = ['limits', 'transfer'];
+/** Those of the timed folders that measure CPU time and load: nothing runs beside them. */
+const ALONE_FOLDERS = ['load'];
 
 /** The specs on this Node, on the engine that it has. `args` and `all` as in `debugRuns`. */
 export function avaRuns(args, env, { all }) {
@@ -86,14 +88,14 @@ export async function otherNodesRuns(args, env, { all }) {
 }
 
 /**
- * The runs of ava with the given specs or, with `all`, every spec; without either, with some folders. Each has a name;
- * `isAlone`: no other suite may run beside it; `run` resolves with its totals, and prints by `print` if it is given.
+ * The runs of ava with the given specs or, with `all`, every spec; without either, with some folders. Each has a name.
+ * `run` resolves with its totals, and prints by `print` if it is given. `company` is as in `runBeside`.
  */
 function selectedRuns(name, binary, { args, folders, all }, env) {
-  const parts = args.length > 0 || all ? [{ runArgs: args, isAlone: true }] : folderParts(folders);
-  return parts.map(({ runArgs, isAlone }) => ({
+  const parts = args.length > 0 || all ? [{ runArgs: args, company: 'none' }] : folderParts(folders);
+  return parts.map(({ runArgs, company }) => ({
     name: `${name}: ${runArgs.length > 0 ? runArgs.join(' ') : 'all specs'}`,
-    isAlone,
+    company,
     run: (print) => runIn(name, binary, runArgs, { env, print }),
   }));
 }
@@ -101,16 +103,16 @@ function selectedRuns(name, binary, { args, folders, all }, env) {
 /** The arguments of each run of ava that the folders need. */
 function folderParts(folders) {
   const globs = (names) => names.map((name) => `__test__/${name}/**`);
-  const isAlone = (folder) => ALONE_FOLDERS.includes(folder);
-  const others = folders.filter((folder) => OTHER_FOLDERS.includes(folder));
-  const timed = folders.filter((folder) => TIMED_FOLDERS.includes(folder));
+  const among = (list) => folders.filter((folder) => list.includes(folder));
+  const busy = TIMED_FOLDERS.filter((folder) => ![...QUIET_FOLDERS, ...ALONE_FOLDERS].includes(folder));
   return [
-    { names: others, options: ['--concurrency=3'], isAlone: false },
-    { names: timed.filter((folder) => !isAlone(folder)), options: [], isAlone: false },
-    { names: timed.filter(isAlone), options: [], isAlone: true },
+    { names: among(OTHER_FOLDERS), options: ['--concurrency=3'], company: 'any' },
+    { names: among(busy), options: [], company: 'any' },
+    { names: among(QUIET_FOLDERS), options: [], company: 'quiet' },
+    { names: among(ALONE_FOLDERS), options: [], company: 'none' },
   ]
     .filter(({ names }) => names.length > 0)
-    .map(({ names, options, ...part }) => ({ ...part, runArgs: [...options, ...globs(names)] }));
+    .map(({ names, options, company }) => ({ company, runArgs: [...options, ...globs(names)] }));
 }
 
 async function runIn(name, binary, args, { env, print }) {

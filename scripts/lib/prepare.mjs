@@ -17,6 +17,12 @@ export async function prepare() {
   await mustRun('npm', ['run', '--silent', 'build']);
 }
 
+/** Brings the TypeScript build up to date. */
+export async function prepareTypeScript() {
+  if (isPrepared) return;
+  await mustRun('npm', ['run', '--silent', 'build:ts']);
+}
+
 /** Builds the peer that some specs start, for what Node cannot do to a socket. */
 export async function preparePeer() {
   if (isPrepared) return;
