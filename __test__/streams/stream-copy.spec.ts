@@ -214,6 +214,9 @@ test('object streams, decoded streams and web streams are rejected', async (t) =
   t.false(both.destroyed);
 });
 
+/** A busy machine needs several, because the threads of the two engines do not get equal time. */
+const ATTEMPTS = 8;
+
 // At the higher rate one quantum can be more than a stream has at once; a file always has enough.
 for (const rate of [4 * MiB, 24 * MiB]) {
   const title = `a limiter of ${rate / MiB} MiB/s is kept and shared evenly by streams, also across both engines`;
@@ -238,8 +241,7 @@ for (const rate of [4 * MiB, 24 * MiB]) {
     });
     const look = () => ({ at: performance.now(), tx: transfers.map(({ traffic }) => traffic.tx) });
     await sleep(300);
-    // A busy machine gets three attempts.
-    for (let attempt = 0; attempt < 3; attempt += 1) {
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
       const before = look();
       await sleep(2500);
       const after = look();
@@ -251,7 +253,7 @@ for (const rate of [4 * MiB, 24 * MiB]) {
       const report = `${kept.toFixed(3)} of the limit, shares ${fair.map((share) => share.toFixed(2)).join(' ')}`;
       t.log(report);
       if (Math.abs(kept - 1) < 0.05 && fair.every((share) => Math.abs(share - 1) < 0.1)) break;
-      if (attempt === 2) t.fail(report);
+      if (attempt === ATTEMPTS) t.fail(report);
     }
     for (const transfer of transfers) transfer.abort();
     for (const { error } of await Promise.all(transfers)) t.is(error?.code, 'ABORT_ERR');
