@@ -3,6 +3,7 @@
 // threads share. Needs the nightly toolchain with miri and rust-src:
 //   rustup toolchain install nightly --profile minimal --component miri,rust-src
 // Without that toolchain the tests are skipped; with FDSPLICE_REQUIRE_TOOLS=1 they fail instead.
+//   --check   checks only that the tests that are named here exist
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { root, run, runMain, StepError } from './lib/run.mjs';
@@ -10,9 +11,9 @@ import { testFiles, titlesIn } from './lib/test-titles.mjs';
 
 const TARGET = 'x86_64-unknown-linux-gnu';
 /** This test runs itself again without procfs. The sanitizers need procfs to read their options and to exit cleanly. */
-const WITHOUT_PROC = 'pipes_that_cannot_be_opened_again_lose_nothing_and_burn_nothing';
+const WITHOUT_PROC = 'pipes_that_cannot_be_opened_again_lose_no_byte_and_do_not_spin';
 /** A test of the limiter that is short enough for miri. */
-const ON_LIMITER = 'a_new_rate_reaches_a_transfer_that_waits';
+const ON_LIMITER = 'a_new_rate_reaches_a_waiting_transfer';
 const sanitized = (kind, ...build) => ({
   args: [
     'test',
@@ -48,6 +49,7 @@ const STEPS = {
 await runMain(async () => {
   const wanted = process.argv.slice(2);
   checkNames();
+  if (wanted.includes('--check')) return;
   const names = wanted.length > 0 ? wanted : Object.keys(STEPS);
   const missing = missingTool();
   if (missing !== undefined) {
