@@ -10,10 +10,10 @@ import { runInNewContext } from 'node:vm';
 import { createGunzip, gzipSync } from 'node:zlib';
 
 import test from 'ava';
-import { copy, RateLimiter, relay, sendFile, stats, type TrafficResult } from 'fdsplice';
+import { copy, relay, sendFile, stats, type TrafficResult } from 'fdsplice';
 
 import { MiB, opened, sample } from '../helpers/copy-files.js';
-import { coreTest, isNative } from '../helpers/engine.js';
+import { coreTest } from '../helpers/engine.js';
 import { failure } from '../helpers/failure.js';
 import { nothingIsLeft } from '../helpers/left.js';
 import { deferred, until, within } from '../helpers/wait.js';
@@ -213,52 +213,6 @@ test('object streams, decoded streams and web streams are rejected', async (t) =
   await t.throwsAsync(relay(both, new Writable() as never), { code: 'ERR_INVALID_ARG_TYPE' });
   t.false(both.destroyed);
 });
-
-/** A busy machine needs several, because the threads of the two engines do not get equal time. */
-const ATTEMPTS = 8;
-
-// At the higher rate one quantum can be more than a stream has at once; a file always has enough.
-for (const rate of [4 * MiB, 24 * MiB]) {
-  const title = `a limiter of ${rate / MiB} MiB/s is kept and shared evenly by streams, also across both engines`;
-  test(title, async (t) => {
-    const limiter = new RateLimiter(rate);
-    const endless = (chunk: number) =>
-      new Readable({
-        read() {
-          this.push(Buffer.alloc(chunk));
-        },
-      });
-    const nothing = () => new Writable({ write: (_chunk, _encoding, callback) => callback() });
-    const file = opened(t, sample(t, 3 * rate).path);
-    const options = { rateLimit: limiter, reject: false };
-    const transfers = [
-      copy(endless(65_536), nothing(), options),
-      copy(endless(16_384), nothing(), options),
-      copy(file, isNative ? opened(t, '/dev/null', 'w') : nothing(), { ...options, start: 0 }),
-    ];
-    t.teardown(() => {
-      for (const transfer of transfers) transfer.abort();
-    });
-    const look = () => ({ at: performance.now(), tx: transfers.map(({ traffic }) => traffic.tx) });
-    await sleep(300);
-    for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
-      const before = look();
-      await sleep(2500);
-      const after = look();
-      const seconds = (after.at - before.at) / 1000;
-      const shares = after.tx.map((tx, index) => tx - (before.tx[index] ?? 0));
-      const sum = shares.reduce((total, share) => total + share);
-      const fair = shares.map((share) => (share * shares.length) / sum);
-      const kept = sum / seconds / rate;
-      const report = `${kept.toFixed(3)} of the limit, shares ${fair.map((share) => share.toFixed(2)).join(' ')}`;
-      t.log(report);
-      if (Math.abs(kept - 1) < 0.05 && fair.every((share) => Math.abs(share - 1) < 0.1)) break;
-      if (attempt === ATTEMPTS) t.fail(report);
-    }
-    for (const transfer of transfers) transfer.abort();
-    for (const { error } of await Promise.all(transfers)) t.is(error?.code, 'ABORT_ERR');
-  });
-}
 
 test('stats() includes transfers on streams', async (t) => {
   const before = stats();
