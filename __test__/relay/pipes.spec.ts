@@ -8,7 +8,7 @@ import { setImmediate as turn } from 'node:timers/promises';
 import { TLSSocket } from 'node:tls';
 
 import test from 'ava';
-import { copy, relay } from 'fdsplice';
+import { copy, relay, type Transfer } from 'fdsplice';
 
 import { nothingIsLeft } from '../helpers/left.js';
 import { until, within } from '../helpers/wait.js';
@@ -125,6 +125,40 @@ for (const [kind, make] of Object.entries(KINDS)) {
       t.deepEqual([a.listenerCount('unpipe'), b.listenerCount('unpipe')], [0, 0]);
     });
   }
+
+  test(`${kind}: a relay from a listener for 'data' loses no byte that the pipe has still to write`, async (t) => {
+    const { client, a, b, origin } = await make(t);
+    let transfer: Transfer | undefined;
+    let seen = 0;
+    a.on('data', (chunk: Buffer) => {
+      seen += chunk.length;
+      if (seen > 1_000_000) transfer ??= relay(a, b, { reject: false });
+    });
+    a.pipe(b).pipe(a);
+    const [there, back] = [read(origin), read(client)];
+    await within(60_000, 'everything is written', Promise.all([write(client, BULK), write(origin, BULK)]));
+    const hash = createHash('sha256').update(BULK).digest('hex');
+    t.deepEqual(await there, [BULK.length, hash]);
+    t.deepEqual(await back, [BULK.length, hash]);
+    const result = await within(20_000, 'the relay ends', transfer!);
+    t.like(result, { tx: BULK.length - seen, error: null });
+  });
+
+  test(`${kind}: an abort or a destroy() right after the relay has taken a pipe down ends it at once`, async (t) => {
+    for (const ending of ['abort', 'destroy'] as const) {
+      const { client, a, b, origin } = await make(t);
+      for (const stream of [client, origin]) stream.on('error', () => {});
+      a.pipe(b).pipe(a);
+      const transfer = relay(a, b, { reject: false });
+      const cause = new Error('the reason');
+      if (ending === 'abort') transfer.abort(cause);
+      else b.destroy(cause);
+      const { error } = await within(20_000, 'the relay ends', transfer);
+      t.like(error, { code: 'ABORT_ERR', cause });
+      t.is(error?.side, ending === 'abort' ? undefined : 'b');
+      t.true(a.destroyed && b.destroyed);
+    }
+  });
 
   test(`${kind}: pipelines between the ends end with the relay, which loses no byte`, async (t) => {
     const { client, a, b, origin } = await make(t);

@@ -32,12 +32,20 @@ export function requireOwnPipes(one: Endpoint, other: Endpoint): void {
   }
 }
 
-/** Takes down the pipes between the two ends of a relay. What they hold stays in the buffers of the ends, in order. */
-export function takeDownPipes(a: Endpoint, b: Endpoint): void {
+/**
+ * Takes down the pipes between the two ends of a relay, and returns whether there were any. What they hold stays in the
+ * buffers of the ends, in order. Called amid the emission of 'data', a pipe still writes these bytes when its turn comes, so
+ * writes must be let through until the next tick.
+ */
+export function takeDownPipes(a: Endpoint, b: Endpoint): boolean {
+  let isPiped = false;
   for (const end of [a, b]) {
     const stream = streamIn(end);
-    if (stream !== undefined && 'unpipe' in stream && pipesOut(end).length > 0) stream.unpipe();
+    if (stream === undefined || !('unpipe' in stream) || pipesOut(end).length === 0) continue;
+    isPiped = true;
+    stream.unpipe();
   }
+  return isPiped;
 }
 
 function pipesOut(end: Endpoint): readonly object[] {

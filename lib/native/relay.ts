@@ -1,5 +1,6 @@
 // Relays between two descriptors on the native engine.
 import type { EndRole } from '../binding.js';
+import { nextTick } from '../contract/clock.js';
 import { type Failure, invalidState, nodeError } from '../contract/errors.js';
 import type { RelaySettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
@@ -42,19 +43,24 @@ export function relayNatively(
       endOfA.destroy({ ended: outcome?.aEnded ?? false, reset, error: error('a') }, closed);
       endOfB.destroy({ ended: outcome?.bEnded ?? false, reset, error: error('b') }, closed);
     });
-  takeDownPipes(a, b);
+  const isPiped = takeDownPipes(a, b);
   for (const end of ends) {
     end.takeOver();
-    end.writes?.refuse((call) => {
+    end.writes?.report((call) => {
       if (call === 'write') task.fail(invalidState(end.side));
       else if (call === 'destroy') task.fail(end.loss);
       else if (running === undefined) end.isEndDue = true;
       else if (!task.isOver) running.end(end.side);
     });
+    if (!isPiped) end.writes?.refuse();
     // Its listeners may have destroyed an end.
     if (task.isOver) return;
   }
-  prepareBoth(task, ends, () => {
+  const prepare = () => {
+    if (isPiped && !task.isOver) for (const end of ends) end.writes?.refuse();
+    prepareBoth(task, ends, start);
+  };
+  const start = () => {
     const openA = endOfA.lend();
     const openB = isFailure(openA) ? openA : endOfB.lend();
     if (isFailure(openA) || isFailure(openB)) {
@@ -95,7 +101,9 @@ export function relayNatively(
       close(openA, openB);
       throw error;
     }
-  });
+  };
+  if (isPiped) nextTick(() => task.attempt(prepare));
+  else prepare();
 }
 
 function isFailure(opened: NativeEnd | number | Failure): opened is Failure {

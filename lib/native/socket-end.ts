@@ -255,6 +255,8 @@ export class SocketEnd implements Openable {
       closed();
       return;
     }
+    // Without a listener, Node would throw the error of a socket that was destroyed before the transfer listened.
+    if (!this.#isListening) socket.on('error', nothing);
     let isReleased = false;
     let isDone = false;
     const release = () => {

@@ -103,28 +103,10 @@ export class HeldCalls<Target extends CallTarget = CallTarget> {
     if (ignoresCork) this.#ignoreCork();
   }
 
-  /**
-   * Reports calls to `called` instead of making them; `destroy()` is reported and made. Data is refused: its bytes would get
-   * in between those of the transfer.
-   */
-  refuse(called: (call: RelayedCall) => void): void {
-    (this.target as Refusing)[CALLED] = called;
-    this.overlay.set('write', refuseWrite);
-    this.overlay.set('end', refuseEnd);
-    this.#reportDestroy(called);
-    this.#ignoreCork();
-  }
-
-  /**
-   * Reports a call of `destroySoon` as one of `end`. A socket that the core writes to needs no such method: it never
-   * emits 'finish', which Node's own waits for.
-   */
-  refuseDestroySoon(): void {
-    if ('destroySoon' in this.target) this.overlay.set('destroySoon', refuseDestroySoon);
-  }
-
-  #reportDestroy(called: (call: RelayedCall) => void): void {
+  /** Reports the first `destroy()` to `called`, and the calls that {@link refuse} refuses. */
+  report(called: (call: RelayedCall) => void): void {
     const { target } = this;
+    (target as Refusing)[CALLED] = called;
     const own: unknown = Object.hasOwn(target, DESTROY) ? Reflect.get(target, DESTROY) : undefined;
     if (typeof own !== 'function') {
       this.overlay.set(DESTROY, reportDestroy);
@@ -134,6 +116,21 @@ export class HeldCalls<Target extends CallTarget = CallTarget> {
       called('destroy');
       Reflect.apply(own, this, args);
     });
+  }
+
+  /** Reports calls instead of making them. Data is refused: its bytes would get in between those of the transfer. */
+  refuse(): void {
+    this.overlay.set('write', refuseWrite);
+    this.overlay.set('end', refuseEnd);
+    this.#ignoreCork();
+  }
+
+  /**
+   * Reports a call of `destroySoon` as one of `end`. A socket that the core writes to needs no such method: it never
+   * emits 'finish', which Node's own waits for.
+   */
+  refuseDestroySoon(): void {
+    if ('destroySoon' in this.target) this.overlay.set('destroySoon', refuseDestroySoon);
   }
 
   #ignoreCork(): void {

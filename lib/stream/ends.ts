@@ -81,6 +81,8 @@ export interface RelayEnds {
   readonly loss: Failure | undefined;
   /** Takes the end over. It must be destroyed from here on, also if this throws. */
   takeOver(): void;
+  /** Reports calls of its owner from here on instead of making them. */
+  refuseCalls(): void;
   /** Destroys the end, after a failure in the strongest way of its transport; resolves when nothing is held any more. */
   destroy(failure: Failure | undefined, traffic: Traffic): Promise<void>;
 }
@@ -114,6 +116,8 @@ class NumberEnd implements RelayEnds {
   }
 
   takeOver(): void {}
+
+  refuseCalls(): void {}
 
   async destroy(): Promise<void> {
     try {
@@ -160,6 +164,10 @@ class DuplexEnd implements RelayEnds {
       stream.once('close', () => resolve());
     }
     if (stream instanceof Socket && isTcp(stream)) stream.setNoDelay(true);
+  }
+
+  refuseCalls(): void {
+    this.writer.refuseCalls();
   }
 
   async destroy(failure: Failure | undefined, traffic: Traffic): Promise<void> {

@@ -1,4 +1,5 @@
 // Starts transfers on the stream engine.
+import { nextTick } from '../contract/clock.js';
 import { alreadyEnded, type Failure, invalidState, thrown } from '../contract/errors.js';
 import type { CopySettings, RelaySettings } from '../contract/options.js';
 import type { Side } from '../contract/traffic.js';
@@ -143,34 +144,41 @@ export function relayStreams(
     };
     ends.push(relayEndsOf(endpoint, { called, emitsErrors }));
   }
-  takeDownPipes(...endpoints);
   for (const end of ends) end.takeOver();
-  const [a, b] = ends as [RelayEnds, RelayEnds];
-  flows = [
-    new Flow(a.reader, b.writer, {
-      head: copyOf(headFromA),
-      length: Infinity,
-      end: true,
-      throttle: both ?? tx,
-      direction: 0,
-      side: 'b',
-    }),
-    new Flow(b.reader, a.writer, {
-      head: copyOf(headFromB),
-      length: Infinity,
-      end: true,
-      throttle: both ?? rx,
-      direction: both === undefined ? 0 : 1,
-      side: 'a',
-    }),
-  ];
-  task.obeySignal();
-  for (const endpoint of endpoints) if (!isUsable(endpoint)) task.fail(failureOf(endpoint));
-  if (task.isOver) return;
-  const firstLoss = (failure: Failure) =>
-    failure.side === destroyed?.side ? failure : (destroyed?.loss ?? failure);
-  task.run((settled) => new StreamRun(flows, ['a', 'b'], moveOptions, settled, firstLoss), 'stream');
-  for (const flow of flows) if (endedBeforeTheStart.has(flow.side)) flow.endEarly();
+  const heads = [copyOf(headFromA), copyOf(headFromB)] as const;
+  const start = () => {
+    if (task.isOver) return;
+    for (const end of ends) end.refuseCalls();
+    const [a, b] = ends as [RelayEnds, RelayEnds];
+    flows = [
+      new Flow(a.reader, b.writer, {
+        head: heads[0],
+        length: Infinity,
+        end: true,
+        throttle: both ?? tx,
+        direction: 0,
+        side: 'b',
+      }),
+      new Flow(b.reader, a.writer, {
+        head: heads[1],
+        length: Infinity,
+        end: true,
+        throttle: both ?? rx,
+        direction: both === undefined ? 0 : 1,
+        side: 'a',
+      }),
+    ];
+    task.obeySignal();
+    for (const endpoint of endpoints)
+      if (!isUsable(endpoint)) task.fail(destroyed?.loss ?? failureOf(endpoint));
+    if (task.isOver) return;
+    const firstLoss = (failure: Failure) =>
+      failure.side === destroyed?.side ? failure : (destroyed?.loss ?? failure);
+    task.run((settled) => new StreamRun(flows, ['a', 'b'], moveOptions, settled, firstLoss), 'stream');
+    for (const flow of flows) if (endedBeforeTheStart.has(flow.side)) flow.endEarly();
+  };
+  if (takeDownPipes(...endpoints)) nextTick(() => task.attempt(start));
+  else start();
 }
 
 /** Whether the owner of a stream has seen its end of input. */

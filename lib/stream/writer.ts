@@ -67,10 +67,16 @@ export class StreamWriter implements Writer {
       this.#calls.queue({ ignoresCork: true });
       return;
     }
-    this.#calls.refuse((call) => {
+    this.#calls.report((call) => {
       if (call === 'end') this.#isEnding = true;
       called(call);
     });
+  }
+
+  /** Refuses calls of the owner of a relay's stream from here on. */
+  refuseCalls(): void {
+    if (types.isProxy(this.#stream)) return;
+    this.#calls.refuse();
     this.#calls.refuseDestroySoon();
   }
 
