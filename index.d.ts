@@ -72,7 +72,8 @@ declare class RateLimiter {
  * The source of a copy: the number of an open descriptor, a `FileHandle`, `process.stdin`, or a readable Node stream.
  * The kernel moves the bytes of descriptors, TCP and Unix sockets and pipes from child processes; bytes of other streams
  * pass through JavaScript, and so do those of a socket that has a `read` or `push` of its own. The same socket cannot be
- * both source and destination, however it is passed: as a socket, a Proxy around it, a number, or `process.stdin`.
+ * both source and destination, however it is passed: as a socket, a Proxy around it, a number, or `process.stdin`. A stream
+ * that is piped to another one is no source: the pipe and the copy would share its bytes.
  */
 type Source = Readable | FileHandle | number | typeof process.stdin;
 /**
@@ -85,7 +86,8 @@ type Destination = Writable | ServerResponse | Http2ServerResponse | FileHandle 
 /**
  * One end of a relay: a TCP or Unix socket, which may still be connecting, any other Node duplex stream such as a TLS
  * socket or an HTTP/2 stream, or the number of an open socket descriptor. The relay owns a stream from the call on and
- * destroys it at the end. A number stays the caller's and is never closed.
+ * destroys it at the end. A number stays the caller's and is never closed. The two ends may be piped to each other; a pipe
+ * to or from a third stream is a caller's mistake.
  */
 type RelayEnd = Duplex | number;
 /** How a transfer ended. */
@@ -295,8 +297,15 @@ declare function copy(source: Source, destination: Destination, options?: CopyOp
  * Half-close: when one side ends, the bytes in flight are drained and the other side is then ended for writing. The
  * opposite direction continues.
  *
+ * Pipes: those between the two ends (`a.pipe(b)`, `pipeline(a, b)`) are taken down, whatever their options. Bytes that they
+ * hold are delivered first and in order. Those that a pipe had written already are not counted. A pipeline calls back when
+ * its streams close, on the native engine with `ERR_STREAM_PREMATURE_CLOSE`. A pipe to or from a third stream, as in
+ * `a.pipe(gzip).pipe(b)`, is a caller's mistake. Listeners for `'data'` and `'readable'` stay, and get no byte of the relay.
+ *
  * Calls by an owner: a write fails the relay. `end()` without data delivers the bytes that have arrived for that side
  * and ends it, and bytes that still come for it fail the relay. After the end of that side's input it changes nothing.
+ * Of two ends that fail, the first one is reported: nothing that an owner does with the other end in consequence, as in a
+ * listener for `'close'`, changes the error or its `side`.
  *
  * Failure and abort: every other ending (an error, an abort, a timeout, a socket destroyed from JavaScript) is passed on
  * to both sides as a reset, so that a truncated stream never looks complete. Unix sockets have no reset: their peers see

@@ -126,23 +126,26 @@ for (const [kind, make] of Object.entries(KINDS)) {
     });
   }
 
-  test(`${kind}: a relay from a listener for 'data' loses no byte that the pipe has still to write`, async (t) => {
-    const { client, a, b, origin } = await make(t);
-    let transfer: Transfer | undefined;
-    let seen = 0;
-    a.on('data', (chunk: Buffer) => {
-      seen += chunk.length;
-      if (seen > 1_000_000) transfer ??= relay(a, b, { reject: false });
-    });
-    a.pipe(b).pipe(a);
-    const [there, back] = [read(origin), read(client)];
-    await within(60_000, 'everything is written', Promise.all([write(client, BULK), write(origin, BULK)]));
-    const hash = createHash('sha256').update(BULK).digest('hex');
-    t.deepEqual(await there, [BULK.length, hash]);
-    t.deepEqual(await back, [BULK.length, hash]);
-    const result = await within(20_000, 'the relay ends', transfer!);
-    t.like(result, { tx: BULK.length - seen, error: null });
-  });
+  test.serial(
+    `${kind}: a relay from a listener for 'data' loses no byte that the pipe has still to write`,
+    async (t) => {
+      const { client, a, b, origin } = await make(t);
+      let transfer: Transfer | undefined;
+      let seen = 0;
+      a.on('data', (chunk: Buffer) => {
+        seen += chunk.length;
+        if (seen > 1_000_000) transfer ??= relay(a, b, { reject: false });
+      });
+      a.pipe(b).pipe(a);
+      const [there, back] = [read(origin), read(client)];
+      await within(60_000, 'everything is written', Promise.all([write(client, BULK), write(origin, BULK)]));
+      const hash = createHash('sha256').update(BULK).digest('hex');
+      t.deepEqual(await there, [BULK.length, hash]);
+      t.deepEqual(await back, [BULK.length, hash]);
+      const result = await within(20_000, 'the relay ends', transfer!);
+      t.like(result, { tx: BULK.length - seen, error: null });
+    },
+  );
 
   test(`${kind}: an abort or a destroy() right after the relay has taken a pipe down ends it at once`, async (t) => {
     for (const ending of ['abort', 'destroy'] as const) {
@@ -160,7 +163,7 @@ for (const [kind, make] of Object.entries(KINDS)) {
     }
   });
 
-  test(`${kind}: pipelines between the ends end with the relay, which loses no byte`, async (t) => {
+  test.serial(`${kind}: pipelines between the ends end with the relay, which loses no byte`, async (t) => {
     const { client, a, b, origin } = await make(t);
     const done = [
       new Promise<void>((resolve) => pipeline(a, b, () => resolve())),

@@ -13,7 +13,8 @@ export type { Side, Traffic } from './traffic.js';
  * The source of a copy: the number of an open descriptor, a `FileHandle`, `process.stdin`, or a readable Node stream.
  * The kernel moves the bytes of descriptors, TCP and Unix sockets and pipes from child processes; bytes of other streams
  * pass through JavaScript, and so do those of a socket that has a `read` or `push` of its own. The same socket cannot be
- * both source and destination, however it is passed: as a socket, a Proxy around it, a number, or `process.stdin`.
+ * both source and destination, however it is passed: as a socket, a Proxy around it, a number, or `process.stdin`. A stream
+ * that is piped to another one is no source: the pipe and the copy would share its bytes.
  */
 export type Source = Readable | FileHandle | number | typeof process.stdin;
 
@@ -29,7 +30,8 @@ export type Destination =
 /**
  * One end of a relay: a TCP or Unix socket, which may still be connecting, any other Node duplex stream such as a TLS
  * socket or an HTTP/2 stream, or the number of an open socket descriptor. The relay owns a stream from the call on and
- * destroys it at the end. A number stays the caller's and is never closed.
+ * destroys it at the end. A number stays the caller's and is never closed. The two ends may be piped to each other; a pipe
+ * to or from a third stream is a caller's mistake.
  */
 export type RelayEnd = Duplex | number;
 

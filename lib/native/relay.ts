@@ -46,6 +46,7 @@ export function relayNatively(
   const isPiped = takeDownPipes(a, b);
   for (const end of ends) {
     end.takeOver();
+    end.reads?.refuse();
     end.writes?.report((call) => {
       if (call === 'write') task.fail(invalidState(end.side));
       else if (call === 'destroy') task.fail(end.loss);

@@ -1,6 +1,6 @@
 // Keeps Node from reading from a socket while a transfer reads from its descriptor, and marks the streams that a
 // transfer reads from.
-import type { Socket } from 'node:net';
+import { Socket } from 'node:net';
 import {
   forgetPendingRead,
   interceptReads,
@@ -28,6 +28,12 @@ export function markRead(stream: object): void {
 
 export function unmarkRead(stream: object): void {
   read.delete(stateOf(stream, 'readable'));
+}
+
+/** Shared by all sockets in relays. Node itself reads 0 bytes, to start reading or to report the end of input. */
+function readNothing(this: Socket, size?: number): null {
+  if (size === 0) Socket.prototype.read.call(this, 0);
+  return null;
 }
 
 /** A socket that Node does not read from, because a transfer does. */
@@ -60,6 +66,11 @@ export class HeldReads {
     if (this.#wasFlowing) this.#socket.pause();
   }
 
+  /** Keeps the owner of a relayed socket from the bytes that Node has read, by `read()` or `resume()`. */
+  refuse(): void {
+    this.#overlay.set('read', readNothing);
+  }
+
   /** Whether Node goes on reading, because its handle refused to stop. */
   get hasFailed(): boolean {
     return isNodeReading(this.#socket);
@@ -71,15 +82,14 @@ export class HeldReads {
     if (limit === 0 || socket.readableLength === 0) return NOTHING;
     const chunks: Buffer[] = [];
     const readOn = this.#readOn;
-    // `read()` also emits 'data', and these bytes are no longer meant for its listeners.
+    // `read()` emits 'data' too, and these bytes are no longer meant for its listeners.
     const emit = socket.emit.bind(socket) as (event: string, ...args: unknown[]) => boolean;
     this.#overlay.set(
       'emit',
       (event: string, ...args: unknown[]) => event !== 'data' && emit(event, ...args),
     );
-    for (let chunk = socket.read() as Buffer | null; chunk !== null; chunk = socket.read() as Buffer | null) {
-      chunks.push(chunk);
-    }
+    const read = () => Socket.prototype.read.call(socket) as Buffer | null;
+    for (let chunk = read(); chunk !== null; chunk = read()) chunks.push(chunk);
     this.#overlay.restore('emit');
     if (!readOn) {
       // `read()` has requested more bytes, which no reader had done. Later requests must get through.

@@ -1,6 +1,7 @@
 // Reads bytes of a transfer from a Node stream.
 import { Socket } from 'node:net';
 import type { Duplex, Readable } from 'node:stream';
+import { types } from 'node:util';
 import { nextTick } from '../contract/clock.js';
 import { type Failure, streamDestroyed, streamFailure, tlsCutOff } from '../contract/errors.js';
 import { markRead, unmarkRead } from '../node/held-reads.js';
@@ -19,6 +20,7 @@ export class StreamReader implements Reader {
   readonly #stream: Readable & { allowHalfOpen?: boolean };
   readonly #ownership: Ownership;
   readonly #isStdin: boolean;
+  readonly #read: (size?: number) => unknown;
   readonly #overlay: PropertyOverlay;
   readonly #flowing: boolean | null;
   readonly #allowedHalfOpen: boolean | undefined;
@@ -43,6 +45,12 @@ export class StreamReader implements Reader {
     this.#overlay = new PropertyOverlay(stream);
     const emit = stream.emit.bind(stream) as (event: string | symbol, ...args: unknown[]) => boolean;
     markRead(stream);
+    this.#read = stream.read.bind(stream);
+    // Keeps an owner that reads in a listener for 'readable' from the bytes of a relay. Node itself reads 0 bytes. On a
+    // Proxy, the property would end up on the target, where it would catch reads through the Proxy.
+    if (ownership === 'handed over' && !types.isProxy(stream)) {
+      this.#overlay.set('read', (size?: number) => (size === 0 ? this.#read(0) : null));
+    }
     this.#overlay.set('emit', (event: string | symbol, ...args: unknown[]) => {
       // Node would stop reading process.stdin a tick after a 'pause', although the transfer has requested more by then.
       // The request of an HTTP/2 compatibility server would stop the stream below, and no read starts that one again.
@@ -114,7 +122,7 @@ export class StreamReader implements Reader {
 
   take(limit: number): Buffer | undefined {
     const stream = this.#stream;
-    const chunk = (stream.readableLength > limit ? stream.read(limit) : stream.read()) as Uint8Array | null;
+    const chunk = (stream.readableLength > limit ? this.#read(limit) : this.#read()) as Uint8Array | null;
     if (chunk === null) {
       this.#isReadDue = false;
       return undefined;

@@ -17,8 +17,15 @@ import { nativeRelayEnds } from './engine.js';
  * Half-close: when one side ends, the bytes in flight are drained and the other side is then ended for writing. The
  * opposite direction continues.
  *
+ * Pipes: those between the two ends (`a.pipe(b)`, `pipeline(a, b)`) are taken down, whatever their options. Bytes that they
+ * hold are delivered first and in order. Those that a pipe had written already are not counted. A pipeline calls back when
+ * its streams close, on the native engine with `ERR_STREAM_PREMATURE_CLOSE`. A pipe to or from a third stream, as in
+ * `a.pipe(gzip).pipe(b)`, is a caller's mistake. Listeners for `'data'` and `'readable'` stay, and get no byte of the relay.
+ *
  * Calls by an owner: a write fails the relay. `end()` without data delivers the bytes that have arrived for that side
  * and ends it, and bytes that still come for it fail the relay. After the end of that side's input it changes nothing.
+ * Of two ends that fail, the first one is reported: nothing that an owner does with the other end in consequence, as in a
+ * listener for `'close'`, changes the error or its `side`.
  *
  * Failure and abort: every other ending (an error, an abort, a timeout, a socket destroyed from JavaScript) is passed on
  * to both sides as a reset, so that a truncated stream never looks complete. Unix sockets have no reset: their peers see
