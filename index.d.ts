@@ -28,6 +28,7 @@ interface Details {
     side?: Side | undefined;
     cause?: unknown;
     undelivered?: Buffer | undefined;
+    afterEnd?: boolean | undefined;
 }
 /** A transfer that failed or was aborted. A property that does not apply is absent, not `undefined`. */
 declare class TransferError extends Error {
@@ -47,6 +48,12 @@ declare class TransferError extends Error {
      * when empty.
      */
     readonly undelivered?: Buffer;
+    /**
+     * Whether the peer of `side` had said all it had and took no more: its input was read to the end and delivered, and then
+     * its connection was reset or closed (`ECONNRESET`, `EPIPE`). Clients often leave so when they have their answer. What
+     * the other side still sent to it is lost, and the other side is reset. Present on errors of a relay only.
+     */
+    readonly afterEnd?: boolean;
     constructor(message: string, details: Details);
 }
 

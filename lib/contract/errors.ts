@@ -13,6 +13,7 @@ interface Details {
   side?: Side | undefined;
   cause?: unknown;
   undelivered?: Buffer | undefined;
+  afterEnd?: boolean | undefined;
 }
 
 /** A transfer that failed or was aborted. A property that does not apply is absent, not `undefined`. */
@@ -34,10 +35,17 @@ export class TransferError extends Error {
    * when empty.
    */
   declare readonly undelivered?: Buffer;
+  /**
+   * Whether the peer of `side` had said all it had and took no more: its input was read to the end and delivered, and then
+   * its connection was reset or closed (`ECONNRESET`, `EPIPE`). Clients often leave so when they have their answer. What
+   * the other side still sent to it is lost, and the other side is reset. Present on errors of a relay only.
+   */
+  declare readonly afterEnd?: boolean;
 
   constructor(message: string, details: Details) {
-    const { code, traffic, errno, syscall, side, cause, undelivered } = details;
-    const where = side === undefined ? '' : ` (side ${side})`;
+    const { code, traffic, errno, syscall, side, cause, undelivered, afterEnd } = details;
+    const when = afterEnd === true ? ', after the end of its input' : '';
+    const where = side === undefined ? '' : ` (side ${side}${when})`;
     const bytes = `${traffic.total} ${traffic.total === 1 ? 'byte' : 'bytes'}`;
     super(`${message}${where}, after ${bytes}`, cause === undefined ? undefined : { cause });
     this.name = code === 'ABORT_ERR' ? 'AbortError' : 'TransferError';
@@ -47,6 +55,7 @@ export class TransferError extends Error {
     if (syscall !== undefined) this.syscall = syscall;
     if (side !== undefined) this.side = side;
     if (undelivered !== undefined) this.undelivered = undelivered;
+    if (afterEnd !== undefined) this.afterEnd = afterEnd;
   }
 }
 
@@ -59,6 +68,8 @@ export interface Failure {
   side?: Side | undefined;
   cause?: unknown;
   undelivered?: Buffer | undefined;
+  /** Whether the input of `side` had ended before; absent where that is not known yet. */
+  afterEnd?: boolean | undefined;
 }
 
 /** A system call that failed; `errno` is negative. */
@@ -147,7 +158,7 @@ export function channelLost(side: Side): Failure {
 
 /** Bytes arrived for a side of a relay that its owner had ended. The core reports the same error. */
 export function endedByOwner(side: Side): Failure {
-  return systemFailure(-constants.errno.EPIPE, 'write', side);
+  return { ...systemFailure(-constants.errno.EPIPE, 'write', side), afterEnd: false };
 }
 
 /** A socket that was destroyed from JavaScript during the transfer. */

@@ -123,6 +123,11 @@ export class Flow {
     return this.#isDone;
   }
 
+  /** Whether the source has ended and the destination has accepted every byte of it. */
+  get isDelivered(): boolean {
+    return this.#head.length === 0 && this.reader.isAtEnd && this.writer.pending === 0;
+  }
+
   start(events: FlowEvents): void {
     this.#events = events;
     const fail = (failure: Failure) => events.fail(failure);
@@ -157,6 +162,14 @@ export class Flow {
     if (this.#stopped || this.#arrived !== undefined) return;
     this.#arrived = MAX_ARRIVED;
     this.#wake();
+  }
+
+  /** Ends the flow although its destination can no longer be ended. Everything must be delivered. */
+  forgoEnd(): void {
+    this.stop();
+    if (this.#isDone) return;
+    this.#isDone = true;
+    this.#events?.done();
   }
 
   /** Releases both ends; resolves with the bytes that could not go back to the source. */

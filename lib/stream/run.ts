@@ -8,6 +8,7 @@ import { keepProcessAlive, letProcessEnd } from '../core/keep-alive.js';
 import { streamCounts } from '../core/stats.js';
 import { TimeLimit } from '../transfer/time-limit.js';
 import type { EngineTransfer, Settled } from '../transfer/transfer.js';
+import { hasLeft, losesOnlyEnd } from './departure.js';
 import type { Flow } from './flow.js';
 
 export interface RunOptions {
@@ -35,6 +36,8 @@ export class StreamRun implements EngineTransfer {
   #halfClose: TimeLimit | undefined;
   #grace: NodeJS.Timeout | undefined;
   #failure: Failure | undefined;
+  /** A side that is lost after it had ended and had accepted everything. It can no longer fail. */
+  #goneSide: Side | undefined;
   #over = false;
 
   /** `firstFailure` returns the failure of an end that had failed before the given one was noticed. */
@@ -114,7 +117,7 @@ export class StreamRun implements EngineTransfer {
 
   /** With `grace`, bytes read before the failure may still be accepted for a limited time. */
   #fail(failure: Failure, grace: boolean): void {
-    if (this.#over) return;
+    if (this.#over || this.#isHarmless(failure)) return;
     if (this.#failure !== undefined) {
       // The failed side also closes, which changes nothing. A failure of the other side leaves no one to deliver to.
       if (failure.side === undefined || failure.side !== this.#failure.side) this.#settle();
@@ -130,8 +133,25 @@ export class StreamRun implements EngineTransfer {
     this.#settleWhenAccepted();
   }
 
+  /** Whether all that the failure prevents is the end of a flow, and that does not matter. */
+  #isHarmless(failure: Failure): boolean {
+    if (this.#failure !== undefined) return false;
+    if (failure.side !== undefined && failure.side === this.#goneSide) return true;
+    const index = this.#indexOf(failure);
+    const [from, to] = [this.#flows[index], this.#flows[1 - index]];
+    if (from === undefined || to === undefined || !losesOnlyEnd(failure, from, to)) return false;
+    this.#goneSide = failure.side;
+    to.forgoEnd();
+    return true;
+  }
+
+  /** The index of the flow that reads from the failed side; -1 for a failure of neither. */
+  #indexOf(failure: Failure | undefined): number {
+    return this.#sides.findIndex((side) => side === failure?.side);
+  }
+
   #settleWhenAccepted(): void {
-    const failed = this.#sides.findIndex((side) => side === this.#failure?.side);
+    const failed = this.#indexOf(this.#failure);
     // A copy resets nothing, so its destination keeps the bytes it has accepted without a wait.
     const writer = this.#flows.length > 1 ? this.#flows[failed]?.writer : undefined;
     if (writer === undefined) this.#settle();
@@ -157,6 +177,9 @@ export class StreamRun implements EngineTransfer {
     this.#entry.end(this.#failure !== undefined);
     letProcessEnd();
     const [first, second] = this.#flows;
+    const failed = second === undefined ? undefined : this.#flows[this.#indexOf(this.#failure)];
+    if (this.#failure !== undefined && failed !== undefined)
+      this.#failure.afterEnd = hasLeft(this.#failure, failed);
     const outcome = {
       ...this.#counts,
       zeroCopy: 0,

@@ -253,7 +253,11 @@ export class Task {
     const error =
       failure === undefined
         ? null
-        : new TransferError(failure.message, { ...failure, traffic: this.traffic });
+        : new TransferError(failure.message, {
+            ...failure,
+            traffic: this.traffic,
+            afterEnd: this.#kind === 'relay' ? failure.afterEnd === true : undefined,
+          });
     const durationMs = now() - this.#startedAt;
     const zeroCopy = outcome?.zeroCopy ?? 0;
     const { tx, rx, total } = this.#traffic;
@@ -266,11 +270,17 @@ export class Task {
 }
 
 /** The failure that the core reported. */
-function coreFailure({ reason, errno, syscall, side }: NonNullable<NativeOutcome['error']>): Failure {
+function coreFailure({
+  reason,
+  errno,
+  syscall,
+  side,
+  afterEnd,
+}: NonNullable<NativeOutcome['error']>): Failure {
   if (reason === 'truncated') return truncated();
   if (reason === 'idle') return idle();
   if (reason === 'halfOpen') return halfCloseTimeout(side as Side);
   if (reason === 'died') return internal();
   if (errno === undefined || syscall === undefined) return aborted();
-  return systemFailure(errno, syscall, side as Side | undefined);
+  return { ...systemFailure(errno, syscall, side as Side | undefined), afterEnd };
 }

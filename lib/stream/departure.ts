@@ -1,0 +1,23 @@
+// Tells the departure of a peer that had ended its input from other failures of a relay.
+import type { Failure } from '../contract/errors.js';
+import type { Flow } from './flow.js';
+
+/** Codes of a connection that its peer has closed or reset. */
+const LOST = new Set(['ECONNRESET', 'EPIPE', 'ENOTCONN']);
+
+function isLost({ code, afterEnd }: Failure): boolean {
+  return afterEnd !== false && LOST.has(code);
+}
+
+/** Whether the peer of a failed side had said all it had, as `from` has delivered, and takes no more. */
+export function hasLeft(failure: Failure, from: Flow): boolean {
+  return isLost(failure) && from.isDelivered;
+}
+
+/**
+ * Whether only the end of `to` is lost: its destination has failed, and had ended its own input, which `from` reads, and
+ * had accepted all there was for it.
+ */
+export function losesOnlyEnd(failure: Failure, from: Flow, to: Flow): boolean {
+  return isLost(failure) && from.reader.isAtEnd && to.isDelivered;
+}
