@@ -32,7 +32,7 @@ async function site(t: ExecutionContext, server: string): Promise<Site> {
   writeFileSync(join(root, 'big.bin'), bytes);
   writeFileSync(join(root, 'empty.txt'), '');
   writeFileSync(join(root, 'folder', 'with space.txt'), 'in a folder');
-  writeFileSync(join(root, '.hidden'), 'hidden');
+  writeFileSync(join(root, '.hidden'), 'in a dotfile');
   writeFileSync(join(folder, 'secret.txt'), 'outside of the root');
   const { example, port } = await Example.listening(t, `static-server/${server}.js`, '--root', root);
   return { example, port, url: `http://127.0.0.1:${port}/files`, bytes, folder };
@@ -49,7 +49,7 @@ for (const server of ['express', 'fastify'] as const) {
       t.is(headers['content-length'], String(SIZE));
       t.is(headers['accept-ranges'], 'bytes');
       t.is(headers['content-type'], 'application/octet-stream');
-      t.is(await example.line(/big\.bin: /), `/files/big.bin: ${SIZE} bytes`);
+      t.is(await example.line(/big\.bin: /), 'GET /files/big.bin: 200');
       const head = await curl('--head', `${url}/big.bin`);
       t.deepEqual([head.exit, head.status, head.headers['content-length']], [0, 200, String(SIZE)]);
       t.is(head.headers['etag'], headers['etag']);
@@ -124,13 +124,13 @@ for (const server of ['express', 'fastify'] as const) {
         ['folder/../../secret.txt', [403, 404]],
         ['folder/%2e%2e%2f%2e%2e%2fsecret.txt', [403, 404]],
         ['/%2e%2e//../secret.txt', [403, 404]],
-        ['big.bin%00.txt', [400, 404]],
+        ['big.bin%00.txt', [400, 403, 404]],
         ['%zz', [400, 404]],
       ] as const) {
         const { status, body } = await curl('--path-as-is', `${url}/${path}`);
         t.true((expected as readonly number[]).includes(status), `${path}: ${status}`);
         t.false(body.includes('outside of the root'), path);
-        t.false(body.includes('hidden'), path);
+        t.false(body.includes('in a dotfile'), path);
       }
     },
   );
@@ -162,7 +162,7 @@ for (const server of ['express', 'fastify'] as const) {
       client.write('GET /files/big.bin HTTP/1.1\r\nHost: x\r\n\r\n');
       await once(client, 'data');
       client.resetAndDestroy();
-      t.regex(await example.line(/big\.bin: \w+Error/), /ECONNRESET|EPIPE|destroyed/);
+      t.regex(await example.line(/big\.bin: not completed/), /premature close|ECONNRESET|EPIPE/i);
       const { exit, body } = await curl('--range', '0-9', `${url}/big.bin`);
       t.deepEqual([exit, body], [0, bytes.subarray(0, 10)]);
     },
@@ -187,7 +187,7 @@ for (const server of ['express', 'fastify'] as const) {
         'the client sees that it is not all',
       );
       t.true(received < SIZE);
-      t.regex(await example.line(/big\.bin: TransferError/), /the file became shorter/);
+      t.truthy(await example.line(/big\.bin: not completed/));
     },
   );
 

@@ -1,20 +1,22 @@
-// The file recipes of docs/recipes.md: the same requests to a server with and without sendFile must give the same answers,
+// The file recipes of docs/recipes.md: the same requests to a server with and without the adapter must give the same answers,
 // and the core must send the files.
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { once } from 'node:events';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { buffer } from 'node:stream/consumers';
 
-import { send as fastifySend } from '@fastify/send';
+import fastifyStatic from '@fastify/static';
 import test, { type ExecutionContext } from 'ava';
-import express, { type RequestHandler } from 'express';
-import fastify, { type RouteHandlerMethod } from 'fastify';
+import express from 'express';
+import fastify, { type FastifyInstance } from 'fastify';
 import send from 'send';
+import serveStatic from 'serve-static';
 import { stats } from 'fdsplice';
 
+import { Koa, type KoaContext, koaSend } from '../adapters/koa.js';
 import { directory, MiB, sha256 } from '../helpers/copy-files.js';
 import { isNative } from '../helpers/engine.js';
 import { recipe } from '../helpers/recipe.js';
@@ -62,7 +64,7 @@ async function compare(t: ExecutionContext, own: number, ours: number): Promise<
     { path: '/big.bin', headers: { Range: 'bytes=-1' } },
     { path: '/big.bin', headers: { Range: `bytes=${SIZE}-` } },
     { path: '/big.bin', headers: { Range: 'bytes=0-1,4-5' } },
-    { path: '/big.bin', headers: { 'If-None-Match': known.etag } },
+    { path: '/big.bin', headers: { 'If-None-Match': known.etag ?? '"none"' } },
     { path: '/big.bin', headers: { 'If-Modified-Since': known['last-modified'] } },
     { path: '/big.bin', headers: { 'If-Match': '"other"' } },
     { path: '/big.bin', headers: { 'If-Range': '"other"', Range: 'bytes=0-9' } },
@@ -80,52 +82,82 @@ async function compare(t: ExecutionContext, own: number, ours: number): Promise<
   return stats().tx - before;
 }
 
-/** The bytes of all file bodies in the answers to the requests above. */
-const SENT = 3 * SIZE + 1_000_000 + 1 + '<p>hello'.length;
+async function serve(t: ExecutionContext, server: http.Server): Promise<number> {
+  server.listen(0, '127.0.0.1');
+  t.teardown(() => void server.close());
+  await once(server, 'listening');
+  return (server.address() as AddressInfo).port;
+}
 
-test.serial('Express and send: every answer is the same, and the kernel sends the files', async (t) => {
-  const { files } = await recipe<{ files: (root: string) => RequestHandler }>(t, 'Express and send');
+/** The bytes of the bodies that an adapter sends: the large ones. */
+const SENT = isNative ? 3 * SIZE + 1_000_000 : 0;
+
+test.serial('Express: every answer is the same, and the core sends the large files', async (t) => {
+  const { app } = await recipe<{ app: express.Express }>(t, 'Express');
   const folder = root(t);
-  const site = async (handler: RequestHandler) => {
-    const app = express();
-    app.use(handler);
-    const failed: express.ErrorRequestHandler = (error: { status?: number }, _request, response, _next) => {
-      response.status(error.status ?? 500).end('failed');
-    };
-    app.use(failed);
-    const server = app.listen(0, '127.0.0.1');
-    t.teardown(() => void server.close());
-    await once(server, 'listening');
-    return (server.address() as AddressInfo).port;
-  };
-  const own = await site((request, response, next) => {
-    send(request, request.path, { root: folder }).on('error', next).pipe(response);
-  });
-  const sent = await compare(t, own, await site(files(folder)));
-  t.is(sent, SENT, isNative ? 'by the core' : 'by streams');
+  const [own, ours] = [express(), app].map((site) => http.createServer(site.use(express.static(folder)))) as [
+    http.Server,
+    http.Server,
+  ];
+  t.is(await compare(t, await serve(t, own), await serve(t, ours)), SENT);
 });
 
-test.serial('Fastify: every answer is the same, and the kernel sends the files', async (t) => {
-  const { files } = await recipe<{ files: (root: string) => RouteHandlerMethod }>(t, 'Fastify');
+test.serial('send: every answer is the same, and the core sends the large files', async (t) => {
+  type Recipe = {
+    answer: (request: http.IncomingMessage, response: http.ServerResponse, root: string) => void;
+  };
+  const { answer } = await recipe<Recipe>(t, 'send');
+  const folder = root(t);
+  const own = http.createServer((request, response) => {
+    send(request, new URL(request.url ?? '/', 'http://localhost').pathname, { root: folder }).pipe(response);
+  });
+  const ours = http.createServer((request, response) => answer(request, response, folder));
+  t.is(await compare(t, await serve(t, own), await serve(t, ours)), SENT);
+});
+
+test.serial('serve-static: every answer is the same, and the core sends the large files', async (t) => {
+  const folder = root(t);
+  const files = serveStatic(folder);
+  const own = http.createServer((request, response) => {
+    files(request, response, () => response.writeHead(404).end());
+  });
+  const parent = process.cwd();
+  t.teardown(() => process.chdir(parent));
+  // The folder of the recipe is relative.
+  process.chdir(dirname(folder));
+  const { server } = await recipe<{ server: http.Server }>(t, 'serve-static and sirv');
+  t.is(await compare(t, await serve(t, own), await serve(t, server)), SENT);
+});
+
+test.serial('koa: every answer is the same, and the core sends the large files', async (t) => {
+  type Recipe = { files: (context: KoaContext, next: () => Promise<void>) => Promise<void> };
+  const { files } = await recipe<Recipe>(t, 'koa');
+  const folder = root(t);
+  const site = (isOurs: boolean) => {
+    const app = new Koa();
+    if (isOurs) app.use(files);
+    app.use((context) => koaSend(context, context.path, { root: folder }));
+    return http.createServer(app.callback());
+  };
+  const sent = await compare(t, await serve(t, site(false)), await serve(t, site(true)));
+  // koa-send ignores ranges.
+  t.is(sent, isNative ? 9 * SIZE : 0);
+});
+
+test.serial('Fastify: every answer is the same, and the core sends the large files', async (t) => {
+  const { app } = await recipe<{ app: FastifyInstance }>(t, 'Fastify');
   const folder = root(t);
   let responses = 0;
-  const site = async (handler: RouteHandlerMethod) => {
-    const app = fastify();
-    app.addHook('onResponse', (_request, _reply, done) => {
+  const site = async (instance: FastifyInstance) => {
+    instance.addHook('onResponse', (_request, _reply, done) => {
       responses += 1;
       done();
     });
-    app.get('/*', handler);
-    t.teardown(() => app.close());
-    await app.listen({ port: 0, host: '127.0.0.1' });
-    return (app.server.address() as AddressInfo).port;
+    await instance.register(fastifyStatic, { root: folder });
+    t.teardown(() => instance.close());
+    await instance.listen({ port: 0, host: '127.0.0.1' });
+    return (instance.server.address() as AddressInfo).port;
   };
-  const own = await site(async (request, reply) => {
-    const path = (request.raw.url ?? '/').replace(/\?.*/, '');
-    const { statusCode, headers, stream } = await fastifySend(request.raw, path, { root: folder });
-    return reply.code(statusCode).headers(headers).send(stream);
-  });
-  const sent = await compare(t, own, await site(files(folder)));
-  t.is(sent, SENT, isNative ? 'by the core' : 'by streams');
+  t.is(await compare(t, await site(fastify()), await site(app)), SENT);
   t.is(responses, 2 * 16 + 1);
 });

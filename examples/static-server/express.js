@@ -1,10 +1,10 @@
-// A file server with Express. `send` handles the request (ranges, conditional requests, ETag, types, paths outside the
-// root); sendFile replaces its stream:
+// A file server with Express. `express.static` handles the request (ranges, conditional requests, ETag, types, paths outside
+// the root); fdsplice sends the bodies of large files:
 //   node examples/static-server/express.js --root public --listen 127.0.0.1:8080
+import { finished } from 'node:stream';
 import { parseArgs } from 'node:util';
 import express from 'express';
-import { sendFile } from 'fdsplice';
-import send from 'send';
+import { sendStream } from 'fdsplice/send';
 
 const { values: settings } = parseArgs({
   options: {
@@ -14,17 +14,18 @@ const { values: settings } = parseArgs({
 });
 
 const app = express();
-app.get('/files/*path', (request, response, next) => {
-  const path = request.path.slice('/files'.length);
-  const answer = send(request, path, { root: settings.root });
-  answer.stream = async (file, { start, end }) => {
-    const { tx, error } = await sendFile(file, response, { start, end, reject: false });
-    if (error) console.log(`${request.originalUrl}: ${error}`);
-    else console.log(`${request.originalUrl}: ${tx} bytes`);
-    // The file was removed between stat and open.
-    if (error && !response.headersSent) answer.onStatError(error);
-  };
-  answer.on('error', next).pipe(response);
+app.use(sendStream);
+app.use((request, response, next) => {
+  finished(response, (error) => {
+    const outcome = error ? `not completed: ${error}` : response.statusCode;
+    console.log(`${request.method} ${request.originalUrl}: ${outcome}`);
+  });
+  next();
+});
+app.use('/files', express.static(settings.root, { redirect: false }));
+app.use((error, request, response, next) => {
+  console.log(`${request.originalUrl}: ${error}`);
+  next(error);
 });
 
 const [, host, port] = /^(.*):(\d+)$/.exec(settings.listen);

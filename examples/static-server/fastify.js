@@ -1,9 +1,12 @@
-// A file server with Fastify: @fastify/send computes status and headers, sendFile sends the body:
+// A file server with Fastify. `@fastify/static` handles the request (ranges, conditional requests, ETag, types, paths
+// outside the root); fdsplice sends the bodies of large files:
 //   node examples/static-server/fastify.js --root public --listen 127.0.0.1:8080
+import { finished } from 'node:stream';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { send } from '@fastify/send';
+import fastifyStatic from '@fastify/static';
 import fastify from 'fastify';
-import { sendFile } from 'fdsplice';
+import fdsplice from 'fdsplice/fastify';
 
 const { values: settings } = parseArgs({
   options: {
@@ -13,29 +16,15 @@ const { values: settings } = parseArgs({
 });
 
 const app = fastify();
-app.get('/files/*', async (request, reply) => {
-  const { headers } = request;
-  // For a HEAD request @fastify/send opens no file and creates no stream.
-  const path = request.raw.url.slice('/files'.length).replace(/\?.*/, '');
-  const answer = await send({ method: 'HEAD', headers }, path, { root: settings.root });
-  const hasFile = answer.type === 'file' && (answer.statusCode === 200 || answer.statusCode === 206);
-  if (request.method === 'HEAD' || !hasFile) {
-    return reply.code(answer.statusCode).headers(answer.headers).send(answer.stream);
-  }
-  reply.hijack();
-  reply.raw.writeHead(answer.statusCode, answer.headers);
-  const range = /^bytes (\d+)-(\d+)\//.exec(answer.headers['Content-Range'] ?? '');
-  const part = range === null ? {} : { start: Number(range[1]), end: Number(range[2]) };
-  try {
-    const { tx } = await sendFile(answer.metadata.path, reply.raw, part);
-    console.log(`${request.url}: ${tx} bytes`);
-  } catch (error) {
-    // The headers may have been sent, and the file may have changed since then.
-    reply.raw.destroy();
-    console.log(`${request.url}: ${error}`);
-  }
-  return reply;
+await app.register(fdsplice);
+app.addHook('onRequest', async (request, reply) => {
+  finished(reply.raw, (error) => {
+    const outcome = error ? `not completed: ${error}` : reply.statusCode;
+    console.log(`${request.method} ${request.url}: ${outcome}`);
+  });
 });
+app.addHook('onError', async (request, _reply, error) => console.log(`${request.url}: ${error}`));
+await app.register(fastifyStatic, { root: resolve(settings.root), prefix: '/files/', dotfiles: 'ignore' });
 
 const [, host, port] = /^(.*):(\d+)$/.exec(settings.listen);
 console.log(`listening on ${(await app.listen({ host, port: Number(port) })).replace('http://', '')}`);

@@ -39,15 +39,20 @@ async function send(source: FileStream, response: ServerResponse): Promise<void>
   const options = { start, end: last, endDestination: false, reject: false };
   const transfer = isReady ? sendFile(fd, response, options) : undefined;
   const abort = () => transfer?.abort();
+  // Behind the listeners of the package: some destroy the stream themselves when the client has left, with a reason.
+  const leave = () => void source.destroy();
   source.once('close', abort);
+  response.once('close', leave);
   // It rejects what only the stream can send, such as a FIFO.
   const { tx, error } = (await transfer?.catch(() => undefined)) ?? { tx: 0, error: undefined };
   source.off('close', abort);
+  if (error?.side === 'destination' && response.socket !== null) return void response.destroy(error);
+  response.off('close', leave);
   if (source.destroyed) return;
   Reflect.deleteProperty(source, 'read');
   source.bytesRead += tx;
-  const isRefused = tx === 0 && error?.side !== 'destination' && error?.code !== 'ERR_SOURCE_TRUNCATED';
   if (error === null) source.push(null);
-  else if (error === undefined || isRefused) source.read(0);
-  else source.destroy(error.side === 'source' ? error : void response.destroy());
+  else if (error?.side === 'destination') leave();
+  else if (error === undefined || (tx === 0 && error.code !== 'ERR_SOURCE_TRUNCATED')) source.read(0);
+  else source.destroy(error);
 }
