@@ -35,7 +35,8 @@ const replaceable = [
 const realTimers = 'The tests of an application may replace this. Import it from lib/contract/clock.ts.';
 
 export default defineConfig(
-  globalIgnores(['dist/', 'target/', 'index.d.ts', 'lib/binding.d.ts']),
+  // The programs of consumers have a TypeScript project of their own.
+  globalIgnores(['dist/', 'target/', 'index.d.ts', 'lib/binding.d.ts', 'scripts/install/consumers/*.ts']),
   { linterOptions: { reportUnusedDisableDirectives: 'error' } },
   eslint.configs.recommended,
   { files: ['**/*.{js,mjs,cjs}'], languageOptions: { globals: globals.node } },

@@ -1,10 +1,12 @@
 // npm run test:install: publishes the build to a registry on this machine, installs it from there as users do, and uses
 // it: with npm and pnpm, on each supported Node line, with and without the native package, from ESM, CommonJS and
 // TypeScript. PATH has only Node and its package managers, so an installation cannot compile anything.
+// Test runners and bundlers load it too; FDSPLICE_FULL=1 adds those that take long.
 //   --built   uses the addon of npm run build:target for this machine's platform too, as a release does
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { load } from './install/loaders.mjs';
 import { Consumer, resolutions } from './install/consumer.mjs';
 import { hasReason, isNative, isStreams } from './install/expect.mjs';
 import { node, tooOld, versions } from './install/nodes.mjs';
@@ -36,7 +38,7 @@ await runMain(async () => {
       for (const { tarball } of packed) {
         await output('npm', ['publish', tarball, '--ignore-scripts'], { env, cwd: scratch });
       }
-      await install({ scratch, env, pnpm: found.pnpm, names: packed[0].names });
+      await install({ scratch, env, tools: found, names: packed[0].names });
     } finally {
       await registry.stop();
     }
@@ -86,7 +88,8 @@ function environment(scratch, url) {
   return { HOME: home, PATH: process.env.PATH, npm_config_update_notifier: 'false' };
 }
 
-async function install({ scratch, env, pnpm, names }) {
+async function install({ scratch, env, tools, names }) {
+  const { pnpm } = tools;
   const installed = async (name, line, command) => {
     const created = await Consumer.create(join(scratch, name), {
       binary: await node(versions[line]),
@@ -109,6 +112,7 @@ async function install({ scratch, env, pnpm, names }) {
       await inspectInstalled(consumer, names);
     }
     compiled = await useTypes(consumer, line, compiled);
+    if (line === '24') await load(suite, { consumer, tools, scratch });
   }
   const linked = await installed('pnpm', 24, ['pnpm', 'add']);
   for (const file of linked === undefined ? [] : ['esm.mjs', 'cjs.cjs']) {

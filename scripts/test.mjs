@@ -6,7 +6,8 @@
 //   npm test -- --stream-only [ava args]      on the stream engine: some folders of specs, or the given specs
 //   npm test -- --nodes-only [ava args]       on the other Node lines: some folders of specs, or the given specs
 //   npm run test:full                         also the long tests (FDSPLICE_FULL=1, cargo's ignored ones), and every spec
-//                                             with the debug build, on the stream engine and on every Node line
+//                                             with the debug build, on the stream engine and on every Node line, and
+//                                             every bundler in the install test
 //   npm run test:install                      the package installed from a local registry (--built: as released)
 //   npm run test:docs                         the programs and commands in the documents
 //   npm run test:ci [-- --this-node]          all of these, as CI does; with --this-node, without the other Node lines
@@ -50,7 +51,8 @@ function parseArguments([mode, ...rest]) {
   const only = suites.find((name) => mode === `--${name}-only`);
   if (only !== undefined) return { chosen: [only], rest };
   if (mode === undefined) {
-    return { chosen: suites.slice(0, suites.indexOf(full ? 'install' : 'debug')), rest };
+    const chosen = full ? suites.filter((name) => name !== 'docs') : suites.slice(0, suites.indexOf('debug'));
+    return { chosen, rest };
   }
   if (mode === '--ci' && rest.length === 0) return { chosen: suites, rest, isCi: true };
   if (mode === '--ci' && rest.join(' ') === '--this-node') {
@@ -70,7 +72,7 @@ function runsOf(name, args) {
   // The long tests find errors that depend neither on the build mode nor on the Node line.
   if (name === 'debug') return debugRuns(args, process.env, { all: full });
   if (name === 'nodes') return otherNodesRuns(args, process.env, { all: full });
-  return [{ name, company: 'any', run: (print) => runOwnSuite(name, args, print) }];
+  return [{ name, company: 'any', run: (print) => runOwnSuite(name, args, long, print) }];
 }
 
 async function runCargo(args, env, print) {
@@ -82,10 +84,11 @@ async function runCargo(args, env, print) {
 }
 
 /** A suite of our own: `scripts/test-<name>.mjs`. */
-async function runOwnSuite(name, args, print) {
+async function runOwnSuite(name, args, env, print) {
   const totals = new SuiteTotals(name);
   const command = [join(root, `scripts/test-${name}.mjs`), ...args];
-  return totals.finish(await run(process.execPath, command, { onLine: (line) => totals.add(line), print }));
+  const lines = { env, onLine: (line) => totals.add(line), print };
+  return totals.finish(await run(process.execPath, command, lines));
 }
 
 function report(results) {

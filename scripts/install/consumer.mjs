@@ -6,19 +6,24 @@ import { toolbox } from './nodes.mjs';
 import { output } from './process.mjs';
 import { assert } from '../lib/suite.mjs';
 
-/** TypeScript's settings for the resolution of modules, each with its kind of modules. */
-export const resolutions = { node16: 'node16', nodenext: 'nodenext', bundler: 'esnext' };
+const modules = ['typed.mts', 'adapters.mts'];
+const all = [...modules, 'typed.cts', 'adapters.cts'];
+/** TypeScript's settings for the resolution of modules, each with the programs that compile under it. */
+export const resolutions = {
+  node16: { module: 'node16', include: all },
+  nodenext: { module: 'nodenext', include: all },
+  bundler: { module: 'esnext', include: modules },
+};
 
 const compiledTo = (resolution) => `built-${resolution}`;
 
 /** A clean folder with programs that use the package. Its PATH has only a Node, npm and pnpm. */
 export class Consumer {
   #env;
-  #binary;
 
   constructor(folder, binary, env) {
     this.folder = folder;
-    this.#binary = binary;
+    this.binary = binary;
     this.#env = env;
   }
 
@@ -35,9 +40,23 @@ export class Consumer {
   }
 
   /** Runs a program here, by default with the folder's Node. Resolves with the result that it prints as JSON. */
-  async run(file, binary = this.#binary) {
-    const stdout = await output(binary, [file], { cwd: this.folder, env: this.#env, timeout: 60_000 });
+  run(file, binary = this.binary) {
+    return this.#result(binary, [file]);
+  }
+
+  /** The same for a program that needs no Node. */
+  execute(file) {
+    return this.#result(file, []);
+  }
+
+  async #result(command, args) {
+    const stdout = await output(command, args, { cwd: this.folder, env: this.#env, timeout: 60_000 });
     return JSON.parse(stdout.trim().split('\n').at(-1));
+  }
+
+  /** Runs a program of another package here, with more environment variables. */
+  program(args, env) {
+    return output(this.binary, args, { cwd: this.folder, env: { ...this.#env, ...env } });
   }
 
   /** The names of all packages installed here for production, without this folder's own. */
@@ -73,9 +92,9 @@ export class Consumer {
     };
     const project = join(this.folder, `tsconfig.${resolution}.json`);
     writeFileSync(project, JSON.stringify({ compilerOptions, include }));
-    this.#addNodeTypes();
+    this.addNodeTypes();
     const tsc = join(root, 'node_modules/typescript/bin/tsc');
-    await output(this.#binary, [tsc, '--project', project], { cwd: this.folder, env: this.#env });
+    await output(this.binary, [tsc, '--project', project], { cwd: this.folder, env: this.#env });
   }
 
   takeCompiled(other, resolution) {
@@ -83,15 +102,20 @@ export class Consumer {
     cpSync(join(other.folder, name), join(this.folder, name), { recursive: true });
   }
 
+  /** Runs the compiled programs, and resolves with the result of the first one. */
   async runCompiled(resolution) {
-    const path = (name) => join(this.folder, compiledTo(resolution), name);
-    if (resolutions[resolution].include.includes('typed.cts')) {
-      assert((await this.run(path('typed.cjs'))).isTransferError, 'required from TypeScript');
+    const results = [];
+    for (const source of resolutions[resolution].include) {
+      const name = source.replace(/\.([cm])ts$/, '.$1js');
+      const result = await this.run(join(this.folder, compiledTo(resolution), name));
+      for (const [key, value] of Object.entries(result))
+        if (value === false) assert(false, `${name}: ${key}`);
+      results.push(result);
     }
-    return this.run(path('typed.mjs'));
+    return results[0];
   }
 
-  #addNodeTypes() {
+  addNodeTypes() {
     for (const name of ['@types/node', 'undici-types']) {
       const destination = join(this.folder, 'node_modules', name);
       if (existsSync(destination)) continue;

@@ -44,11 +44,17 @@ async function bundleModule(source, name) {
  * Both names have the same length and no line is added, so the source map stays right.
  */
 function withoutRequire(code) {
-  const calls = code.replaceAll(/\brequire\("([\w:/]+)"\)/g, (call, id) =>
-    isBuiltin(id) ? `builtin("${id}")` : call,
-  );
-  if (calls === code) return code;
-  return calls.replace(/^"use strict";/, '$& const builtin = process.getBuiltinModule ?? require;');
+  const ids = new Set();
+  const calls = code.replaceAll(/\brequire\("([\w:/]+)"\)/g, (call, id) => {
+    if (!isBuiltin(id)) return call;
+    ids.add(id);
+    return `builtin("${id}")`;
+  });
+  if (ids.size === 0) return code;
+  // For a Node that is too old. Bundlers accept `require` only with a constant.
+  const required = [...ids].map((id) => `"${id}": () => require("${id}")`).join(', ');
+  const builtin = `process.getBuiltinModule ?? ((id) => ({ ${required} })[id]())`;
+  return calls.replace(/^"use strict";/, (start) => `${start} const builtin = ${builtin};`);
 }
 
 /** The ES module with the exports of a CommonJS module. */

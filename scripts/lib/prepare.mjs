@@ -31,14 +31,14 @@ export async function preparePeer() {
 
 /** Installs the npm dependencies, unless they are installed. */
 export async function install() {
-  if (!isInstalled()) await mustRun('npm', ['ci', '--no-audit', '--no-fund']);
+  if (!isInstalled(root)) await mustRun('npm', ['ci', '--no-audit', '--no-fund']);
 }
 
-/** Whether node_modules matches package-lock.json, by npm's own record of the installed packages. */
-function isInstalled() {
-  const wanted = readPackages(join(root, 'package-lock.json'));
+/** Whether node_modules of a folder matches its package-lock.json, by npm's own record of the installed packages. */
+export function isInstalled(folder) {
+  const wanted = readPackages(join(folder, 'package-lock.json'));
   if (!wanted) throw new StepError('package-lock.json is missing or unreadable');
-  const installed = readPackages(join(root, 'node_modules/.package-lock.json'));
+  const installed = readPackages(join(folder, 'node_modules/.package-lock.json'));
   if (!installed) return false;
   const isSame = (path) => {
     // npm does not install optional packages for other platforms.

@@ -1,10 +1,8 @@
 // Uses the package from CommonJS.
 const fdsplice = require('fdsplice');
 const { exchange } = require('./exchange.cjs');
+const { isOne } = require('./modules.cjs');
 
-void import('fdsplice').then((imported) =>
-  exchange(
-    { ...fdsplice, TransferError: imported.TransferError },
-    { isOne: fdsplice.relay === imported.relay },
-  ),
+void Promise.all([import('fdsplice'), isOne()]).then(([imported, isOne]) =>
+  exchange({ ...fdsplice, TransferError: imported.TransferError }, { isOne }),
 );

@@ -1,7 +1,8 @@
 // Relays random bytes both ways between real sockets with the given module, and prints the result as JSON.
-const { createHash, randomBytes } = require('node:crypto');
-const { once } = require('node:events');
-const net = require('node:net');
+// Every bundler can include this file: esbuild gives a CommonJS module in an ES module no `require`.
+const { createHash, randomBytes } = process.getBuiltinModule('node:crypto');
+const { once } = process.getBuiltinModule('node:events');
+const net = process.getBuiltinModule('node:net');
 
 const SIZE = 3 * 1024 * 1024 + 7;
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
@@ -38,4 +39,5 @@ exports.exchange = async ({ capabilities, relay, TransferError }, more = {}) => 
     ...more,
   };
   console.log(JSON.stringify(result));
+  return result;
 };

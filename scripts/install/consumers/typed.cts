@@ -1,7 +1,12 @@
-// Uses the package from CommonJS in TypeScript. The compiler has to know that Node can require an ES module.
+// Uses the package from CommonJS in strict TypeScript.
 import fdsplice = require('fdsplice');
+import type { RelayOptions } from 'fdsplice';
 
-const { capabilities, TransferError }: typeof fdsplice = fdsplice;
+const { capabilities, RateLimiter, TransferError } = fdsplice;
+const limiter: fdsplice.RateLimiter = new RateLimiter(1e9);
+export const options: RelayOptions = { rateLimit: limiter };
+/** The types of `import` are those of `require`. */
+export const imported: import('fdsplice', { with: { 'resolution-mode': 'import' } }).RateLimiter = limiter;
 const error: unknown = new TransferError('a test', {
   code: 'ABORT_ERR',
   traffic: { tx: 0, rx: 0, total: 0 },

@@ -28,6 +28,8 @@ const copyOptions: CopyOptions = { length: 4 };
 const fileOptions: SendFileOptions = { start: 0, end: 9 };
 export const verbs: [typeof copy, typeof sendFile] = [copy, sendFile];
 export const all: object = { copyOptions, fileOptions };
+/** The types of `require` are those of `import`. */
+export const required: import('fdsplice', { with: { 'resolution-mode': 'require' } }).RateLimiter = limiter;
 // @ts-expect-error -- there is no such option
 export const wrong: RelayOptions = { ratelimit: 1 };
 // @ts-expect-error -- a relay does not take a file

@@ -1,0 +1,5 @@
+// A program for bundlers.
+import * as fdsplice from 'fdsplice';
+import { exchange } from './exchange.cjs';
+
+void exchange(fdsplice);
