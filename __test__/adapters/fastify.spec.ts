@@ -120,7 +120,7 @@ nativeTest('a range within start and end of @fastify/send has the right bytes', 
 });
 
 test('the plugin covers routes of other plugins, and is exported by name', async (t) => {
-  t.is(plugin, sendStreams);
+  t.true(Object.is(plugin, sendStreams));
   const root = publicFolder(t);
   const app = fastify({ forceCloseConnections: true });
   await app.register(sendStreams);
