@@ -335,8 +335,8 @@ declare function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transf
  * The pipes stay as they are if a relay could not do the same: one direction alone, `{ end: false }`, a second reader
  * (another pipe, or a listener for 'data' or 'readable'), or a stream that `relay` does not accept.
  *
- * The promise settles as that of `relay`. If the socket closes without a relay, or the connection of `x` fails, it
- * settles then: with the system's error or `ERR_STREAM_DESTROYED`. `signal` applies from the call on, and destroys the
+ * The promise settles as that of `relay`. If the socket closes without a relay, it settles then, with
+ * `ERR_STREAM_DESTROYED`. If `x` cannot connect, it settles with that error, and both stay with the other code. `signal` applies from the call on, and destroys the
  * socket; the other limits apply to the relay. If the result is ignored, pass `reject: false`.
  *
  * Calling it again for a socket that still waits for its pipes is a caller's mistake.

@@ -172,10 +172,10 @@ export function alreadyDestroyed(side: Side, kind: 'socket' | 'stream', cause: E
   return { message: `the ${kind} was already destroyed`, code: 'ERR_STREAM_DESTROYED', side, cause };
 }
 
-/** A socket that was closed before its owner joined it to another one. */
-export function closedBeforePipe(side: Side, cause: Error | null): Failure {
+/** A socket that was closed before other code joined it to another one. */
+export function closedBeforePipe(cause: Error | null): Failure {
   const message = 'the socket was closed before it was piped both ways';
-  return nodeFailure(side, cause) ?? { message, code: 'ERR_STREAM_DESTROYED', side, cause };
+  return { message, code: 'ERR_STREAM_DESTROYED', side: 'a', cause };
 }
 
 /** A stream that its owner had ended before the call: it accepts no more bytes. */

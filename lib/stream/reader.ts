@@ -57,8 +57,10 @@ export class StreamReader implements Reader {
       if (event === 'data' || (event === 'pause' && stopsAtPause)) return false;
       if (event !== 'error' || ownership === 'lent') return emit(event, ...args);
       // The error of a relay's stream is reported in the result, and stays in `errored`.
+      // This may release the stream.
+      const emitsErrors = this.#emitsErrors;
       this.#failed(args[0] as Error);
-      return this.#emitsErrors ? emit(event, ...args) : true;
+      return emitsErrors ? emit(event, ...args) : true;
     });
     this.#allowedHalfOpen = this.#stream.allowHalfOpen;
     // Otherwise the end of input would end the other direction as well.

@@ -1,5 +1,5 @@
 // relayOnPipe(): a relay in place of the pipes that other code lays between two sockets.
-import type { Duplex, Writable } from 'node:stream';
+import type { Duplex, Readable, Writable } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { nextTick } from '../contract/clock.js';
 import {
@@ -8,6 +8,8 @@ import {
   type Failure,
   invalidType,
   invalidValue,
+  nodeFailure,
+  socketDestroyed,
   TransferError,
 } from '../contract/errors.js';
 import { type RelaySettings, relaySettings } from '../contract/options.js';
@@ -33,8 +35,8 @@ import { startRelay } from './relay.js';
  * The pipes stay as they are if a relay could not do the same: one direction alone, `{ end: false }`, a second reader
  * (another pipe, or a listener for 'data' or 'readable'), or a stream that `relay` does not accept.
  *
- * The promise settles as that of `relay`. If the socket closes without a relay, or the connection of `x` fails, it
- * settles then: with the system's error or `ERR_STREAM_DESTROYED`. `signal` applies from the call on, and destroys the
+ * The promise settles as that of `relay`. If the socket closes without a relay, it settles then, with
+ * `ERR_STREAM_DESTROYED`. If `x` cannot connect, it settles with that error, and both stay with the other code. `signal` applies from the call on, and destroys the
  * socket; the other limits apply to the relay. If the result is ignored, pass `reject: false`.
  *
  * Calling it again for a socket that still waits for its pipes is a caller's mistake.
@@ -67,6 +69,9 @@ class PipeWatch {
   #target: unknown;
   readonly #sources = new Set<unknown>();
   #isDeciding = false;
+  /** The streams that do not flow until the decision, and the overlays for that. */
+  readonly #held: Readable[] = [];
+  readonly #laid: PropertyOverlay[] = [];
   /** The other end, from the moment on when the pipes to it were taken down. */
   #joined: Duplex | undefined;
   #isOver = false;
@@ -84,7 +89,7 @@ class PipeWatch {
     waiting.add(socket);
     this.#undo.push(() => waiting.delete(socket));
     if (socket.destroyed) {
-      this.#fail(closedBeforePipe('a', socket.errored));
+      this.#fail(closedBeforePipe(socket.errored));
       return;
     }
     const abort = (reason: unknown) => {
@@ -101,17 +106,39 @@ class PipeWatch {
     this.#overlay.set('pipe', (target: Writable, options?: { end?: boolean }) => {
       this.#decideSoon();
       this.#target = target;
-      return pipe(target, options);
+      pipe(target, options);
+      this.#hold(socket);
+      if (this.#sources.has(target)) this.#hold(target as Duplex);
+      else if (isReadable(target) && target !== socket) this.#holdWhenPiped(target);
+      return target;
     });
     this.#undo.push(() => this.#overlay.restore());
     this.#on(socket, 'pipe', (source: unknown) => {
       this.#decideSoon();
       this.#sources.add(source);
     });
-    this.#on(socket, 'close', () => this.#fail(closedBeforePipe('a', socket.errored)));
+    this.#on(socket, 'close', () => this.#fail(closedBeforePipe(socket.errored)));
   }
 
-  /** The pipes are real meanwhile. They move nothing before the decision, because their flow starts in a later tick. */
+  /** Stops the flow of a pipe until the decision, so that the relay counts and limits all bytes. */
+  #hold(stream: Readable): void {
+    if (stream.readableFlowing !== true) return;
+    stream.pause();
+    this.#held.push(stream);
+  }
+
+  #holdWhenPiped(stream: Readable): void {
+    const overlay = new PropertyOverlay(stream);
+    const pipe = stream.pipe.bind(stream);
+    overlay.set('pipe', (target: Writable, options?: { end?: boolean }) => {
+      pipe(target, options);
+      if (target === this.#socket) this.#hold(stream);
+      return target;
+    });
+    this.#laid.push(overlay);
+  }
+
+  /** The pipes are real meanwhile. */
   #decideSoon(): void {
     if (this.#isDeciding) return;
     this.#isDeciding = true;
@@ -124,15 +151,25 @@ class PipeWatch {
     this.#isDeciding = false;
     this.#target = undefined;
     this.#sources.clear();
-    if (!isJoined || this.#isOver || this.#joined !== undefined) return;
-    const other = target as Duplex;
-    const ends = relayableEnds(socket, other);
-    if (ends === undefined) return;
+    for (const overlay of this.#laid.splice(0)) overlay.restore();
+    const held = this.#held.splice(0);
+    if (isJoined && !this.#isOver && this.#join(socket, target as Duplex)) return;
+    for (const stream of held) stream.resume();
+  }
+
+  /** Takes the pipes down, if a relay can take their place. */
+  #join(socket: Duplex, other: Duplex): boolean {
+    const ends = this.#joined === undefined ? relayableEnds(socket, other) : undefined;
+    if (ends === undefined) return false;
     this.#joined = other;
     socket.unpipe(other);
     other.unpipe(socket);
-    this.#on(other, 'close', () => this.#fail(closedBeforePipe('b', other.errored)));
+    this.#on(other, 'close', () => {
+      const cause = other.errored;
+      this.#fail(nodeFailure('b', cause) ?? socketDestroyed('b', cause, true));
+    });
     this.#relayWhenConnected([socket, other], ends);
+    return true;
   }
 
   #relayWhenConnected(streams: [Duplex, Duplex], ends: [Endpoint, Endpoint]): void {

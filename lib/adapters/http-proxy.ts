@@ -1,0 +1,44 @@
+// fdsplice/http-proxy: upgraded connections of http-proxy-3, http-proxy, httpxy and http-proxy-middleware become relays.
+import type { ClientRequest, IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
+import { type RelayOptions, relayOnPipe } from '../../index.js';
+
+/** The part of a proxy of these packages that the adapter uses. */
+export interface UpgradeProxy {
+  on(
+    event: 'proxyReqWs',
+    listener: (request: ClientRequest, incoming: IncomingMessage, client: Socket) => void,
+  ): unknown;
+  emit(event: 'close', response: IncomingMessage, upstream: Socket, head: Buffer): unknown;
+  emit(event: 'error', error: Error, incoming: IncomingMessage, client: Socket): unknown;
+}
+
+/**
+ * Relays the upgraded connections (WebSockets) of a proxy, and returns the proxy. Its events stay as they are: a target
+ * that is reset is an 'error', every other ending a 'close'. In a relay the client is `a` and the target is `b`.
+ *
+ * A side that is reset resets the other side. A mistake in `options` is an 'error' of the proxy for each connection.
+ */
+export function relayUpgrades<Proxy extends UpgradeProxy>(proxy: Proxy, options: RelayOptions = {}): Proxy {
+  proxy.on('proxyReqWs', (request, incoming, client) => {
+    // The package adds its own listener for this event later, so the pipes are awaited in time.
+    request.once('upgrade', (response, upstream, head) => {
+      let isReported = false;
+      const reported = () => (isReported = true);
+      upstream.once('end', reported).once('error', reported);
+      relayOnPipe(client, { ...options, reject: false }).then(
+        ({ error }) => {
+          // The package reports an 'end' of the target. A relay that fails resets it instead.
+          const isRelayed = error !== null && error.code !== 'ERR_STREAM_DESTROYED';
+          const isDestroyed = error?.side === 'b' && error.code === 'ABORT_ERR';
+          if (isRelayed && !isDestroyed && !isReported) proxy.emit('close', response, upstream, head);
+        },
+        (mistake: Error) => {
+          client.destroy();
+          proxy.emit('error', mistake, incoming, client);
+        },
+      );
+    });
+  });
+  return proxy;
+}
