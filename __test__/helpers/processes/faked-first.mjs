@@ -11,9 +11,10 @@ mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'setImmediate', 'Date']
 const { copy, sendFile } = await import('fdsplice');
 
 const done = [];
+const serving = [];
 const server = http.createServer((request, response) => {
   const path = request.url === '/small' ? small : large;
-  void sendFile(path, response).then(({ tx }) => done.push([request.method, tx]));
+  serving.push(sendFile(path, response).then(({ tx }) => done.push([request.method, tx])));
 });
 server.listen(0, '127.0.0.1');
 await once(server, 'listening');
@@ -21,6 +22,8 @@ for (const line of ['GET /small', 'HEAD /small', 'GET /large']) {
   const socket = net.connect(server.address().port, '127.0.0.1').resume();
   socket.write(`${line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n`);
   await once(socket, 'close');
+  // The client may see the end before the transfer settles.
+  await Promise.all(serving);
 }
 const source = new PassThrough();
 source.end('four');
