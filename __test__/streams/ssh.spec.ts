@@ -1,5 +1,6 @@
 // Relays over channels of ssh2. The class of these streams calls `end()` itself when its peer closes a channel; that is the
 // end of the channel, and no mistake of its owner.
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import net from 'node:net';
 
@@ -173,6 +174,34 @@ test('a copy from an SSH channel that had ended before its connection breaks is 
   breakOff();
   t.like(await within(20_000, 'the copy ends', result), { tx: BYTES.length, error: null });
   t.is((await there).length, BYTES.length);
+});
+
+/** The relay takes over from pipes, amid bulk. */
+const piped: Start = (channel, origin) =>
+  new Promise((resolve) => {
+    let seen = 0;
+    channel.on('data', (chunk: Buffer) => {
+      seen += chunk.length;
+      if (seen < 500_000) return;
+      seen = -Infinity;
+      resolve(relay(channel, origin, { reject: false }));
+    });
+    channel.pipe(origin).pipe(channel);
+  });
+
+test('a relay takes over from the pipes between an SSH channel and its origin, and no byte is lost', async (t) => {
+  const { open } = await tunnel(t, piped);
+  const { channel, origin, result } = await open();
+  const [there, back] = [all(origin), all(channel)];
+  const bulk = randomBytes(3_000_000);
+  channel.end(bulk);
+  t.true((await there).equals(bulk));
+  origin.end(bulk);
+  t.true((await back).equals(bulk));
+  const { tx, rx, error } = await within(20_000, 'the relay ends', result);
+  t.is(error, null);
+  t.true(tx <= bulk.length - 500_000);
+  t.is(rx, bulk.length);
 });
 
 test('a duplex stream that ends itself when its input ends is relayed, with all counts', async (t) => {
