@@ -111,6 +111,21 @@ for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
     t.like(await peer.readToEnd(origin), { end: 'reset' });
   });
 
+  for (const event of ['end', 'close']) {
+    test(`${version}: a listener for '${event}' that writes to the origin leaves the blame with the session that is cut off`, async (t) => {
+      const peer = Peer.start(t);
+      const { inner, outer, cut } = await session(t, version);
+      const { b, origin } = await pair(t, peer);
+      inner.on(event, () => b.end('bye'));
+      const transfer = relay(inner, b);
+      outer.write('half');
+      t.is(await peer.readText(origin, 4), 'half');
+      cut();
+      t.like(await failure(t, transfer), { code: 'ECONNRESET', side: 'a', traffic: { tx: 4, rx: 0 } });
+      t.like(await peer.readToEnd(origin), { end: 'reset' });
+    });
+  }
+
   test(`${version}: a copy from a TLS session that is cut off fails`, async (t) => {
     const ends = await session(t, version);
     const { transfer, stream } = await halfCopied(ends, { endDestination: true });

@@ -93,8 +93,8 @@ export class StreamReader implements Reader {
       if (reset !== undefined) fail(reset);
       return reset !== undefined;
     };
-    this.#on('aborted', failIfReset);
-    this.#on('close', () => {
+    this.#onFirst('aborted', failIfReset);
+    this.#onFirst('close', () => {
       if (this.#ended || failIfReset()) return;
       if (stream.readableEnded) end();
       else fail(streamDestroyed(this.#side, stream));
@@ -110,7 +110,7 @@ export class StreamReader implements Reader {
       this.#ended = true;
       wake();
     };
-    this.#on('end', () => {
+    this.#onFirst('end', () => {
       if (isHttp2(stream)) afterTurns(RESET_TURNS, end);
       else end();
     });
@@ -172,6 +172,17 @@ export class StreamReader implements Reader {
   /** Lets the stream emit its events again. One that was handed over has emitted its last error by then. */
   restore(): void {
     this.#overlay.restore();
+  }
+
+  /** What owners do in their listeners, as to an end of input that is a failure, must not come before the report. */
+  #onFirst(event: string, listener: () => void): void {
+    // Not every look-alike of a stream has this method.
+    if (this.#ownership === 'lent' || typeof this.#stream.prependListener !== 'function') {
+      this.#on(event, listener);
+      return;
+    }
+    this.#stream.prependListener(event, listener);
+    this.#listeners.push([event, listener]);
   }
 
   #on(event: string, listener: (error: Error) => void): void {

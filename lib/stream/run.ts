@@ -66,6 +66,11 @@ export class StreamRun implements EngineTransfer {
     }
   }
 
+  /** Whether it has failed and is only waiting for bytes that may still be accepted. */
+  get hasFailed(): boolean {
+    return this.#failure !== undefined;
+  }
+
   traffic(): { tx: number; rx: number } {
     return { ...this.#counts };
   }

@@ -128,6 +128,7 @@ export function relayStreams(
     for (const each of destroyed) if (each.status === 'rejected') throw each.reason;
   };
   let flows: readonly Flow[] = [];
+  let run: StreamRun | undefined;
   /** The end that was destroyed first. What its owner does with the other end in consequence is no failure of that one. */
   let destroyed: RelayEnds | undefined;
   const endedBeforeTheStart = new Set<Side>();
@@ -135,6 +136,7 @@ export function relayStreams(
     const { side } = endpoint;
     const called = (call: RelayedCall) => {
       const loss = destroyed?.loss;
+      if (run?.hasFailed === true) return;
       if (call === 'destroy') destroyed ??= ends.find((end) => end.side === side);
       else if (loss !== undefined) task.fail(loss);
       else if (call === 'write') task.fail(invalidState(side));
@@ -174,7 +176,10 @@ export function relayStreams(
     if (task.isOver) return;
     const firstLoss = (failure: Failure) =>
       failure.side === destroyed?.side ? failure : (destroyed?.loss ?? failure);
-    task.run((settled) => new StreamRun(flows, ['a', 'b'], moveOptions, settled, firstLoss), 'stream');
+    task.run((settled) => {
+      run = new StreamRun(flows, ['a', 'b'], moveOptions, settled, firstLoss);
+      return run;
+    }, 'stream');
     for (const flow of flows) if (endedBeforeTheStart.has(flow.side)) flow.endEarly();
   };
   if (takeDownPipes(...endpoints)) nextTick(() => task.attempt(start));

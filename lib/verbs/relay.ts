@@ -19,7 +19,7 @@ import { nativeRelayEnds } from './engine.js';
  *
  * Pipes: those between the two ends (`a.pipe(b)`, `pipeline(a, b)`) are taken down, whatever their options. Bytes that they
  * hold are delivered first and in order. Those that a pipe had written already are not counted. A pipeline calls back when
- * its streams close, on the native engine with `ERR_STREAM_PREMATURE_CLOSE`. A pipe to or from a third stream, as in
+ * its streams close; on the native engine it may report `ERR_STREAM_PREMATURE_CLOSE`. A pipe to or from a third stream, as in
  * `a.pipe(gzip).pipe(b)`, is a caller's mistake. Listeners for `'data'` and `'readable'` stay, and get no byte of the relay.
  *
  * Calls by an owner: a write fails the relay. `end()` without data delivers the bytes that have arrived for that side
