@@ -44,8 +44,20 @@ proxy.on('connect', async (request, client, head) => {
     signal: stopped.signal,
     reject: false,
   });
-  console.log(`${request.url}: ${tx} bytes to the origin, ${rx} back${error ? `; ${error}` : ''}`);
+  console.log(`${request.url}: ${tx} bytes to the origin, ${rx} back${ending(error)}`);
 });
+
+/**
+ * How a tunnel ended, for its line in the log. curl closes when it has its answer, without the last record of the origin's
+ * TLS session. If that record has reached it already, the system resets the connection instead of ending it. TLS itself
+ * shows both ends whether anything is missing, so neither is a failure of the tunnel.
+ */
+function ending(error) {
+  if (error === null) return '';
+  if (error.side === 'a' && (error.afterEnd || error.code === 'ECONNRESET')) return '; closed by the client';
+  if (error.afterEnd) return '; closed by the origin';
+  return `; ${error}`;
+}
 
 /** Waits for the connection to the origin. Gives up when the client closes. */
 async function connected(upstream, client) {

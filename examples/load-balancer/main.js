@@ -32,8 +32,15 @@ const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, a
   const { origin, socket } = chosen;
   const { tx, rx, error } = await relay(client, socket, { signal: stopped.signal, reject: false });
   origin.connections -= 1;
-  console.log(`${origin.name}: ${tx} bytes up, ${rx} down${error ? `; ${error}` : ''}`);
+  console.log(`${origin.name}: ${tx} bytes up, ${rx} down${ending(error)}`);
 });
+
+/** How a connection ended, for its line in the log. After the end of its input, a side may close when it likes. */
+function ending(error) {
+  if (error === null) return '';
+  if (error.afterEnd) return `; closed by the ${error.side === 'a' ? 'client' : 'origin'}`;
+  return `; ${error}`;
+}
 
 const [, host, port] = /^(.*):(\d+)$/.exec(settings.listen);
 server.listen({ host, port: Number(port) }, () => {

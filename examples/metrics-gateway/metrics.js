@@ -49,7 +49,7 @@ export class GatewayMetrics {
     });
     this.#ended = new Counter({
       name: 'gateway_connections_ended_total',
-      help: 'Connections that ended, by the code of the error or "ok".',
+      help: 'Connections that ended, by "ok", "closed_by_client", "closed_by_target" or the code of the error.',
       labelNames: ['outcome'],
       registers,
     });
@@ -71,7 +71,7 @@ export class GatewayMetrics {
       this.#live.delete(transfer);
       this.#settled.tx += tx;
       this.#settled.rx += rx;
-      this.#ended.inc({ outcome: error?.code ?? 'ok' });
+      this.#ended.inc({ outcome: outcomeOf(error) });
     };
   }
 
@@ -84,4 +84,11 @@ export class GatewayMetrics {
     }
     return sum;
   }
+}
+
+/** After the end of its input, a side may close when it likes. */
+function outcomeOf(error) {
+  if (error === null) return 'ok';
+  if (error.afterEnd) return error.side === 'a' ? 'closed_by_client' : 'closed_by_target';
+  return error.code;
 }

@@ -18,7 +18,7 @@ const server = net.createServer({ pauseOnConnect: true, allowHalfOpen: true }, a
   const name = `${client.remoteAddress}:${client.remotePort}`;
   const target = net.connect({ ...address(settings.target), allowHalfOpen: true });
   const { tx, rx, error } = await relay(client, target, { signal: stopped.signal, reject: false });
-  console.log(`${name}: ${tx} bytes to the target, ${rx} back${error ? `; ${error}` : ''}`);
+  console.log(`${name}: ${tx} bytes to the target, ${rx} back${ending(error)}`);
 });
 server.listen(address(settings.listen), () => {
   const { address, port } = server.address();
@@ -32,6 +32,13 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
     server.close();
     setTimeout(() => stopped.abort(new Error(signal)), Number(settings.grace)).unref();
   });
+}
+
+/** How a connection ended, for its line in the log. After the end of its input, a side may close when it likes. */
+function ending(error) {
+  if (error === null) return '';
+  if (error.afterEnd) return `; closed by the ${error.side === 'a' ? 'client' : 'target'}`;
+  return `; ${error}`;
 }
 
 function address(text) {

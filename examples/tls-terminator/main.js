@@ -24,7 +24,7 @@ const server = tls.createServer({ ...identity, allowHalfOpen: true }, async (cli
   const target = net.connect({ ...address(settings.target), allowHalfOpen: true });
   const options = { signal: stopped.signal, reject: false };
   const { tx, rx, engine, error } = await relay(client, target, options);
-  console.log(`${name}: ${tx} bytes to the target, ${rx} back, ${engine}${error ? `; ${error}` : ''}`);
+  console.log(`${name}: ${tx} bytes to the target, ${rx} back, ${engine}${ending(error)}`);
 });
 // Port scanners, and clients that do not trust the certificate.
 server.on('tlsClientError', (error) => console.log(`no handshake: ${error.message}`));
@@ -40,6 +40,13 @@ for (const signal of ['SIGINT', 'SIGTERM']) {
     server.close();
     setTimeout(() => stopped.abort(new Error(signal)), Number(settings.grace)).unref();
   });
+}
+
+/** How a connection ended, for its line in the log. After the end of its input, a side may close when it likes. */
+function ending(error) {
+  if (error === null) return '';
+  if (error.afterEnd) return `; closed by the ${error.side === 'a' ? 'client' : 'target'}`;
+  return `; ${error}`;
 }
 
 function address(text) {

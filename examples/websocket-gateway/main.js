@@ -48,7 +48,7 @@ gateway.on('upgrade', (request, client, head) => {
       signal: stopped.signal,
       reject: false,
     });
-    console.log(`${url}: ${tx} bytes to the target, ${rx} back${error ? `; ${error}` : ''}`);
+    console.log(`${url}: ${tx} bytes to the target, ${rx} back${ending(error)}`);
   });
 
   // The target refuses: its answer goes back unchanged, and the connection ends after it.
@@ -66,6 +66,13 @@ gateway.on('upgrade', (request, client, head) => {
   });
   asked.end();
 });
+
+/** How a connection ended, for its line in the log. After the end of its input, a side may close when it likes. */
+function ending(error) {
+  if (error === null) return '';
+  if (error.afterEnd) return `; closed by the ${error.side === 'a' ? 'client' : 'target'}`;
+  return `; ${error}`;
+}
 
 function headOf({ statusCode, statusMessage }, headers) {
   const lines = [`HTTP/1.1 ${statusCode} ${statusMessage}`];

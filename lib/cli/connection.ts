@@ -45,8 +45,10 @@ export function startConnection(client: Socket, settings: ConnectionSettings): C
   async function finish(): Promise<ConnectionReport> {
     try {
       const result = await transfer;
-      const error = timeout ? { code: 'ETIMEDOUT', side: 'b', message: timeout.message } : errorOf(result);
-      return { ...names, ...countsOf(result), error };
+      const { error } = result;
+      if (timeout === undefined) return { ...names, ...countsOf(result), error: error && describe(error) };
+      const failed = { code: 'ETIMEDOUT', side: 'b', message: timeout.message, afterEnd: false } as const;
+      return { ...names, ...countsOf(result), error: failed };
     } catch (error) {
       reset(client, settings.listen);
       upstream.destroy();
@@ -74,10 +76,6 @@ function countsOf({ tx, rx, durationMs, engine }: TrafficResult) {
   return { tx, rx, durationMs, engine };
 }
 
-function errorOf({ error }: TrafficResult): ConnectionReport['error'] {
-  return error && describe(error);
-}
-
-function describe({ code, side, message }: TransferError) {
-  return { code, side: side ?? null, message };
+function describe({ code, side, message, afterEnd }: TransferError): ConnectionReport['error'] {
+  return { code, side: side ?? null, message, afterEnd: afterEnd === true };
 }

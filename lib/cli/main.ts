@@ -82,7 +82,7 @@ program
   .addOption(duration('--stats <interval>', 'write the counts of the whole process at this interval'))
   .addOption(duration('--grace <duration>', 'time for connections to finish after a signal', '10s'))
   .option('--json', 'write the lines as JSON')
-  .option('--quiet', 'write only failures')
+  .option('--quiet', 'write only failures; a side that closes after the end of its input is none')
   .addHelpText('after', ADDRESSES)
   .action(async (listen: Address, target: Address, options: RelayOptions) => {
     exitStatus = await relayCommand({ listen, target, json: false, quiet: false, ...options });

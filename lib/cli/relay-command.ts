@@ -3,7 +3,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Connection, type ConnectionSettings, nameClient, startConnection } from './connection.js';
 import { listen } from './listen.js';
-import { Reporter, type ReportOptions, type Totals } from './report.js';
+import { hasFailed, Reporter, type ReportOptions, type Totals } from './report.js';
 import { KEEP_ALIVE, reset } from './sockets.js';
 import { StopSignals } from './stop-signals.js';
 import { describeError } from './text.js';
@@ -113,7 +113,7 @@ class Relays {
       const report = await connection.finished;
       this.totals.tx += report.tx;
       this.totals.rx += report.rx;
-      this.totals.failed += report.error === null ? 0 : 1;
+      this.totals.failed += hasFailed(report) ? 1 : 0;
       this.#report.connection(report);
     } catch (error) {
       this.totals.failed += 1;

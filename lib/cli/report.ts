@@ -10,7 +10,13 @@ export interface ConnectionReport {
   rx: number;
   durationMs: number;
   engine: string;
-  error: { code: string; side: string | null; message: string } | null;
+  /** `afterEnd`: the side had sent all it had, and closed. This is no failed connection. */
+  error: { code: string; side: string | null; message: string; afterEnd: boolean } | null;
+}
+
+/** Whether a connection has failed. A side that has ended its input may close whenever it has what it wants. */
+export function hasFailed({ error }: ConnectionReport): boolean {
+  return error !== null && !error.afterEnd;
 }
 
 export interface Totals {
@@ -47,7 +53,7 @@ export class Reporter {
   }
 
   connection(report: ConnectionReport): void {
-    if (!this.#quiet || report.error !== null) {
+    if (!this.#quiet || hasFailed(report)) {
       this.#event({ event: 'connection', ...report }, connectionLine(report));
     }
   }
@@ -88,7 +94,9 @@ export class Reporter {
 function connectionLine({ client, target, tx, rx, durationMs, error }: ConnectionReport): string {
   const counts = `tx ${prettyBytes(tx)}  rx ${prettyBytes(rx)}  ${Math.round(durationMs)} ms`;
   const line = `${client} -> ${target}  ${counts}`;
-  return error === null ? line : `${line}  ${withCode(error.code, error.message)}`;
+  if (error === null) return line;
+  if (error.afterEnd) return `${line}  closed by the ${error.side === 'a' ? 'client' : 'target'}`;
+  return `${line}  ${withCode(error.code, error.message)}`;
 }
 
 function statsLine(active: number, connections: number, tx: number, rx: number): string {

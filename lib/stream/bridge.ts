@@ -44,7 +44,10 @@ function failureIn({ error }: NativeOutcome, side: Side): Failure | undefined {
   if (error?.reason === 'died') return { ...internal(), side };
   if (error?.errno === undefined) return undefined;
   // The core names no side if the process has no thread or descriptor left.
-  return systemFailure(error.errno, error.syscall ?? '', error.side === undefined ? undefined : side);
+  const failed = systemFailure(error.errno, error.syscall ?? '', error.side === undefined ? undefined : side);
+  // Once one of the two copies has taken the error of a connection, reads of the other return an end. Only the core knows
+  // whether the input had ended before.
+  return failed.code === 'ECONNRESET' ? { ...failed, afterEnd: error.afterEnd === true } : failed;
 }
 
 /** A copy in the core between the descriptor and the pair. */

@@ -134,6 +134,8 @@ pub(crate) async fn run(
             let source_ended = direction.source_ended();
             let outcome = outcome.map_err(|error| TransferError {
                 undelivered: direction.into_undelivered(),
+                after_end: error.side == Some(Side::Destination)
+                    && destination.ended_before_reset(),
                 ..error
             });
             (outcome, source_ended)

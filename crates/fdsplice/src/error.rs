@@ -71,7 +71,10 @@ pub struct TransferError {
     /// Whether the peer of [`side`](Self::side) had said all it had and took no more: its input was
     /// read to the end, every byte of it was accepted by the other side, and then its connection was
     /// reset or closed. Clients often leave so when they have their answer. Bytes that the other side
-    /// still sent to it are lost. Always `false` for a copy.
+    /// still sent to it are lost.
+    ///
+    /// A copy does not read from its destination. There, this is `true` when a TCP destination had
+    /// ended its own output before it was reset.
     pub after_end: bool,
 }
 

@@ -198,6 +198,23 @@ fn a_reset_after_both_ends_of_input_is_no_failure_and_passes_the_end_on() {
 }
 
 #[test]
+fn an_end_that_a_closed_peer_can_no_longer_get_is_no_failure() {
+    for side in [Side::A, Side::B] {
+        let ((leaver, inner), (mut stayer, other)) = (tcp(), tcp());
+        drop(leaver);
+        // The kernel accepts these bytes and gets a reset for them, before their end is passed on.
+        stayer.write_all(b"answer").expect("a write");
+        stayer.shutdown(Shutdown::Write).expect("a shutdown");
+        let options = RelayOptions::new();
+        let result = ended(start(endpoint(inner), endpoint(other), side, options));
+        assert!(result.error.is_none(), "{:?}", result.error);
+        assert_eq!(result.tx + result.rx, 6);
+        let received = stayer.read_to_end(&mut Vec::new());
+        assert_eq!(received.expect("an end of input"), 0);
+    }
+}
+
+#[test]
 fn bytes_that_the_other_side_sent_before_its_end_and_that_nobody_takes_are_a_failure() {
     let ((leaver, inner), (mut stayer, other)) = (tcp(), tcp());
     leaver.shutdown(Shutdown::Write).expect("a shutdown");

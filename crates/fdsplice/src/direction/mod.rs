@@ -21,7 +21,7 @@ use tokio::task::yield_now;
 use crate::direction::bulk::BulkDetector;
 use crate::direction::held::{Held, Pushed};
 use crate::direction::plan::{Plan, Route};
-use crate::engine::{Engine, engines, read_write};
+use crate::engine::{Engine, engines};
 use crate::fault::{End, IoFailure};
 use crate::fd::{Ready, RegisteredFd};
 use crate::limits::deadline::Stall;
@@ -134,9 +134,7 @@ impl Direction {
     pub(crate) fn is_at_end(&mut self, route: Route<'_>) -> bool {
         if self.phase == Phase::Open
             && self.held.is_empty()
-            && route
-                .source
-                .is_some_and(|it| read_write::is_at_end(it.endpoint()))
+            && route.source.is_some_and(|it| it.peek() == Ok(0))
         {
             self.end_source();
         }

@@ -67,14 +67,6 @@ pub(crate) fn send_or_write(
     })
 }
 
-/// Whether a socket is at its end of input, without taking a byte from it.
-pub(crate) fn is_at_end(socket: &Endpoint) -> bool {
-    let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
-    socket.is_socket()
-        && retry_on_intr(|| recv(socket.as_fd(), &mut [0_u8; 1], flags))
-            .is_ok_and(|(_, length)| length == 0)
-}
-
 /// Whether a policy forbids `recv` or `send`, and `read` or `write` can replace it: a seccomp filter
 /// may list only these, which are all that Node itself needs. They have no `MSG_DONTWAIT`, so a
 /// blocking socket has no replacement.

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{Shutdown, getpeername, shutdown, sockopt};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::{RecvFlags, Shutdown, getpeername, recv, shutdown, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
@@ -104,7 +104,7 @@ impl RegisteredFd {
                     return Errno::PIPE;
                 }
                 // `None`: a read or write has taken the error, and reports it.
-                if let Some(errno) = self.take_error() {
+                if let Some(errno) = self.take_loss() {
                     return self.explain(errno);
                 }
             }
@@ -129,7 +129,7 @@ impl RegisteredFd {
         errno
     }
 
-    /// Whether [`explain`](Self::explain) has found a reset after the end of input.
+    /// Whether the error that was found is a reset after the end of input.
     pub(crate) fn ended_before_reset(&self) -> bool {
         self.ended_before_reset.load(Ordering::Relaxed)
     }
@@ -137,6 +137,39 @@ impl RegisteredFd {
     /// Whether this is a TCP socket that has lost its connection.
     pub(crate) fn is_lost(&self) -> bool {
         self.endpoint().kind() == Kind::Tcp && getpeername(self) == Err(Errno::NOTCONN)
+    }
+
+    /// The number of bytes that the next read of one byte returns: 0 at the end of input.
+    pub(crate) fn peek(&self) -> Result<usize, Errno> {
+        let flags = RecvFlags::DONTWAIT | RecvFlags::PEEK;
+        retry_on_intr(|| recv(self, &mut [0_u8; 1], flags)).map(|(_, length)| length)
+    }
+
+    /// Takes the pending error, and records whether the end of input came before it. Later, reads return
+    /// 0 in either case.
+    fn take_loss(&self) -> Option<Errno> {
+        let peeked = if self.endpoint().kind() == Kind::Tcp {
+            self.peek()
+        } else {
+            Err(Errno::AGAIN)
+        };
+        if peeked == Ok(0) {
+            self.ended_before_reset.store(true, Ordering::Relaxed);
+        }
+        // Without an end and without bytes, the peek has taken the error. The others come from a policy
+        // that forbids the call, and from a socket whose error was taken before.
+        let taken = peeked.err().filter(|errno| {
+            !matches!(
+                *errno,
+                Errno::AGAIN
+                    | Errno::PERM
+                    | Errno::ACCESS
+                    | Errno::NOSYS
+                    | Errno::INVAL
+                    | Errno::NOTCONN
+            )
+        });
+        self.take_error().or(taken)
     }
 
     fn take_error(&self) -> Option<Errno> {
