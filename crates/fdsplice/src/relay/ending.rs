@@ -40,7 +40,13 @@ pub(super) async fn after_failure(
     (to, to_route): Way<'_>,
     control: &Control,
 ) -> Option<TransferError> {
-    let has_left = has_left(failed, to, to_route);
+    let is_ended_here = to.was_ended_early() || to_route.destination.endpoint().is_write_ended();
+    let failed = if is_ended_here && from.source_ended() {
+        failed_write(failed)
+    } else {
+        failed
+    };
+    let has_left = has_left(failed, is_ended_here, to_route);
     // The reads of `deliver_rest` return 0 behind a reset too.
     let had_ended = from.source_ended() || ended_before(failed, to_route);
     if !(has_left && from.source_ended() && to.is_at_end(to_route)) {
@@ -61,14 +67,23 @@ pub(super) async fn after_failure(
 /// Whether the peer of the failed side has closed or reset its connection. `EPIPE` shows this for a
 /// Unix socket that was not shut down on this side. For a lost TCP connection, `RegisteredFd::explain`
 /// has replaced it.
-fn has_left(failed: Failed, to: &Direction, route: Route<'_>) -> bool {
-    let endpoint = route.destination.endpoint();
+fn has_left(failed: Failed, is_ended_here: bool, route: Route<'_>) -> bool {
     match failed.errno {
         Errno::CONNRESET | Errno::NOTCONN => true,
-        Errno::PIPE => {
-            endpoint.kind() != Kind::Tcp && !to.was_ended_early() && !endpoint.is_write_ended()
-        }
+        Errno::PIPE => route.destination.endpoint().kind() != Kind::Tcp && !is_ended_here,
         _ => false,
+    }
+}
+
+/// The failure of a write to a socket that was ended on both sides. A TCP connection that has closed in
+/// this way looks like a lost one, but the write failed because it came after the end.
+fn failed_write(failed: Failed) -> Failed {
+    match failed.syscall {
+        "send" | "write" | "splice" => Failed {
+            errno: Errno::PIPE,
+            ..failed
+        },
+        _ => failed,
     }
 }
 
