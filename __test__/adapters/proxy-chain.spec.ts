@@ -7,7 +7,7 @@ import test, { type ExecutionContext } from 'ava';
 import { RateLimiter } from 'fdsplice';
 import { type HttpServerOptions, Server } from 'proxy-chain';
 
-import { relayTunnels } from '../helpers/adapters.js';
+import { relayTunnels } from 'fdsplice/proxy-chain';
 import { engine } from '../helpers/engine.js';
 import { connect, echo, nobody, serve } from '../helpers/local-peers.js';
 import { relaysOf } from '../helpers/relays.js';

@@ -7,11 +7,11 @@ import type { ExecutionContext } from 'ava';
 
 const ROOT = fileURLToPath(new URL('../../', import.meta.url));
 
-/** Imports the recipe under this heading of docs/recipes.md and returns its exports. */
-export async function recipe<T>(t: ExecutionContext, heading: string): Promise<T> {
+/** Imports a recipe under this heading of docs/recipes.md, the first one by default, and returns its exports. */
+export async function recipe<T>(t: ExecutionContext, heading: string, index = 0): Promise<T> {
   const sections = readFileSync(join(ROOT, 'docs/recipes.md'), 'utf8').split(/^## /m);
   const section = sections.find((text) => text.startsWith(`${heading}\n`));
-  const code = /^```ts\n([^]*?)^```/m.exec(section ?? '')?.[1];
+  const code = [...(section ?? '').matchAll(/^```ts\n([^]*?)^```/gm)][index]?.[1];
   if (code === undefined) throw new Error(`docs/recipes.md has no recipe for ${heading}`);
   // Inside the package, so that its name and the names of its dependencies resolve as they do for users.
   mkdirSync(join(ROOT, 'target'), { recursive: true });

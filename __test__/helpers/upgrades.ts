@@ -11,7 +11,7 @@ import * as httpProxy3 from 'http-proxy-3';
 import { createProxyMiddleware } from 'http-proxy-middleware';
 import * as httpxy from 'httpxy';
 
-import { relayUpgrades } from './adapters.js';
+import { relayUpgrades } from 'fdsplice/http-proxy';
 import { serve } from './local-peers.js';
 import { until, within } from './wait.js';
 
