@@ -47,7 +47,7 @@ export function startConnection(client: Socket, settings: ConnectionSettings): C
       const result = await transfer;
       const { error } = result;
       if (timeout === undefined) return { ...names, ...countsOf(result), error: error && describe(error) };
-      const failed = { code: 'ETIMEDOUT', side: 'b', message: timeout.message, afterEnd: false } as const;
+      const failed = { code: 'ETIMEDOUT', side: 'b', message: timeout.message };
       return { ...names, ...countsOf(result), error: failed };
     } catch (error) {
       reset(client, settings.listen);
@@ -77,5 +77,5 @@ function countsOf({ tx, rx, durationMs, engine }: TrafficResult) {
 }
 
 function describe({ code, side, message, afterEnd }: TransferError): ConnectionReport['error'] {
-  return { code, side: side ?? null, message, afterEnd: afterEnd === true };
+  return { code, side: side ?? null, message, ...(afterEnd === true ? { afterEnd } : {}) };
 }

@@ -11,12 +11,12 @@ export interface ConnectionReport {
   durationMs: number;
   engine: string;
   /** `afterEnd`: the side had sent all it had, and closed. This is no failed connection. */
-  error: { code: string; side: string | null; message: string; afterEnd: boolean } | null;
+  error: { code: string; side: string | null; message: string; afterEnd?: true } | null;
 }
 
 /** Whether a connection has failed. A side that has ended its input may close whenever it has what it wants. */
 export function hasFailed({ error }: ConnectionReport): boolean {
-  return error !== null && !error.afterEnd;
+  return error !== null && error.afterEnd !== true;
 }
 
 export interface Totals {
@@ -95,7 +95,7 @@ function connectionLine({ client, target, tx, rx, durationMs, error }: Connectio
   const counts = `tx ${prettyBytes(tx)}  rx ${prettyBytes(rx)}  ${Math.round(durationMs)} ms`;
   const line = `${client} -> ${target}  ${counts}`;
   if (error === null) return line;
-  if (error.afterEnd) return `${line}  closed by the ${error.side === 'a' ? 'client' : 'target'}`;
+  if (error.afterEnd === true) return `${line}  closed by the ${error.side === 'a' ? 'client' : 'target'}`;
   return `${line}  ${withCode(error.code, error.message)}`;
 }
 

@@ -21,7 +21,7 @@ export interface ConnectionEvent {
   rx: number;
   durationMs: number;
   engine: string;
-  error: { code: string; side: string | null; message: string; afterEnd: boolean } | null;
+  error: { code: string; side: string | null; message: string; afterEnd?: true } | null;
 }
 
 /** Runs the command line to its end and returns its status and output. */
