@@ -126,6 +126,22 @@ test('bytes that were put back before the pipes are counted by the relay, in eit
   }
 });
 
+test('if both sockets wait for their pipes, one relay takes both and loses no byte', async (t) => {
+  const made = await ends(t);
+  const { a, b, client, origin } = made;
+  const relayed = relayOnPipe(a);
+  const other = relayOnPipe(b, { reject: false });
+  a.unshift(Buffer.from('early '));
+  b.unshift(Buffer.from('first '));
+  a.pipe(b).pipe(a);
+  client.end('hello');
+  origin.end('world');
+  const received = await within(20_000, 'both sides end', Promise.all([buffer(origin), buffer(client)]));
+  t.deepEqual(received.map(String), ['early hello', 'first world']);
+  t.like(await relayed, { tx: 11, rx: 11, engine });
+  t.is((await other).error?.code, 'ERR_STREAM_DESTROYED');
+});
+
 test('one direction alone is a real pipe, and the promise settles when the socket closes', async (t) => {
   const { a, b, client, origin } = await ends(t);
   const relayed = relayOnPipe(a, { reject: false });

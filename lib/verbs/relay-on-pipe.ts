@@ -154,7 +154,8 @@ class PipeWatch {
     for (const overlay of this.#laid.splice(0)) overlay.restore();
     const held = this.#held.splice(0);
     if (isJoined && !this.#isOver && this.#join(socket, target as Duplex)) return;
-    for (const stream of held) stream.resume();
+    // Without a listener, another relay has taken the pipes down.
+    for (const stream of held) if (stream.listenerCount('data') > 0) stream.resume();
   }
 
   /** Takes the pipes down, if a relay can take their place. */
