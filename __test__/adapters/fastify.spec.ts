@@ -16,7 +16,7 @@ import fastify, { type FastifyInstance, type FastifyServerOptions } from 'fastif
 
 import { isNative, nativeTest } from '../helpers/engine.js';
 import { identity, trust } from '../helpers/tls.js';
-import { within } from '../helpers/wait.js';
+import { until, within } from '../helpers/wait.js';
 import { fetchAnswer, oneConnection, publicFolder, SIZE } from './sites.js';
 
 interface Site {
@@ -98,6 +98,13 @@ for (const [path, bytes] of Object.entries(REQUESTS)) {
       if (options.method === undefined && options.headers === undefined) {
         t.is(stats().tx - before, isNative ? bytes : 0, path);
       }
+    }
+    for (const { hooks } of [own, ours]) {
+      await until(
+        'all hooks have run',
+        () => hooks.filter((hook) => hook.startsWith('onResponse')).length,
+        (ran) => ran === 5,
+      );
     }
     t.deepEqual(ours.hooks, own.hooks);
   });
