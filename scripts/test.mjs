@@ -5,12 +5,13 @@
 //   npm test -- --debug-only [ava args]       with a debug build of the addon: some folders of specs, or the given specs
 //   npm test -- --stream-only [ava args]      on the stream engine: some folders of specs, or the given specs
 //   npm test -- --nodes-only [ava args]       on the other Node lines: some folders of specs, or the given specs
+//   npm test -- --packages-only               the test suites of packages that adapters serve, with the adapter in place
 //   npm run test:full                         also the long tests (FDSPLICE_FULL=1, cargo's ignored ones), and every spec
-//                                             with the debug build, on the stream engine and on every Node line, and
-//                                             every bundler in the install test
+//                                             with the debug build, on the stream engine and on every Node line, every
+//                                             bundler in the install test, and the suites of packages
 //   npm run test:install                      the package installed from a local registry (--built: as released)
 //   npm run test:docs                         the programs and commands in the documents
-//   npm run test:ci [-- --this-node]          all of these, as CI does; with --this-node, without the other Node lines
+//   npm run test:ci [-- --this-node]          all but the suites of packages, as CI does; with --this-node, without the other Node lines
 // FDSPLICE_REQUIRE_TOOLS=1: a test skipped for lack of a tool counts as a failure.
 import { join } from 'node:path';
 import { avaRuns, debugRuns, otherNodesRuns, streamRuns } from './lib/ava.mjs';
@@ -21,8 +22,8 @@ import { runBeside } from './lib/beside.mjs';
 import { CargoTotals, SuiteTotals } from './lib/totals.mjs';
 
 const full = process.argv[2] === '--full';
-/** The suites that run alone with `--<name>-only`, in the order in which CI starts them. */
-const suites = ['cargo', 'ava', 'debug', 'stream', 'nodes', 'install', 'docs'];
+/** The suites that run alone with `--<name>-only`, in the order in which CI starts them. CI leaves out the last one. */
+const suites = ['cargo', 'ava', 'debug', 'stream', 'nodes', 'install', 'docs', 'packages'];
 const durations = new Durations();
 
 await runMain(async () => {
@@ -54,9 +55,10 @@ function parseArguments([mode, ...rest]) {
     const chosen = full ? suites.filter((name) => name !== 'docs') : suites.slice(0, suites.indexOf('debug'));
     return { chosen, rest };
   }
-  if (mode === '--ci' && rest.length === 0) return { chosen: suites, rest, isCi: true };
+  const inCi = suites.filter((name) => name !== 'packages');
+  if (mode === '--ci' && rest.length === 0) return { chosen: inCi, rest, isCi: true };
   if (mode === '--ci' && rest.join(' ') === '--this-node') {
-    return { chosen: suites.filter((name) => name !== 'nodes'), rest: [], isCi: true };
+    return { chosen: inCi.filter((name) => name !== 'nodes'), rest: [], isCi: true };
   }
   const modes = suites.map((name) => `--${name}-only`).join(', ');
   console.error(`unknown argument ${mode}: one of ${modes}, then arguments for that runner`);
