@@ -17,7 +17,7 @@ import { sendStream } from 'fdsplice/send';
 import { started } from '../helpers/copy-child.js';
 import { isNative, nativeTest } from '../helpers/engine.js';
 import { nothingIsLeft } from '../helpers/left.js';
-import { deferred, within } from '../helpers/wait.js';
+import { deferred, until, within } from '../helpers/wait.js';
 import { exchanged, get, type Site, site } from '../http/site.js';
 import { publicFolder, SIZE } from './sites.js';
 
@@ -227,23 +227,33 @@ nativeTest('the stream counts what was sent for it', async (t) => {
     source.pipe(response);
   });
   await get(place);
+  await until(
+    'the stream has ended',
+    () => counts,
+    ({ length }) => length > 0,
+  );
   t.deepEqual(counts, [SIZE]);
 });
 
 nativeTest('without a free descriptor for the core the stream sends the file itself', async (t) => {
+  const closed = deferred<void>();
   const place = await prepared(t, (response, file) => {
     const source = stream(response, file);
+    const taken: number[] = [];
     source.once('open', () => {
-      // All descriptors that are left.
-      const taken: number[] = [];
       try {
         for (;;) taken.push(openSync('/dev/null', 'r'));
       } catch {
-        source.once('end', () => taken.forEach((fd) => fs.closeSync(fd)));
-        source.once('error', () => taken.forEach((fd) => fs.closeSync(fd)));
+        // No descriptor is left.
       }
+    });
+    source.once('close', () => {
+      for (const fd of taken) fs.closeSync(fd);
+      closed.resolve();
     });
     source.pipe(response);
   });
-  t.true((await get(place)).body.equals(place.bytes));
+  const { body } = await get(place);
+  await within(20_000, 'the stream is closed', closed.promise);
+  t.true(body.equals(place.bytes));
 });
