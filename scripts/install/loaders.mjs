@@ -12,6 +12,7 @@ export async function load(suite, { consumer, tools, scratch }) {
   await suite.check('two copies of the package work in one process', async () =>
     isNative(await consumer.run('copies.cjs')),
   );
+  consumer.addNodeTypes();
   for (const name of runners) {
     await suite.check(`${name} loads the package`, async () =>
       isNative(await runTests(name, consumer, tools)),
