@@ -149,11 +149,7 @@ test('values that only resemble a signal, a URL or bytes are refused', async (t)
 test('the package works in a realm of its own, where Symbol.dispose may be missing', async (t) => {
   const { path } = sample(t, KiB);
   const program = fileURLToPath(new URL('../helpers/processes/foreign-realm.mjs', import.meta.url));
-  const { stdout } = await promisify(execFile)(process.execPath, [
-    '--experimental-vm-modules',
-    program,
-    path,
-  ]);
+  const { stdout } = await promisify(execFile)(process.execPath, [program, path]);
   const expected = { head: 'A', sent: KiB, copied: KiB, relay: 'ABORT_ERR', refused: 'ECONNREFUSED' };
   t.deepEqual(JSON.parse(stdout), expected);
 });

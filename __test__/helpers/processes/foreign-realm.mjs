@@ -1,35 +1,23 @@
 // Loads the package into a realm of its own, as jest does, and runs one transfer of each verb there:
-// `node --experimental-vm-modules foreign-realm.mjs <file>`. It prints what the transfers report, as JSON.
+// `node foreign-realm.mjs <file>`. It prints what the transfers report, as JSON.
 import { once } from 'node:events';
 import { openSync, readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import net from 'node:net';
-import { fileURLToPath } from 'node:url';
 import vm from 'node:vm';
 
 // Like the environment of jest: the globals of Node without the symbols that Node adds to those of JavaScript.
 const realm = vm.createContext({ process, Buffer, URL, AbortController, AbortSignal, console });
-const loaded = new Map();
 
-function load(specifier, referrer) {
-  if (specifier.startsWith('node:')) return builtin(specifier);
-  const url = specifier.startsWith('.') ? new URL(specifier, referrer).href : import.meta.resolve(specifier);
-  if (loaded.has(url)) return loaded.get(url);
-  const module = new vm.SourceTextModule(readFileSync(fileURLToPath(url), 'utf8'), {
-    context: realm,
-    identifier: url,
-    initializeImportMeta: (meta) => (meta.url = url),
-  });
-  loaded.set(url, module);
-  return module;
-}
-
-async function builtin(name) {
-  const namespace = await import(name);
-  const names = Object.keys(namespace);
-  const evaluate = function () {
-    for (const each of names) this.setExport(each, namespace[each]);
-  };
-  return new vm.SyntheticModule(names, evaluate, { context: realm, identifier: name });
+function load(name) {
+  const require = createRequire(import.meta.url);
+  const filename = require.resolve(name);
+  const parameters = ['module', 'exports', 'require', '__filename'];
+  const code = readFileSync(filename, 'utf8');
+  const module = { exports: {} };
+  const evaluate = vm.compileFunction(code, parameters, { parsingContext: realm, filename });
+  evaluate(module, module.exports, require, filename);
+  return module.exports;
 }
 
 async function connected() {
@@ -42,10 +30,7 @@ async function connected() {
   return [near, far];
 }
 
-const fdsplice = load('fdsplice');
-await fdsplice.link((specifier, { identifier }) => load(specifier, identifier));
-await fdsplice.evaluate();
-const { copy, relay, sendFile } = fdsplice.namespace;
+const { copy, relay, sendFile } = load('fdsplice');
 
 const path = process.argv[2];
 const abort = new AbortController();
