@@ -11,7 +11,8 @@
 //                                             bundler in the install test, and the suites of packages
 //   npm run test:install                      the package installed from a local registry (--built: as released)
 //   npm run test:docs                         the programs and commands in the documents
-//   npm run test:ci [-- --this-node]          all but the suites of packages, as CI does; with --this-node, without the other Node lines
+//   npm run test:ci [-- --this-node]          all but the suites of packages, as CI does; with --this-node, without the
+//                                             other Node lines
 // FDSPLICE_REQUIRE_TOOLS=1: a test skipped for lack of a tool counts as a failure.
 import { join } from 'node:path';
 import { avaRuns, debugRuns, otherNodesRuns, streamRuns } from './lib/ava.mjs';
