@@ -360,3 +360,34 @@ fn an_abort_and_a_timeout_after_the_end_are_not_marked() {
     assert_eq!((error.reason, error.side, error.after_end), expected);
     drop(stayer);
 }
+
+/// Relays in one thread with `others`, so that the relay finds at once all that they do in one step.
+fn relay_beside(a: Endpoint, b: Endpoint, others: impl Future<Output = ()>) -> TrafficResult {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime")
+        .block_on(async { tokio::join!(relay(a, b, RelayOptions::new()), others).0 })
+}
+
+#[test]
+fn a_reset_of_the_other_side_together_with_that_of_a_side_that_had_ended_is_no_end() {
+    for side in [Side::A, Side::B] {
+        let ((leaver, inner), (mut stayer, other)) = (tcp(), tcp());
+        leaver.shutdown(Shutdown::Write).expect("a shutdown");
+        stayer.set_nonblocking(true).expect("a non-blocking socket");
+        let (a, b) = match side {
+            Side::B => (endpoint(other), endpoint(inner)),
+            _ => (endpoint(inner), endpoint(other)),
+        };
+        let result = relay_beside(a, b, async {
+            while stayer.read(&mut [0]).is_err() {
+                tokio::task::yield_now().await;
+            }
+            reset(leaver);
+            reset(stayer);
+        });
+        assert!(!(result.a_ended && result.b_ended), "{result:?}");
+        failure(result);
+    }
+}

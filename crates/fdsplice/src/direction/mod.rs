@@ -15,7 +15,7 @@ pub(crate) mod watch;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
-use rustix::io::ioctl_fionread;
+use rustix::io::{Errno, ioctl_fionread};
 use tokio::task::yield_now;
 
 use crate::direction::bulk::BulkDetector;
@@ -132,11 +132,13 @@ impl Direction {
 
     /// Whether the source is at its end and nothing is held. Unread bytes of the source stay there.
     pub(crate) fn is_at_end(&mut self, route: Route<'_>) -> bool {
-        if self.phase == Phase::Open
-            && self.held.is_empty()
-            && route.source.is_some_and(|it| it.peek() == Ok(0))
-        {
-            self.end_source();
+        if self.phase == Phase::Open && self.held.is_empty() {
+            match route.source.map(RegisteredFd::peek) {
+                Some(Ok(0)) => self.end_source(),
+                None | Some(Ok(_) | Err(Errno::AGAIN)) => {}
+                // The source reports its loss only once: the next look would find an end.
+                Some(Err(_)) => self.skip(),
+            }
         }
         self.source_ended && self.held.is_empty()
     }
