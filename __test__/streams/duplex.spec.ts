@@ -7,11 +7,14 @@ import net from 'node:net';
 import { Duplex } from 'node:stream';
 
 import test from 'ava';
-import { relay, type TrafficResult } from 'fdsplice';
+import { copy, relay, type TrafficResult } from 'fdsplice';
 
 import { MiB, sha256 } from '../helpers/copy-files.js';
+import { descriptorOf } from '../helpers/descriptors.js';
+import { coreTest } from '../helpers/engine.js';
 import { failure } from '../helpers/failure.js';
 import { nothingIsLeft } from '../helpers/left.js';
+import { pair } from '../helpers/pair.js';
 import { Peer } from '../helpers/peer.js';
 import { identity, trust } from '../helpers/tls.js';
 import { until, within } from '../helpers/wait.js';
@@ -125,3 +128,28 @@ for (const [when, confirm] of [
     t.like(await failure(t, transfer), { code: 'ABORT_ERR', traffic: { tx: 7 } });
   });
 }
+
+coreTest(
+  'relays and copies of a number settle when they are aborted and the other end takes nothing',
+  async (t) => {
+    const peer = Peer.start(t);
+    for (const kind of ['relay', 'copy'] as const) {
+      const { a, client } = await pair(t, peer, 'tcp', { untouched: true });
+      let held = false;
+      const stalled = new Duplex({ highWaterMark: 1, read() {}, write: () => void (held = true) });
+      stalled.on('error', () => {});
+      const number = descriptorOf(a);
+      const transfer = kind === 'relay' ? relay(number, stalled) : copy(number, stalled);
+      await peer.write(client, MiB, 1);
+      await until(
+        'the stream holds bytes',
+        () => held,
+        (isHeld) => isHeld,
+      );
+      transfer.abort();
+      const error = await within(20_000, 'the transfer settles', failure(t, transfer));
+      t.like(error, { code: 'ABORT_ERR', traffic: { rx: 0 } });
+      if (kind === 'copy') stalled.destroy();
+    }
+  },
+);

@@ -114,7 +114,7 @@ export class BridgeReader implements Reader {
       return;
     }
     this.#pair = pair;
-    this.#reader = new StreamReader(this.#side, pair.socket, 'handed over');
+    this.#reader = new StreamReader(this.#side, pair.socket, 'own');
     this.#reader.start(wake, (failure) => void explain(failure, this.#carrier, this.#side, fail));
     const options = {
       endDestination: true,

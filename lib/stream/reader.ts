@@ -11,8 +11,8 @@ import type { Side } from '../contract/traffic.js';
 import type { Reader } from './flow.js';
 import { afterTurns, channelEnd, isHttp2, lossFailure, RESET_TURNS, resetFailure } from './reset.js';
 
-/** Whether the caller goes on to use the stream after the transfer. */
-export type Ownership = 'lent' | 'handed over';
+/** Whether the caller goes on to use the stream after the transfer, has given it up, or never had it. */
+export type Ownership = 'lent' | 'handed over' | 'own';
 
 /** Reads from a Node stream without emitting 'data', because the bytes are no longer meant for its listeners. */
 export class StreamReader implements Reader {
@@ -147,7 +147,7 @@ export class StreamReader implements Reader {
     this.#stopWatching();
     this.#failed = () => {};
     this.#emitsErrors = false;
-    if (this.#ownership === 'handed over') return Promise.resolve(rest);
+    if (this.#ownership !== 'lent') return Promise.resolve(rest);
     if (this.#allowedHalfOpen === false) {
       this.#stream.allowHalfOpen = false;
       // Node ends such a stream at the end of its input, and that moment has passed.
