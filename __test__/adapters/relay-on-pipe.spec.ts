@@ -151,7 +151,7 @@ test('one direction alone is a real pipe, and the promise settles when the socke
   t.false(a.destroyed);
   a.destroy();
   const { error, total } = await within(20_000, 'the promise settles', relayed);
-  t.like(error, { code: 'ERR_STREAM_DESTROYED', side: 'a' });
+  t.like(error, { code: 'ERR_STREAM_DESTROYED', side: 'a', afterEnd: false });
   t.is(total, 0);
 });
 
@@ -249,6 +249,29 @@ test('a socket that closes before it is piped settles the promise, as its option
   t.like(error?.cause, { code: 'ECONNRESET' });
   t.true(error instanceof TransferError);
   t.is(used, engine);
+});
+
+test('pipes that are taken down at once leave the bytes to the next pipes', async (t) => {
+  for (const [name, join] of orders) {
+    const made = await ends(t);
+    const { a, b, client } = made;
+    const relayed = relayOnPipe(a);
+    join(a, b);
+    a.unpipe(b);
+    b.unpipe(a);
+    client.write('early ');
+    await until(
+      'the bytes have arrived',
+      () => a.bytesRead,
+      (bytes) => bytes === 6,
+    );
+    t.is(a.readableFlowing, false, name);
+    join(a, b);
+    client.end('late');
+    made.origin.end();
+    t.is((await within(20_000, 'the end', buffer(made.origin))).toString(), 'early late', name);
+    t.like(await relayed, { tx: 10, rx: 0 }, name);
+  }
 });
 
 test('what is written when the target has connected comes before relayed bytes', async (t) => {

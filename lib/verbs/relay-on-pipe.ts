@@ -17,7 +17,7 @@ import type { RelayOptions, TrafficResult } from '../contract/types.js';
 import { binding } from '../core/core.js';
 import { type Endpoint, endpoint } from '../endpoint/endpoint.js';
 import { isReadable, isWritable } from '../endpoint/stream-kinds.js';
-import { isPipedToItsEnd } from '../node/internals.js';
+import { isPipedToItsEnd, pipesOf } from '../node/internals.js';
 import { PropertyOverlay } from '../node/overlay.js';
 import { onAbort } from '../transfer/abort-signal.js';
 import { refused } from '../transfer/transfer.js';
@@ -154,8 +154,8 @@ class PipeWatch {
     for (const overlay of this.#laid.splice(0)) overlay.restore();
     const held = this.#held.splice(0);
     if (isJoined && !this.#isOver && this.#join(socket, target as Duplex)) return;
-    // Without a listener, another relay has taken the pipes down.
-    for (const stream of held) if (stream.listenerCount('data') > 0) stream.resume();
+    // A stream whose pipes were taken down meanwhile keeps its bytes for the next ones.
+    for (const stream of held) if (pipesOf(stream).length > 0) stream.resume();
   }
 
   /** Takes the pipes down, if a relay can take their place. */
@@ -193,7 +193,7 @@ class PipeWatch {
   #fail(failure: Failure): void {
     const { reject } = this.#settings;
     const traffic = { tx: 0, rx: 0, total: 0 };
-    const error = new TransferError(failure.message, { ...failure, traffic });
+    const error = new TransferError(failure.message, { ...failure, traffic, afterEnd: false });
     const engine = binding() === undefined ? 'stream' : 'native';
     const result: TrafficResult = { ...traffic, zeroCopy: 0, durationMs: 0, engine, error };
     this.#end(reject ? Promise.reject(error) : result);
