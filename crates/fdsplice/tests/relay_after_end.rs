@@ -338,6 +338,27 @@ fn an_end_by_the_caller_is_no_departure_of_the_peer() {
 }
 
 #[test]
+fn bytes_for_a_tcp_side_that_the_caller_and_its_peer_have_ended_fail_with_epipe() {
+    let ((leaver, inner), (mut stayer, other)) = (tcp(), tcp());
+    let control = Control::new();
+    let options = RelayOptions::new().control(control.clone());
+    let relay = start(endpoint(inner), endpoint(other), Side::A, options);
+    control.end(Side::A);
+    (&leaver)
+        .read_to_end(&mut Vec::new())
+        .expect("an end of input");
+    leaver.shutdown(Shutdown::Write).expect("a shutdown");
+    stayer
+        .read_to_end(&mut Vec::new())
+        .expect("an end of input");
+    stayer.write_all(b"more").expect("a write");
+    let error = failure(ended(relay));
+    assert_errno(&error, Errno::PIPE, Side::A);
+    assert!(!error.after_end, "{error:?}");
+    drop(leaver);
+}
+
+#[test]
 fn an_abort_and_a_timeout_after_the_end_are_not_marked() {
     let ((leaver, inner), (mut stayer, other)) = (tcp(), tcp());
     let control = Control::new();

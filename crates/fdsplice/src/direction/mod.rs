@@ -159,7 +159,15 @@ impl Direction {
         if let Some((throttle, _)) = &mut limit {
             throttle.give_rest_back();
         }
-        polled.map_err(|failure| explained(failure, route.destination))
+        // EPIPE from a destination that this side has shut down is no sign of a reset.
+        let was_shut_down = self.ended_early && self.ends_after.is_none();
+        polled.map_err(|failure| {
+            if was_shut_down {
+                failure
+            } else {
+                explained(failure, route.destination)
+            }
+        })
     }
 
     fn poll_steps(
