@@ -1,5 +1,6 @@
 // Peers that end their input and then close or reset: told apart from other failures by `afterEnd`, and no failure at all
 // where nothing was left to deliver to them.
+import { once } from 'node:events';
 import { Duplex } from 'node:stream';
 
 import test from 'ava';
@@ -255,6 +256,25 @@ test.serial('a TLS client that ends its session and leaves has afterEnd', async 
   t.like(await failure(t, transfer), { side: 'a', afterEnd: true });
   await writing;
 });
+
+test.serial(
+  'a write that fails with ECONNRESET shows that Node has reported a reset as an end',
+  async (t) => {
+    const peer = Peer.start(t);
+    const { a, client } = await pair(t, peer);
+    const [b, far] = duplexPair();
+    const transfer = relay(a, b);
+    await peer.writeText(client, 'part');
+    await within(20_000, 'the bytes arrive', once(far, 'readable'));
+    // As Node does when bytes and the reset behind them arrive at once.
+    (a as unknown as { _handle: { readStop(): void } })._handle.readStop();
+    a.push(null);
+    t.is(String(await all(far)), 'part');
+    await peer.reset(client);
+    far.write('more');
+    t.like(await failure(t, transfer), { code: 'ECONNRESET', side: 'a', afterEnd: false });
+  },
+);
 
 test.serial(
   'a stream that ends and then fails with ECONNRESET has afterEnd, with another code not',

@@ -15,6 +15,8 @@ export interface Reader {
   readonly isAtEnd: boolean;
   /** Whether `take` may return bytes or an end; `wake` is called when this becomes true. */
   readonly isReady: boolean;
+  /** Whether the source is a plain TCP connection. Node may report its reset as an end. */
+  readonly isTcp?: boolean;
   /** Whether the source keeps resources until its end was read. */
   readonly awaitsEnd?: boolean;
   start(wake: () => void, fail: (failure: Failure) => void): void;

@@ -4,6 +4,7 @@ import type { Duplex, Readable } from 'node:stream';
 import { types } from 'node:util';
 import { nextTick } from '../contract/clock.js';
 import { type Failure, streamDestroyed, streamFailure, tlsCutOff } from '../contract/errors.js';
+import { isTcp } from '../node/internals.js';
 import { markRead, unmarkRead } from '../node/held-reads.js';
 import { PropertyOverlay } from '../node/overlay.js';
 import { isCutOff, watchTlsEnd } from '../node/tls-end.js';
@@ -16,6 +17,7 @@ export type Ownership = 'lent' | 'handed over' | 'own';
 
 /** Reads from a Node stream without emitting 'data', because the bytes are no longer meant for its listeners. */
 export class StreamReader implements Reader {
+  readonly isTcp: boolean;
   readonly #side: Side;
   readonly #stream: Readable & { allowHalfOpen?: boolean };
   readonly #ownership: Ownership;
@@ -38,6 +40,7 @@ export class StreamReader implements Reader {
     this.#emitsErrors = emitsErrors;
     this.#stream = stream;
     this.#ownership = ownership;
+    this.isTcp = stream instanceof Socket && isTcp(stream);
     // Node creates process.stdin when it is first accessed, so streams without a descriptor are ruled out before.
     this.#isStdin = 'fd' in stream && stream === process.stdin;
     this.#flowing = stream.readableFlowing;
