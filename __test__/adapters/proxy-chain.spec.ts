@@ -1,10 +1,12 @@
 // fdsplice/proxy-chain: with the adapter, tunnels have the bytes, statistics, events and errors that they have without it.
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import type http from 'node:http';
 import net, { type Socket } from 'node:net';
+import { text } from 'node:stream/consumers';
 
 import test, { type ExecutionContext } from 'ava';
-import { RateLimiter } from 'fdsplice';
+import { RateLimiter, relayOnPipe, type TrafficResult } from 'fdsplice';
 import { type HttpServerOptions, Server } from 'proxy-chain';
 
 import { relayTunnels } from 'fdsplice/proxy-chain';
@@ -280,14 +282,76 @@ test.serial(
   },
 );
 
-test.serial(
-  'a mistake in the options ends the connection of a tunnel with an error that the server logs',
-  async (t) => {
-    const { port, closed } = await start(t, relayTunnels(AT, { rateLimit: -1 }));
-    const client = net.connect(port, '127.0.0.1').on('error', () => undefined);
-    client.resume().write(`CONNECT ${await echo(t)} HTTP/1.1\r\n\r\n`);
+test.serial('rateLimit is asked for accepted tunnels alone, and may return a promise', async (t) => {
+  const asked: string[] = [];
+  const options: HttpServerOptions = {
+    ...AT,
+    prepareRequestFunction: ({ username }) => ({ requestAuthentication: username !== 'known' }),
+  };
+  const slow = new RateLimiter(256 * 1024);
+  const rateLimit = ({ username }: { username: string }) => {
+    asked.push(username);
+    return Promise.resolve(slow);
+  };
+  const { port } = await start(t, relayTunnels(options, { rateLimit }));
+  const target = await echo(t);
+  for (const [user, status] of [
+    ['unknown', 407],
+    ['known', 200],
+  ] as const) {
+    const client = await connect(t, { port });
+    const credentials = Buffer.from(`${user}:x`).toString('base64');
+    client.write(`CONNECT ${target} HTTP/1.1\r\nProxy-Authorization: Basic ${credentials}\r\n\r\n`);
+    const [answer] = (await within(20_000, 'the answer', once(client, 'data'))) as [Buffer];
+    t.true(answer.toString().startsWith(`HTTP/1.1 ${status} `), answer.toString());
+    if (status !== 200) continue;
+    const begun = performance.now();
+    let count = 0;
+    client.on('data', (chunk: Buffer) => (count += chunk.length)).write(Buffer.alloc(256 * 1024));
+    await until('the echo', () => count === 256 * 1024, Boolean);
+    t.true(performance.now() - begun > 1000);
+  }
+  t.deepEqual(asked, ['known']);
+});
+
+test.serial('options that have the adapter already take the new relay options', async (t) => {
+  const asked: string[] = [];
+  const limit = (name: string) => ({ rateLimit: () => (asked.push(name), undefined) });
+  const inner = relayTunnels({ ...AT, verbose: false }, limit('inner'));
+  const { port } = await start(t, relayTunnels({ ...inner }, limit('outer')));
+  const { relays } = await relaysOf(async () => {
+    const { client, received } = await open(t, port, await echo(t), 'early');
+    await until('the echo', () => received().toString() === 'early', Boolean);
+    client.end();
     await within(20_000, 'the client is closed', once(client, 'close'));
-    await until('the connection is closed', () => closed.length, Boolean);
-    t.pass();
-  },
-);
+  });
+  t.is(relays.length, 1);
+  t.deepEqual(asked, ['outer']);
+});
+
+test.serial('a connection for customConnectServer stays with that server, which may relay it', async (t) => {
+  const target = (await echo(t)).split(':');
+  const relayed: Promise<TrafficResult>[] = [];
+  const inner = net.createServer((socket) => {
+    relayed.push(relayOnPipe(socket));
+    socket.pipe(net.connect(Number(target[1]), target[0])).pipe(socket);
+  });
+  const options = { ...AT, prepareRequestFunction: () => ({ customConnectServer: inner as http.Server }) };
+  const { port } = await start(t, relayTunnels(options));
+  const { client, received } = await open(t, port, 'inner:1', 'early');
+  await until('the echo', () => received().toString() === 'early', Boolean);
+  client.end();
+  t.like(await within(20_000, 'the relay ends', Promise.all(relayed)), [{ tx: 5, rx: 5 }]);
+});
+
+test.serial('a mistake in the options fails the request of a tunnel, and names the option', async (t) => {
+  const { server, port } = await start(t, relayTunnels(AT, { rateLimit: -1 }));
+  const failures: Error[] = [];
+  server.on('requestFailed', ({ error }: { error: Error }) => failures.push(error));
+  const client = net.connect(port, '127.0.0.1');
+  client.write(`CONNECT ${await echo(t)} HTTP/1.1\r\n\r\n`);
+  const answer = await within(20_000, 'the client is closed', text(client));
+  t.regex(answer, /^HTTP\/1.1 500 /);
+  t.like(failures, [{ code: 'ERR_OUT_OF_RANGE' }]);
+  t.regex(failures[0]?.message ?? '', /options\.rateLimit/);
+});

@@ -19,17 +19,26 @@ export interface TunnelServerOptions {
   prepareRequestFunction?(tunnel: TunnelRequest): unknown;
 }
 
+/** The results of `prepareRequestFunction` that leave no tunnel to relay. */
+type Prepared = { requestAuthentication?: unknown; customConnectServer?: unknown } | null | undefined;
+
+type RateLimit = RelayOptions['rateLimit'];
+
 /** Options of the relays. */
 export interface RelayTunnelsOptions extends Omit<RelayOptions, 'rateLimit'> {
   /** A limit as that of `relay`, or a function that returns one for a tunnel, for example the limiter of its user. */
-  rateLimit?: RelayOptions['rateLimit'] | ((tunnel: TunnelRequest) => RelayOptions['rateLimit']);
+  rateLimit?: RateLimit | ((tunnel: TunnelRequest) => RateLimit | Promise<RateLimit>);
 }
+
+/** The requests whose tunnels are relayed by the outer adapter of two. */
+const claimed = new WeakSet<IncomingMessage>();
 
 /**
  * Returns the options of a proxy-chain `Server` whose tunnels are relays: direct ones, and those through an upstream HTTP
  * or SOCKS proxy. Statistics and events stay as they are. In a relay the client is `a` and the target is `b`.
  *
- * A side that is reset resets the other side. A mistake in `relayOptions` ends the connection of the tunnel with that error.
+ * A side that is reset resets the other side. A mistake in `relayOptions` fails the request of the tunnel as an error of
+ * `prepareRequestFunction` does. For options that have the adapter already, the new `relayOptions` apply.
  */
 export function relayTunnels<Options extends TunnelServerOptions>(
   options: Options,
@@ -38,15 +47,20 @@ export function relayTunnels<Options extends TunnelServerOptions>(
   const { rateLimit, ...others } = relayOptions;
   return {
     ...options,
-    prepareRequestFunction(this: unknown, tunnel: TunnelRequest): unknown {
-      const { socket } = tunnel.request;
-      if (!tunnel.isHttp) {
-        const limit = typeof rateLimit === 'function' ? rateLimit(tunnel) : rateLimit;
-        relayOnPipe(socket, { ...others, rateLimit: limit, reject: false }).catch((mistake: Error) =>
-          socket.destroy(mistake),
-        );
-      }
-      return options.prepareRequestFunction?.call(this as Options, tunnel);
+    async prepareRequestFunction(this: unknown, tunnel: TunnelRequest): Promise<unknown> {
+      const isInner = claimed.has(tunnel.request);
+      claimed.add(tunnel.request);
+      const prepared = (await options.prepareRequestFunction?.call(this as Options, tunnel)) as Prepared;
+      const isTunnel = !(tunnel.isHttp || prepared?.requestAuthentication || prepared?.customConnectServer);
+      if (isInner || !isTunnel) return prepared;
+      // Only now is the user known to be the one that the request names.
+      const limit = await (typeof rateLimit === 'function' ? rateLimit(tunnel) : rateLimit);
+      const relayed = relayOnPipe(tunnel.request.socket, { ...others, rateLimit: limit, reject: false });
+      // A mistake in the options has rejected already. Otherwise the relay goes on.
+      return new Promise((resolve, reject) => {
+        relayed.catch(reject);
+        void Promise.resolve().then(() => resolve(prepared));
+      });
     },
   };
 }
