@@ -4,7 +4,9 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 
 import test from 'ava';
+import type { Traffic } from 'fdsplice';
 
+import { relayUpgrades } from 'fdsplice/http-proxy';
 import { isNative } from '../helpers/engine.js';
 import { sha256 } from '../helpers/local-peers.js';
 import { type Conversation, observe, packages, type Scenario, type Seen } from '../helpers/upgrades.js';
@@ -154,6 +156,33 @@ for (const name of Object.keys(packages)) {
       else t.true([ofClient, lost, closed].map(String).includes(String(proxy)), String(proxy));
     }
   });
+}
+
+for (const name of Object.keys(packages)) {
+  test.serial(`${name}: a second call of relayUpgrades for a proxy replaces the options`, async (t) => {
+    const counts: number[] = [];
+    const onProgress = ({ total }: Traffic) => void counts.push(total);
+    const scenario: Scenario = {
+      prepare: (proxy) => relayUpgrades(proxy, { onProgress }),
+      talk: async (made) => {
+        await greet(made);
+        made.client.end();
+      },
+    };
+    const seen = await observe(t, name, { onProgress: () => t.fail() }, scenario);
+    t.deepEqual(seen.proxy, ['open', 'close 101 true 0']);
+    t.is(counts.at(-1), 10);
+  });
+
+  test.serial(
+    `${name}: a mistake in the options is an 'error' of the proxy and closes both sockets`,
+    async (t) => {
+      const seen = await observe(t, name, { idleTimeout: -1 }, { talk: () => undefined });
+      t.is(seen.proxy.length, 2);
+      t.regex(seen.proxy[1] ?? '', /^error "options\.idleTimeout" must be /);
+      t.deepEqual([seen.client, seen.target], ['end', 'end']);
+    },
+  );
 }
 
 function pick(seen: Seen, ...keys: (keyof Seen)[]): Partial<Seen> {

@@ -81,6 +81,8 @@ export interface Conversation {
 }
 
 export interface Scenario {
+  /** What the owner of the proxy does with it before the connection. */
+  prepare?: (proxy: Gateway['proxy']) => void;
   /** Sent by either side in one segment with its part of the handshake. */
   heads?: { client: string; target: string };
   talk: (conversation: Conversation) => Promise<unknown> | void;
@@ -132,7 +134,7 @@ export async function observe(
   t: ExecutionContext,
   name: string,
   adapter: Adapter,
-  { heads, talk }: Scenario,
+  { prepare, heads, talk }: Scenario,
 ): Promise<Seen> {
   const seen: Seen = { proxy: [], upstream: [], front: [], client: '', target: '' };
   const targets: { socket: Socket; rest: () => Buffer; ending: () => string }[] = [];
@@ -150,6 +152,7 @@ export async function observe(
   const gateway = packages[name]?.(`http://127.0.0.1:${targetPort}`, adapter);
   if (gateway === undefined) throw new Error(`no package ${name}`);
   const { proxy, upgrade } = gateway;
+  prepare?.(proxy);
   let open = 0;
   proxy
     .on('open', (upstream: Socket) => {

@@ -13,20 +13,27 @@ export interface UpgradeProxy {
   emit(event: 'error', error: Error, incoming: IncomingMessage, client: Socket): unknown;
 }
 
+/** The options of each proxy that has the adapter. */
+const optionsOf = new WeakMap<UpgradeProxy, RelayOptions>();
+
 /**
  * Relays the upgraded connections (WebSockets) of a proxy, and returns the proxy. Its events stay as they are: a target
  * that is reset is an 'error', every other ending a 'close'. In a relay the client is `a` and the target is `b`.
  *
- * A side that is reset resets the other side. A mistake in `options` is an 'error' of the proxy for each connection.
+ * A side that is reset resets the other side. A mistake in `options` is an 'error' of the proxy for each connection. A
+ * second call for the same proxy replaces the options.
  */
 export function relayUpgrades<Proxy extends UpgradeProxy>(proxy: Proxy, options: RelayOptions = {}): Proxy {
+  const isAdapted = optionsOf.has(proxy);
+  optionsOf.set(proxy, options);
+  if (isAdapted) return proxy;
   proxy.on('proxyReqWs', (request, incoming, client) => {
     // The package adds its own listener for this event later, so the pipes are awaited in time.
     request.once('upgrade', (response, upstream, head) => {
       let isReported = false;
       const reported = () => (isReported = true);
       upstream.once('end', reported).once('error', reported);
-      relayOnPipe(client, { ...options, reject: false }).then(
+      relayOnPipe(client, { ...optionsOf.get(proxy), reject: false }).then(
         ({ error }) => {
           // The package reports an 'end' of the target. A relay that fails resets it instead.
           const isRelayed = error !== null && error.code !== 'ERR_STREAM_DESTROYED';
@@ -35,6 +42,7 @@ export function relayUpgrades<Proxy extends UpgradeProxy>(proxy: Proxy, options:
         },
         (mistake: Error) => {
           client.destroy();
+          upstream.destroy();
           proxy.emit('error', mistake, incoming, client);
         },
       );
