@@ -1,4 +1,7 @@
-// The public surface of the package: re-exports, nothing else.
+/**
+ * Moves bytes between descriptors inside the kernel, and reports how many arrived.
+ * @module fdsplice
+ */
 export { capabilities } from './lib/core/capabilities.js';
 export { stats } from './lib/core/stats.js';
 export { copy } from './lib/verbs/copy.js';

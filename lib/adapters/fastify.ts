@@ -1,13 +1,24 @@
-// A plugin for Fastify: streams of files in replies, also those of @fastify/static, are sent with sendFile.
+/**
+ * `fdsplice/fastify`: a plugin for Fastify. Streams of files in replies, also those of `@fastify/static`, are sent with
+ * `sendFile`.
+ * @module fdsplice/fastify
+ */
 import type { ServerResponse } from 'node:http';
 import { sendStream } from './send.js';
 
-type Reply = { raw: object };
-type Hook = (request: unknown, reply: Reply, done: () => void) => void;
-type Instance = { addHook(name: 'onRequest', hook: Hook): unknown };
+/** The part of a Fastify instance that the plugin uses. */
+export interface HookedInstance {
+  addHook(
+    name: 'onRequest',
+    hook: (request: unknown, reply: { raw: object }, done: () => void) => void,
+  ): unknown;
+}
 
-/** `app.register(sendStreams)`: for all routes of the instance, those in its plugins included. */
-export function sendStreams(app: Instance, _options: unknown, done: () => void): void {
+/**
+ * The plugin: `app.register(sendStreams)`. It serves all routes of the instance, also those of plugins that are registered
+ * after it. It has no options.
+ */
+export function sendStreams(app: HookedInstance, _options: unknown, done: () => void): void {
   app.addHook('onRequest', (_request, reply, next) => {
     sendStream(reply.raw as ServerResponse);
     next();

@@ -1,10 +1,14 @@
-// fdsplice/http-proxy: upgraded connections of http-proxy-3, http-proxy, httpxy and http-proxy-middleware become relays.
+/**
+ * `fdsplice/http-proxy`: upgraded connections of http-proxy-3, http-proxy, httpxy and http-proxy-middleware become relays.
+ * @module fdsplice/http-proxy
+ */
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { Socket } from 'node:net';
 import { type RelayOptions, relayOnPipe } from '../../index.js';
 
 /** The part of a proxy of these packages that the adapter uses. */
 export interface UpgradeProxy {
+  ws(...args: never[]): unknown;
   on(
     event: 'proxyReqWs',
     listener: (request: ClientRequest, incoming: IncomingMessage, client: Socket) => void,
@@ -20,8 +24,9 @@ const optionsOf = new WeakMap<UpgradeProxy, RelayOptions>();
  * Relays the upgraded connections (WebSockets) of a proxy, and returns the proxy. Its events stay as they are: a target
  * that is reset is an 'error', every other ending a 'close'. In a relay the client is `a` and the target is `b`.
  *
- * A side that is reset resets the other side. A mistake in `options` is an 'error' of the proxy for each connection. A
- * second call for the same proxy replaces the options.
+ * A side that is reset resets the other side. A second call for the same proxy replaces the options.
+ *
+ * @param options those of `relay`, for each connection. A mistake in them is an 'error' of the proxy for each connection.
  */
 export function relayUpgrades<Proxy extends UpgradeProxy>(proxy: Proxy, options: RelayOptions = {}): Proxy {
   const isAdapted = optionsOf.has(proxy);

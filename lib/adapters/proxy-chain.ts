@@ -1,4 +1,7 @@
-// fdsplice/proxy-chain: the tunnels of a proxy-chain server become relays.
+/**
+ * `fdsplice/proxy-chain`: the tunnels of a proxy-chain server become relays.
+ * @module fdsplice/proxy-chain
+ */
 import type { IncomingMessage } from 'node:http';
 import { type RelayOptions, relayOnPipe } from '../../index.js';
 
@@ -17,6 +20,8 @@ export interface TunnelRequest {
 /** The part of the options of a server that the adapter uses. */
 export interface TunnelServerOptions {
   prepareRequestFunction?(tunnel: TunnelRequest): unknown;
+  /** A server is refused: the adapter takes the options from which one is made. */
+  listen?: never;
 }
 
 /** The results of `prepareRequestFunction` that leave no tunnel to relay. */
@@ -24,9 +29,9 @@ type Prepared = { requestAuthentication?: unknown; customConnectServer?: unknown
 
 type RateLimit = RelayOptions['rateLimit'];
 
-/** Options of the relays. */
+/** Options of the relays: those of `relay`, for each tunnel. */
 export interface RelayTunnelsOptions extends Omit<RelayOptions, 'rateLimit'> {
-  /** A limit as that of `relay`, or a function that returns one for a tunnel, for example the limiter of its user. */
+  /** A limit as for `relay`, or a function that returns one for a tunnel, for example the limiter of its user. */
   rateLimit?: RateLimit | ((tunnel: TunnelRequest) => RateLimit | Promise<RateLimit>);
 }
 
@@ -37,8 +42,9 @@ const claimed = new WeakSet<IncomingMessage>();
  * Returns the options of a proxy-chain `Server` whose tunnels are relays: direct ones, and those through an upstream HTTP
  * or SOCKS proxy. Statistics and events stay as they are. In a relay the client is `a` and the target is `b`.
  *
- * A side that is reset resets the other side. A mistake in `relayOptions` fails the request of the tunnel as an error of
- * `prepareRequestFunction` does. For options that have the adapter already, the new `relayOptions` apply.
+ * A side that is reset resets the other side. For options that have the adapter already, the new `relayOptions` apply.
+ *
+ * @param relayOptions a mistake in them fails the request of each tunnel, as an error of `prepareRequestFunction` does
  */
 export function relayTunnels<Options extends TunnelServerOptions>(
   options: Options,

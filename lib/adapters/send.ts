@@ -1,17 +1,33 @@
-// Sends files that packages pipe into responses with sendFile. The stream of the package stays in its pipe: it opens the
-// file, and it ends or fails, so that all listeners of the package are called as they are without sendFile.
+/**
+ * `fdsplice/send`: files that a package pipes into a response are sent with `sendFile`.
+ * @module fdsplice/send
+ */
 import { fstat } from 'node:fs';
 import type { ServerResponse } from 'node:http';
+import type { Http2ServerResponse } from 'node:http2';
 import { promisify } from 'node:util';
 import { sendFile } from '../../index.js';
 import { type FileStream, isReplaceable, SMALL } from './send/replaceable.js';
 
-type SendStream = { res: ServerResponse; stream(path: string, options?: object): void };
+/** The part of a `SendStream` of the package `send` that the adapter uses. */
+export type SendStream = { res: ServerResponse; stream(path: string, options?: object): void };
 
 const statOf = promisify(fstat);
 
-export function sendStream(response: ServerResponse): void;
-export function sendStream(request: unknown, response: ServerResponse, next: () => void): void;
+/**
+ * Sends the body of `response` with `sendFile` if it is a large file that is piped into it later. Call it before the
+ * package that serves files. All other responses stay as they are.
+ *
+ * The stream of the package stays in its pipe. It opens the file, and it ends or fails with the error of the transfer.
+ */
+export function sendStream(response: ServerResponse | Http2ServerResponse): void;
+/** The same as a middleware: `app.use(sendStream)`. */
+export function sendStream(
+  request: unknown,
+  response: ServerResponse | Http2ServerResponse,
+  next: () => void,
+): void;
+/** The same as the method `stream` of the package `send`: `Object.assign(send(…), { stream: sendStream })`. */
 export function sendStream(this: SendStream, path: string, options?: object): void;
 export function sendStream(this: unknown, ...args: unknown[]): void {
   const own = typeof args[0] === 'string' ? (this as SendStream) : undefined;
