@@ -1,4 +1,6 @@
 // Arguments of rate limits that are rejected: wrong values, wrong shapes and unknown names, each with its error code.
+import { createRequire } from 'node:module';
+
 import test from 'ava';
 import { copy, RateLimiter, relay, sendFile } from 'fdsplice';
 
@@ -41,4 +43,17 @@ test('an unknown option of a limiter is rejected with its name in the message', 
   t.throws(() => new RateLimiter(5, misspelt), { code: 'ERR_INVALID_ARG_VALUE', message: /brust/ });
   t.throws(() => new RateLimiter(5, [] as object), { code: 'ERR_INVALID_ARG_TYPE', message: /options/ });
   t.is(new RateLimiter(5, { burst: undefined }).bytesPerSecond, 5);
+});
+
+test('a limiter of another copy of the package is refused by all verbs, with the cause in the message', async (t) => {
+  const load = createRequire(import.meta.url);
+  delete load.cache[load.resolve('fdsplice')];
+  const other = load('fdsplice') as { RateLimiter: typeof RateLimiter };
+  const rateLimit = new other.RateLimiter(5);
+  t.false(rateLimit instanceof RateLimiter);
+  const expected = { code: 'ERR_INVALID_ARG_TYPE', message: /rateLimit.* of the same copy of fdsplice/ };
+  await t.throwsAsync(copy(0, 1, { rateLimit }), expected);
+  await t.throwsAsync(sendFile('.', 1, { rateLimit }), expected);
+  await t.throwsAsync(relay(0, 1, { rateLimit }), expected);
+  await t.throwsAsync(relay(0, 1, { rateLimit: { rx: rateLimit } }), expected);
 });

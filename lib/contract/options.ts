@@ -5,7 +5,7 @@ import type { MoveSpec } from '../binding.js';
 import { isAbortSignal } from './realms.js';
 import { invalidType, outOfRange } from './errors.js';
 import { rejectUnknown } from './known-keys.js';
-import { type Limit, limitOf, RateLimiter } from './rate-limiter.js';
+import { isLimiter, type Limit, limitOf } from './rate-limiter.js';
 import type { Traffic } from './traffic.js';
 import type { CommonOptions, CopyOptions, RelayOptions, SendFileOptions } from './types.js';
 
@@ -100,8 +100,7 @@ export function relaySettings(options: RelayOptions | undefined): RelaySettings 
   if (options === undefined) return (defaults ??= relaySettings({}));
   const known = rejectUnknown(options, RELAY);
   const { rateLimit } = known;
-  const isPerDirection =
-    typeof rateLimit === 'object' && rateLimit !== null && !(rateLimit instanceof RateLimiter);
+  const isPerDirection = typeof rateLimit === 'object' && rateLimit !== null && !isLimiter(rateLimit);
   const { tx, rx } = isPerDirection ? rejectUnknown(rateLimit, ['tx', 'rx'], 'options.rateLimit') : {};
   const settings = common(known);
   const halfCloseTimeout = milliseconds('halfCloseTimeout', known.halfCloseTimeout);

@@ -62,10 +62,16 @@ export class RateLimiter {
   }
 }
 
+/** Whether a value is a limiter, also one of another copy of the package, whose class is unknown here. */
+export function isLimiter(value: unknown): value is RateLimiter {
+  return typeof value === 'object' && value !== null && 'bytesPerSecond' in value;
+}
+
 /** The limit that an option stands for, which is a number or a limiter. */
 export function limitOf(name: string, limit: number | RateLimiter | undefined): Limit | undefined {
   if (limit === undefined) return undefined;
   if (limit instanceof RateLimiter) return limitIn(limit);
+  if (isLimiter(limit)) throw invalidType(name, 'a RateLimiter of the same copy of fdsplice', limit);
   requireRate(name, limit, 'a number or a RateLimiter');
   return limit === Infinity ? undefined : newLimit(limit);
 }
