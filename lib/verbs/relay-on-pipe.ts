@@ -26,20 +26,28 @@ import { startRelay } from './relay.js';
 
 /**
  * Waits until other code joins `socket` to another stream by `socket.pipe(x)` and `x.pipe(socket)`, and relays between the
- * two instead. `socket` is `a`, `x` is `b`. Both calls must be made in one synchronous run, in any order.
+ * two instead. `socket` is `a` of the relay, `x` is `b`. Both calls must be made in the same synchronous run, in any order.
  *
- * The code that calls `pipe` notices no difference: the sockets emit 'pipe', 'end', 'error' and 'close', their counts
- * include the relayed bytes, and what a listener for 'connect' of `x` writes comes before relayed bytes. Unlike `relay`,
- * a socket that fails emits its 'error' before 'close'.
+ * Events: the code that calls `pipe` notices no difference. The sockets emit `'pipe'`, `'end'`, `'error'` and `'close'`,
+ * their counts include the relayed bytes, and bytes that a listener for `'connect'` of `x` writes come before relayed bytes.
+ * In a plain `relay`, a socket that fails does not emit `'error'`.
  *
  * The pipes stay as they are if a relay could not do the same: one direction alone, `{ end: false }`, a second reader
- * (another pipe, or a listener for 'data' or 'readable'), or a stream that `relay` does not accept.
+ * (another pipe, or a listener for `'data'` or `'readable'`), or a stream that `relay` does not accept.
  *
- * The promise settles as that of `relay`. If the socket closes without a relay, it settles then, with
- * `ERR_STREAM_DESTROYED`. If `x` cannot connect, it settles with that error, and both stay with the other code. `signal` applies from the call on, and destroys the
- * socket; the other limits apply to the relay. If the result is ignored, pass `reject: false`.
+ * Ownership: until both calls of `pipe`, and for as long as the pipes stay, both sockets belong to the other code. From the
+ * start of the relay on they belong to the relay, which destroys both at the end. Half-close works as in {@link relay}.
  *
- * Calling it again for a socket that still waits for its pipes is a caller's mistake.
+ * Options: those of {@link relay}, with the same units (milliseconds, bytes per second). `signal` applies from the call on
+ * and destroys the socket. All other limits apply from the start of the relay on.
+ *
+ * Result: the promise settles when the relay has ended. It is no {@link Transfer}: it has no `traffic` and no `abort()`.
+ *
+ * Errors: as for {@link relay}; pass `reject: false` if nothing handles the promise. If the socket closes without a relay,
+ * the code is `ERR_STREAM_DESTROYED`. If `x` cannot connect, the error is that of `x`, and both sockets stay with the other
+ * code. A second call for a socket that still waits for its pipes is a caller's mistake.
+ *
+ * @param socket a `net.Socket` or another duplex stream, usually that of a `'connect'` or `'upgrade'` event
  */
 export function relayOnPipe(socket: Duplex, options?: RelayOptions): Promise<TrafficResult> {
   try {
