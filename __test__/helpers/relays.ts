@@ -3,18 +3,31 @@ import { tracingChannel } from 'node:diagnostics_channel';
 
 import type { TrafficResult } from 'fdsplice';
 
-/** Runs `work` and collects the results of all relays meanwhile. */
+import { until } from './wait.js';
+
+/** Runs `work` and collects the results of all relays that start meanwhile. Peers may see the end before a relay settles. */
 export async function relaysOf<T>(work: () => Promise<T>): Promise<{ outcome: T; relays: TrafficResult[] }> {
   const relays: TrafficResult[] = [];
+  let running = 0;
+  const started = () => (running += 1);
   const ended = (message: unknown) => {
+    running -= 1;
     const { result } = message as { result?: TrafficResult };
     if (result !== undefined) relays.push(result);
   };
-  const { asyncEnd } = tracingChannel('fdsplice');
+  const { start, asyncEnd } = tracingChannel('fdsplice');
+  start.subscribe(started);
   asyncEnd.subscribe(ended);
   try {
-    return { outcome: await work(), relays };
+    const outcome = await work();
+    await until(
+      'the relays have ended',
+      () => running,
+      (count) => count === 0,
+    );
+    return { outcome, relays };
   } finally {
+    start.unsubscribe(started);
     asyncEnd.unsubscribe(ended);
   }
 }

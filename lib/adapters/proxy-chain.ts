@@ -46,8 +46,8 @@ const claimed = new WeakSet<IncomingMessage>();
  *
  * @param relayOptions a mistake in them fails the request of each tunnel, as an error of `prepareRequestFunction` does
  */
-export function relayTunnels<Options extends TunnelServerOptions>(
-  options: Options,
+export function relayTunnels<Options extends object>(
+  options: Options & TunnelServerOptions,
   relayOptions: RelayTunnelsOptions = {},
 ): Options {
   const { rateLimit, ...others } = relayOptions;

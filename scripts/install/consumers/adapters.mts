@@ -11,6 +11,8 @@ const adapters: ((...args: never[]) => unknown)[] = [relayUpgrades, relayTunnels
 http.createServer((_request, response) => sendStream(response));
 http2.createServer((_request, response) => sendStream(response));
 const server = { listen: () => undefined, prepareRequestFunction: () => undefined };
+/** The functions return the type that they got. */
+export const port: number = relayTunnels({ port: 1 }, { rateLimit: ({ username }) => username.length }).port;
 export const mistakes = [
   // @ts-expect-error -- a server is not a proxy
   () => relayUpgrades(http.createServer()),
