@@ -11,14 +11,16 @@ import * as httpProxy3 from 'http-proxy-3';
 import { createProxyMiddleware } from 'http-proxy-middleware';
 import * as httpxy from 'httpxy';
 
-import { relayUpgrades } from 'fdsplice/http-proxy';
+import { relayUpgrades, type UpgradeProxy } from 'fdsplice/http-proxy';
 import { serve } from './local-peers.js';
 import { until, within } from './wait.js';
 
 type Upgrade = (request: http.IncomingMessage, socket: Socket, head: Buffer) => void;
 
+type Proxy = EventEmitter & Pick<UpgradeProxy, 'ws'>;
+
 interface Gateway {
-  proxy: EventEmitter;
+  proxy: Proxy;
   upgrade: Upgrade;
 }
 
@@ -46,13 +48,13 @@ export const packages: Record<string, (target: string, adapter: Adapter) => Gate
     };
   },
   'http-proxy-middleware': (target, adapter) => {
-    let made: EventEmitter | undefined;
+    let made: Proxy | undefined;
     const middleware = createProxyMiddleware({
       target,
       ws: true,
       plugins: [(proxy) => void (made = adapter === undefined ? proxy : relayUpgrades(proxy, adapter))],
     });
-    return { proxy: made as EventEmitter, upgrade: (...args) => middleware.upgrade(...args) };
+    return { proxy: made as Proxy, upgrade: (...args) => middleware.upgrade(...args) };
   },
 };
 
