@@ -33,7 +33,8 @@ function wrapped(socket: Duplex): Duplex {
   const stream = new Duplex({
     read: () => void socket.resume(),
     write: (chunk: Buffer, _encoding, done) => void socket.write(chunk, done),
-    final: (done) => void socket.end(done),
+    // Node has ended the socket itself if its input has ended.
+    final: (done) => void (socket.writableFinished ? done() : socket.end(done)),
     destroy: (error, done) => {
       socket.destroy();
       done(error);
