@@ -343,6 +343,32 @@ test('a side that has ended and is then reset emits both', async (t) => {
   t.deepEqual(events, ['end', 'error read ECONNRESET', 'close true']);
 });
 
+test('a side without allowHalfOpen that has ended and is then reset emits no error, as after pipe()', async (t) => {
+  const [a, client] = await accepted(t);
+  const peers: Socket[] = [];
+  const { port } = await serve(t, (socket) => void peers.push(socket));
+  const b = await connect(t, { port });
+  b.allowHalfOpen = false;
+  const [origin] = await until(
+    'the origin',
+    () => peers,
+    (all) => all.length === 1,
+  );
+  const events = eventsOf(b);
+  const relayed = relayOnPipe(a, { reject: false });
+  a.pipe(b).pipe(a);
+  origin?.end('world');
+  t.is(await within(20_000, 'the end', endingOf(client)), 'end');
+  origin?.resetAndDestroy();
+  const more = setInterval(() => client.writable && client.write('hello'), 20);
+  t.teardown(() => clearInterval(more));
+  t.is((await within(20_000, 'the relay ends', relayed)).error?.side, 'b');
+  t.deepEqual(
+    events.map((event) => event.split(' ')[0]),
+    ['end', 'close'],
+  );
+});
+
 test("an abort, a limit and a destroyed socket are no 'error' of either socket", async (t) => {
   const stopped = new AbortController();
   for (const [code, options, stop] of [

@@ -4,7 +4,6 @@ import { nextTick } from '../contract/clock.js';
 import { type Failure, invalidState, nodeError } from '../contract/errors.js';
 import type { RelaySettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
-import type { Side } from '../contract/traffic.js';
 import { type NativeEnd, type NativeTransfer, startNative } from '../core/core.js';
 import type { NativeEndpoint } from '../endpoint/endpoint.js';
 import { takeDownPipes } from '../endpoint/pipes.js';
@@ -25,6 +24,7 @@ export function relayNatively(
   const endOfA = new SocketEnd(a);
   const endOfB = new SocketEnd(b);
   const ends = [endOfA, endOfB] as const;
+  const emits = { a: emittedErrors(a), b: emittedErrors(b) };
   let running: NativeTransfer | undefined;
   task.release = (ending) =>
     new Promise((resolve, reject) => {
@@ -38,8 +38,8 @@ export function relayNatively(
       // The core resets a socket that it was given. One that it never got is reset here, and so are both of a relay
       // whose task has died.
       const reset = failure !== undefined && (outcome === undefined || outcome.error?.reason === 'died');
-      const error = (side: Side) =>
-        settings.emitsErrors === true && failure?.side === side ? nodeError(failure) : undefined;
+      const error = (side: 'a' | 'b') =>
+        settings.emitsErrors === true && failure?.side === side ? emits[side](failure) : undefined;
       endOfA.destroy({ ended: outcome?.aEnded ?? false, reset, error: error('a') }, closed);
       endOfB.destroy({ ended: outcome?.bEnded ?? false, reset, error: error('b') }, closed);
     });
@@ -124,4 +124,14 @@ function role({ socket, reads }: SocketEnd, head: Uint8Array | undefined): EndRo
 
 function copyOf(head: Uint8Array | undefined): Uint8Array | undefined {
   return head === undefined ? undefined : Uint8Array.from(head);
+}
+
+/**
+ * Makes the error that a socket emits for a failure. Node ends a socket without `allowHalfOpen` at the end of its input, and
+ * reports no error that comes later.
+ */
+function emittedErrors(end: NativeEndpoint): (failure: Failure) => Error | undefined {
+  // Read now: the relay changes the property.
+  const isHalfOpen = end.kind !== 'socket' || end.socket.allowHalfOpen;
+  return (failure) => (failure.afterEnd === true && !isHalfOpen ? undefined : nodeError(failure));
 }

@@ -61,7 +61,8 @@ export class StreamReader implements Reader {
       if (event !== 'error' || ownership === 'lent') return emit(event, ...args);
       // The error of a relay's stream is reported in the result, and stays in `errored`.
       // This may release the stream.
-      const emitsErrors = this.#emitsErrors;
+      // Node ends a stream without `allowHalfOpen` at the end of its input, and reports no error that comes later.
+      const emitsErrors = this.#emitsErrors && !(this.#ended && this.#allowedHalfOpen === false);
       this.#failed(args[0] as Error);
       return emitsErrors ? emit(event, ...args) : true;
     });
