@@ -176,12 +176,13 @@ impl RegisteredFd {
         sockopt::socket_error(self).ok()?.err()
     }
 
-    /// Resolves when the kernel of the peer has acknowledged every byte sent.
+    /// Resolves when the kernel of the peer has acknowledged every byte sent, or when the connection is
+    /// lost.
     pub(crate) async fn acknowledged(&self) {
         // No event reports an empty send queue, so this polls it, less and less often. The caller
         // limits the time.
         let mut pause = Duration::from_micros(200);
-        while self.unacknowledged().is_ok_and(|bytes| bytes > 0) {
+        while !self.is_lost() && self.unacknowledged().is_ok_and(|bytes| bytes > 0) {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(10));
         }
@@ -239,5 +240,45 @@ mod send_queue {
     pub(super) fn bytes(socket: BorrowedFd<'_>) -> Result<c_int, Errno> {
         // SAFETY: SIOCOUTQ stores one int at the given address.
         unsafe { ioctl(socket, Getter::<SIOCOUTQ, c_int>::new()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::OwnedFd;
+    use std::time::Duration;
+
+    use rustix::net::sockopt;
+
+    use super::RegisteredFd;
+    use crate::fd::Endpoint;
+
+    #[test]
+    fn a_lost_connection_is_not_awaited_for_acknowledgements() {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a listener");
+        let address = listener.local_addr().expect("an address");
+        let mut ours = TcpStream::connect(address).expect("a connection");
+        let (peer, _) = listener.accept().expect("an accepted connection");
+        ours.set_nonblocking(true).expect("a non-blocking socket");
+        while ours.write(&[0; 1 << 16]).is_ok() {}
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let endpoint = Endpoint::try_from(OwnedFd::from(ours)).expect("an endpoint");
+            let ours = RegisteredFd::register(endpoint).expect("a registration");
+            sockopt::set_socket_linger(&peer, Some(Duration::ZERO)).expect("SO_LINGER");
+            drop(peer);
+            while !ours.is_lost() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert!(ours.unacknowledged().is_ok_and(|bytes| bytes > 0));
+            let patience = Duration::from_secs(10);
+            let awaited = tokio::time::timeout(patience, ours.acknowledged()).await;
+            assert!(awaited.is_ok(), "the wait has no end");
+        });
     }
 }
