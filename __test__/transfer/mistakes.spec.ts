@@ -194,6 +194,8 @@ test('a socket with an encoding is rejected', async (t) => {
 const WRONG_OPTIONS: [string, unknown, string][] = [
   ['signal', {}, 'ERR_INVALID_ARG_TYPE'],
   ['signal', new EventTarget(), 'ERR_INVALID_ARG_TYPE'],
+  ['rateLimit', Promise.resolve(1024), 'ERR_INVALID_ARG_TYPE'],
+  ['rateLimit', new Map(), 'ERR_INVALID_ARG_TYPE'],
   ['zeroCopy', 1, 'ERR_INVALID_ARG_TYPE'],
   ['pipeSize', '65536', 'ERR_INVALID_ARG_TYPE'],
   ['pipeSize', 0, 'ERR_OUT_OF_RANGE'],

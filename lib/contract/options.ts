@@ -100,7 +100,7 @@ export function relaySettings(options: RelayOptions | undefined): RelaySettings 
   if (options === undefined) return (defaults ??= relaySettings({}));
   const known = rejectUnknown(options, RELAY);
   const { rateLimit } = known;
-  const isPerDirection = typeof rateLimit === 'object' && rateLimit !== null && !isLimiter(rateLimit);
+  const isPerDirection = isPlainObject(rateLimit) && !isLimiter(rateLimit);
   const { tx, rx } = isPerDirection ? rejectUnknown(rateLimit, ['tx', 'rx'], 'options.rateLimit') : {};
   const settings = common(known);
   const halfCloseTimeout = milliseconds('halfCloseTimeout', known.halfCloseTimeout);
@@ -114,6 +114,14 @@ export function relaySettings(options: RelayOptions | undefined): RelaySettings 
     headFromA: bytes('headFromA', known.headFromA),
     headFromB: bytes('headFromB', known.headFromB),
   });
+}
+
+/** Whether a value is no instance of a class: a promise of a limit would otherwise pass as no limit. */
+function isPlainObject(value: unknown): value is object {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  // The objects of another realm have another Object.prototype.
+  return prototype === null || Object.getPrototypeOf(prototype) === null;
 }
 
 function common(options: Omit<CommonOptions, 'rateLimit'>): Settings {
