@@ -26,7 +26,6 @@ export interface TunnelServerOptions {
 
 /** The results of `prepareRequestFunction` that leave no tunnel to relay. */
 type Prepared = { requestAuthentication?: unknown; customConnectServer?: unknown } | null | undefined;
-
 type RateLimit = RelayOptions['rateLimit'];
 
 /** Options of the relays: those of `relay`, for each tunnel. */
@@ -53,7 +52,7 @@ export function relayTunnels<Options extends object>(
   const { rateLimit, ...others } = relayOptions;
   return {
     ...options,
-    async prepareRequestFunction(this: unknown, tunnel: TunnelRequest): Promise<unknown> {
+    async prepareRequestFunction(this: unknown, tunnel: TunnelRequest) {
       const isInner = claimed.has(tunnel.request);
       claimed.add(tunnel.request);
       const prepared = (await options.prepareRequestFunction?.call(this as Options, tunnel)) as Prepared;
