@@ -262,7 +262,7 @@ export interface NativeFailure {
   undelivered?: Buffer
   /** Whether a call has not returned, so that the sockets of the transfer were broken off. */
   stuck?: boolean
-  /** Whether the side had ended its input, all of which was delivered, and then took no more. */
+  /** Whether the side had ended its input, all of which was delivered, before it was reset or closed. */
   afterEnd?: boolean
 }
 

@@ -128,7 +128,7 @@ function countsOf({ seen, errors }: Served): Record<string, number> {
   return counts;
 }
 
-/** Leaves behind the headers, behind some of the body, or with a reset. */
+/** Leaves after the headers, after some of the body, or with a reset. */
 async function leaveEarly(port: number, how: number): Promise<void> {
   const socket = net.connect(port, '127.0.0.1').on('error', () => {});
   socket.write('GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\n');
@@ -197,7 +197,7 @@ for (const [name, site] of Object.entries(sites)) {
   });
 
   nativeTest(
-    `${name}: a file that has grown behind its stat is sent up to its announced length`,
+    `${name}: a file that has grown after its stat is sent up to its announced length`,
     async (t) => {
       const root = publicFolder(t);
       const file = join(root, 'big.bin');
@@ -217,7 +217,7 @@ for (const [name, site] of Object.entries(sites)) {
     },
   );
 
-  nativeTest(`${name}: a file that became shorter behind its stat does not look complete`, async (t) => {
+  nativeTest(`${name}: a file that became shorter after its stat does not look complete`, async (t) => {
     const root = publicFolder(t);
     const file = join(root, 'big.bin');
     const served = await site(t, { root, adapter: true });
@@ -230,7 +230,7 @@ for (const [name, site] of Object.entries(sites)) {
     t.is((await fetchOnce(served.port, '/small.txt')).body.toString(), 'a small file');
   });
 
-  test(`${name}: a file that disappears behind its stat fails as without the adapter`, async (t) => {
+  test(`${name}: a file that disappears after its stat fails as without the adapter`, async (t) => {
     const answers = [];
     for (const adapter of [false, true]) {
       const root = publicFolder(t);

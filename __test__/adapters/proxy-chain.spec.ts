@@ -61,7 +61,7 @@ const routes: Record<string, (t: ExecutionContext) => Promise<HttpServerOptions>
 
 interface Tunnel {
   client: Socket;
-  /** What has arrived behind the answer to CONNECT. */
+  /** What has arrived after the answer to CONNECT. */
   received: () => Buffer;
   /** `end` or the code of an error, once the connection has ended. */
   ending: () => string;

@@ -28,14 +28,14 @@ for (const [leaver, side] of [
   ['client', 'a'],
   ['target', 'b'],
 ] as const) {
-  test(`a ${leaver} that closes behind its end is printed as such, and not counted as failed`, async (t) => {
+  test(`a ${leaver} that closes after its end is printed as such, and not counted as failed`, async (t) => {
     const relay = await leave(t, leaver, []);
     t.regex(await relay.line(/->/), new RegExp(`  \\d+ ms  closed by the ${leaver}$`));
     t.is(await relay.stop(), 0);
     t.regex(relay.lines.at(-1) ?? '', /^closed {2}connections 1 {2}failed 0 {2}refused 0 /);
   });
 
-  test(`with --json a ${leaver} that closes behind its end has an error with afterEnd`, async (t) => {
+  test(`with --json a ${leaver} that closes after its end has an error with afterEnd`, async (t) => {
     const relay = await leave(t, leaver, ['--json']);
     const { error } = await relay.connection();
     t.like(error, { side, afterEnd: true });

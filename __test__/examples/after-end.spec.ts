@@ -61,7 +61,7 @@ testWithTool('curl', 'http-connect-proxy: none of 20 tunnels of curl is printed 
   );
 });
 
-test('tcp-proxy: a client that closes behind its end is printed as such', async (t) => {
+test('tcp-proxy: a client that closes after its end is printed as such', async (t) => {
   const to = await origin(t);
   const { example, port } = await Example.listening(t, 'tcp-proxy/main.js', '--target', to.target);
   await leaveEarly(t, to, port);
@@ -71,7 +71,7 @@ test('tcp-proxy: a client that closes behind its end is printed as such', async 
   );
 });
 
-test('load-balancer: a client that closes behind its end is printed as such', async (t) => {
+test('load-balancer: a client that closes after its end is printed as such', async (t) => {
   const to = await origin(t);
   const never = ['--check-interval', '1000000'];
   const { example, port } = await Example.listening(
@@ -85,7 +85,7 @@ test('load-balancer: a client that closes behind its end is printed as such', as
   t.regex(await example.line(/ bytes up/), / 5 bytes up, \d+ down; closed by the client$/);
 });
 
-test('metrics-gateway: a client that closes behind its end is counted as such', async (t) => {
+test('metrics-gateway: a client that closes after its end is counted as such', async (t) => {
   const to = await origin(t);
   const anywhere = ['--target', to.target, '--metrics', '127.0.0.1:0', '--rate-limit', String(1 << 30)];
   const example = new Example(t, 'metrics-gateway/main.js', ['--listen', '127.0.0.1:0', ...anywhere]);

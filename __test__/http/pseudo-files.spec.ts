@@ -81,7 +81,7 @@ for (const path of PSEUDO) {
     ['from its third byte', { start: 2 }, 2, undefined],
     ['up to its third byte', { end: 2 }, 0, 3],
     ['from its second to its third byte', { start: 1, end: 2 }, 1, 3],
-    ['behind its end', { start: 4000, end: 5000 }, 4000, 5001],
+    ['after its end', { start: 4000, end: 5000 }, 4000, 5001],
   ] as [string, SendFileOptions, number, number | undefined][]) {
     test(`${path} is sent ${name}`, async (t) => {
       const place = await site(t, ({ url }, response) => {

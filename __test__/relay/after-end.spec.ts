@@ -62,7 +62,7 @@ for (const [kind, { transport, ends }] of Object.entries(KINDS)) {
 
     for (const departure of ['close', 'reset'] as const) {
       engineTest(
-        `${kind}: a ${departure} by the ${role} behind its end, while the ${other} sends, has afterEnd${why}`,
+        `${kind}: a ${departure} by the ${role} after its end, while the ${other} sends, has afterEnd${why}`,
         async (t) => {
           const peer = Peer.start(t);
           const made = await pair(t, peer, transport, untouched);
@@ -97,7 +97,7 @@ for (const [kind, { transport, ends }] of Object.entries(KINDS)) {
     // On streams, a loss may be known before the end of input is read. Then bytes may be missing, and the relay fails.
     const lossTest = kind.includes('Duplex') ? () => {} : engineTest;
     lossTest(
-      `${kind}: a loss of the ${role} behind both ends is no failure, and the end of its input is passed on${why}`,
+      `${kind}: a loss of the ${role} after both ends is no failure, and the end of its input is passed on${why}`,
       async (t) => {
         const peer = Peer.start(t);
         const made = await pair(t, peer, transport, untouched);

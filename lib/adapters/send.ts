@@ -47,7 +47,7 @@ function hold(this: ServerResponse, source: FileStream): void {
 async function send(source: FileStream, response: ServerResponse): Promise<void> {
   const { fd, start, end } = source;
   const length = response.getHeader('content-length');
-  // Listeners that are added behind the call of pipe() count as well.
+  // By now, listeners that were added after the call of pipe() are there as well.
   const { size } = await (length === undefined ? statOf(fd).catch(() => ({ size: 0 })) : { size: Infinity });
   // A stream of the whole body fails if its file has become shorter. Another one may be a part of the body.
   const last = end - (start ?? 0) + 1 === Number(length) ? undefined : Math.min(end, Number.MAX_SAFE_INTEGER);
@@ -55,11 +55,11 @@ async function send(source: FileStream, response: ServerResponse): Promise<void>
   const options = { start, end: last, endDestination: false, reject: false };
   const transfer = isReady ? sendFile(fd, response, options) : undefined;
   const abort = () => transfer?.abort();
-  // Behind the listeners of the package: some destroy the stream themselves when the client has left, with a reason.
+  // Added after the listeners of the package: some destroy the stream themselves, with a reason, when the client has left.
   const leave = () => void source.destroy();
   source.once('close', abort);
   response.once('close', leave);
-  // It rejects what only the stream can send, such as a FIFO.
+  // A rejection means that only the stream can send this file, as with a FIFO.
   const { tx, error } = (await transfer?.catch(() => undefined)) ?? { tx: 0, error: undefined };
   source.off('close', abort);
   if (error?.side === 'destination' && response.socket !== null) return void response.destroy(error);

@@ -36,9 +36,9 @@ export class TransferError extends Error {
    */
   declare readonly undelivered?: Buffer;
   /**
-   * Whether the peer of `side` had said all it had and took no more: its input was read to the end and delivered, and then
-   * its connection was reset or closed (`ECONNRESET`, `EPIPE`). Clients often leave so when they have their answer. What
-   * the other side still sent to it is lost, and the other side is reset. Present on errors of a relay only.
+   * Whether the peer of `side` had ended its input before it reset or closed the connection (`ECONNRESET`, `EPIPE`), and
+   * all of that input was delivered. Many clients leave in this way when they have their answer. Bytes that the other side
+   * still sent are lost, and the other side is reset. Present on errors of a relay only.
    */
   declare readonly afterEnd?: boolean;
 

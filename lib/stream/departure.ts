@@ -18,7 +18,7 @@ function wasReset({ code, syscall, afterEnd }: Failure, { isTcp }: Reader): bool
   return isCertain && code === 'ECONNRESET' && syscall === 'write';
 }
 
-/** Whether the peer of a failed side had said all it had, as `from` has delivered, and takes no more. */
+/** Whether the peer of a failed side had ended its input, all of which `from` has delivered, before the failure. */
 export function hasLeft(failure: Failure, from: Flow): boolean {
   return isLost(failure) && from.isDelivered && !wasReset(failure, from.reader);
 }

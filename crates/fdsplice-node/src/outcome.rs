@@ -47,7 +47,7 @@ pub struct NativeFailure {
     pub undelivered: Option<Buffer>,
     /// Whether a call has not returned, so that the sockets of the transfer were broken off.
     pub stuck: Option<bool>,
-    /// Whether the side had ended its input, all of which was delivered, and then took no more.
+    /// Whether the side had ended its input, all of which was delivered, before it was reset or closed.
     pub after_end: Option<bool>,
 }
 

@@ -68,10 +68,9 @@ pub struct TransferError {
     /// holds the sockets of the transfer open, so their connections were broken off. Bytes that the
     /// call still moves are in no count.
     pub stuck: bool,
-    /// Whether the peer of [`side`](Self::side) had said all it had and took no more: its input was
-    /// read to the end, every byte of it was accepted by the other side, and then its connection was
-    /// reset or closed. Clients often leave so when they have their answer. Bytes that the other side
-    /// still sent to it are lost.
+    /// Whether the peer of [`side`](Self::side) had ended its input before it reset or closed the
+    /// connection, and the other side had accepted every byte of that input. Many clients leave in this
+    /// way when they have their answer. Bytes that the other side still sent are lost.
     ///
     /// A copy does not read from its destination. There, this is `true` when a TCP destination had
     /// ended its own output before it was reset.

@@ -19,7 +19,7 @@ export function isReplaceable(source: FileStream, response: ServerResponse): boo
 /** Whether the response has a length, and more bytes than a stream sends at less cost. */
 function isLarge({ start = 0, end }: FileStream, response: ServerResponse): boolean {
   const length = response.getHeader('content-length');
-  // Headers that are out may have a length that cannot be read here.
+  // Headers that were passed to writeHead() may have a length that getHeader() does not return.
   if (length === undefined && !response.headersSent) return false;
   return Math.min(end - start + 1, Number(length ?? Infinity)) > SMALL;
 }
@@ -35,7 +35,7 @@ function isPlain(response: ServerResponse): boolean {
 /** Whether the stream reads with Node's own functions, and only for the pipe. */
 function isUnread(source: FileStream): boolean {
   if (Object.getPrototypeOf(source) !== ReadStream.prototype) return false;
-  // Another file system, or the FileHandle to read from, would be here instead.
+  // A symbol holds the file system of the stream: Node's `fs`, another one, or a FileHandle.
   if (!Object.getOwnPropertySymbols(source).some((key) => Reflect.get(source, key) === fs)) return false;
   if (source.bytesRead + source.readableLength > 0 || source.readableEncoding !== null) return false;
   return source.listenerCount('data') === 1 && source.listenerCount('readable') === 0;
