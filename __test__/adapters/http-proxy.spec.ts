@@ -3,7 +3,7 @@
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import type { Traffic } from 'fdsplice';
 
 import { relayUpgrades } from 'fdsplice/http-proxy';
@@ -25,7 +25,7 @@ async function greet({ client, received, target, taken }: Conversation): Promise
   );
 }
 
-/** Endings that both see alike. */
+/** Conversations that are the same with and without the adapter. */
 const same: Record<string, Scenario> = {
   'a clean end by the client': {
     talk: async (made) => {
@@ -79,11 +79,25 @@ const same: Record<string, Scenario> = {
   },
 };
 
+/** A reset by one side. */
+function reset(side: 'client' | 'target', before: (made: Conversation) => Promise<void>): Scenario {
+  const talk = async (made: Conversation) => {
+    await before(made);
+    made[side].resetAndDestroy();
+  };
+  return { talk };
+}
+
+async function observeBoth(t: ExecutionContext, name: string, scenario: Scenario) {
+  const without = await observe(t, name, undefined, scenario);
+  return { without, seen: await observe(t, name, {}, scenario) };
+}
+
 for (const name of Object.keys(packages)) {
   for (const [title, scenario] of Object.entries(same)) {
     test(`${name}: ${title} is seen as without the adapter`, async (t) => {
-      const without = await observe(t, name, undefined, scenario);
-      t.deepEqual(await observe(t, name, {}, scenario), without);
+      const { without, seen } = await observeBoth(t, name, scenario);
+      t.deepEqual(seen, without);
       t.deepEqual(
         without.proxy.map((event) => event.split(' ')[0]),
         ['open', 'close'],
@@ -96,14 +110,7 @@ for (const name of Object.keys(packages)) {
     ['after bytes', greet],
   ] as [string, (made: Conversation) => Promise<void>][]) {
     test(`${name}: a reset of the target ${when} is an 'error' of the proxy, and resets the client`, async (t) => {
-      const scenario: Scenario = {
-        talk: async (made) => {
-          await before(made);
-          made.target.resetAndDestroy();
-        },
-      };
-      const without = await observe(t, name, undefined, scenario);
-      const seen = await observe(t, name, {}, scenario);
+      const { without, seen } = await observeBoth(t, name, reset('target', before));
       t.deepEqual(without.proxy, ['open', 'error read ECONNRESET']);
       t.deepEqual(pick(seen, 'proxy', 'upstream', 'target'), pick(without, 'proxy', 'upstream', 'target'));
       // The package ends the client as if all bytes had arrived.
@@ -114,14 +121,7 @@ for (const name of Object.keys(packages)) {
     });
 
     test(`${name}: a reset of the client ${when} is a 'close' of the proxy, and resets the target`, async (t) => {
-      const scenario: Scenario = {
-        talk: async (made) => {
-          await before(made);
-          made.client.resetAndDestroy();
-        },
-      };
-      const without = await observe(t, name, undefined, scenario);
-      const seen = await observe(t, name, {}, scenario);
+      const { without, seen } = await observeBoth(t, name, reset('client', before));
       t.deepEqual(pick(seen, 'proxy', 'front'), pick(without, 'proxy', 'front'));
       t.deepEqual([without.target, seen.target], ['end', 'ECONNRESET']);
       t.deepEqual(seen.upstream, ['close false']);

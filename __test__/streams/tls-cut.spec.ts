@@ -98,32 +98,31 @@ async function halfCopied({ inner, outer }: Cut, options?: CopyOptions) {
   return { transfer, stream };
 }
 
+/** Cuts a relayed TLS session off in the middle of a message. The relay must report that end and reset the other one. */
+async function cutOff(
+  t: ExecutionContext,
+  version: 'TLSv1.2' | 'TLSv1.3',
+  prepare: (inner: tls.TLSSocket, b: net.Socket) => void = () => {},
+): Promise<void> {
+  const peer = Peer.start(t);
+  const { inner, outer, cut } = await session(t, version);
+  const { b, origin } = await pair(t, peer);
+  prepare(inner, b);
+  const transfer = relay(inner, b);
+  outer.write('half');
+  t.is(await peer.readText(origin, 4), 'half');
+  cut();
+  t.like(await failure(t, transfer), { code: 'ECONNRESET', side: 'a', traffic: { tx: 4, rx: 0 } });
+  t.like(await peer.readToEnd(origin), { end: 'reset' });
+}
+
 for (const version of ['TLSv1.2', 'TLSv1.3'] as const) {
-  test(`${version}: a relay whose TLS client is cut off resets the origin, and keeps the counts`, async (t) => {
-    const peer = Peer.start(t);
-    const { inner, outer, cut } = await session(t, version);
-    const { b, origin } = await pair(t, peer);
-    const transfer = relay(inner, b);
-    outer.write('half');
-    t.is(await peer.readText(origin, 4), 'half');
-    cut();
-    t.like(await failure(t, transfer), { code: 'ECONNRESET', side: 'a', traffic: { tx: 4, rx: 0 } });
-    t.like(await peer.readToEnd(origin), { end: 'reset' });
-  });
+  test(`${version}: a relay whose TLS client is cut off resets the origin, and keeps the counts`, (t) =>
+    cutOff(t, version));
 
   for (const event of ['end', 'close']) {
-    test(`${version}: a listener for '${event}' that writes to the origin leaves the blame with the session that is cut off`, async (t) => {
-      const peer = Peer.start(t);
-      const { inner, outer, cut } = await session(t, version);
-      const { b, origin } = await pair(t, peer);
-      inner.on(event, () => b.end('bye'));
-      const transfer = relay(inner, b);
-      outer.write('half');
-      t.is(await peer.readText(origin, 4), 'half');
-      cut();
-      t.like(await failure(t, transfer), { code: 'ECONNRESET', side: 'a', traffic: { tx: 4, rx: 0 } });
-      t.like(await peer.readToEnd(origin), { end: 'reset' });
-    });
+    test(`${version}: a listener for '${event}' that writes to the origin leaves the blame with the session that is cut off`, (t) =>
+      cutOff(t, version, (inner, b) => inner.on(event, () => b.end('bye'))));
   }
 
   test(`${version}: a copy from a TLS session that is cut off fails`, async (t) => {

@@ -89,12 +89,32 @@ fn failure(result: TrafficResult) -> TransferError {
     result.error.expect("a failure")
 }
 
+/// The result of a relay of two ends without options.
+fn relayed(a: impl Into<OwnedFd>, b: impl Into<OwnedFd>) -> TrafficResult {
+    ended(start(
+        endpoint(a),
+        endpoint(b),
+        Side::A,
+        RelayOptions::new(),
+    ))
+}
+
 #[track_caller]
-fn assert_errno(error: &TransferError, expected: Errno, expected_side: Side) {
+fn assert_failed(
+    result: TrafficResult,
+    expected: Errno,
+    side: Side,
+    after_end: bool,
+) -> TransferError {
+    let error = failure(result);
     let Reason::System { errno, .. } = error.reason else {
         panic!("{error}");
     };
-    assert_eq!((errno, error.side), (expected, Some(expected_side)));
+    assert_eq!(
+        (errno, error.side, error.after_end),
+        (expected, Some(side), after_end)
+    );
+    error
 }
 
 /// Reads to the end, or to the reset that must come instead.
@@ -125,9 +145,7 @@ fn a_reset_after_the_end_of_input_is_told_apart_and_resets_the_other_side() {
                 .sum::<usize>(),
             1
         );
-        let error = failure(result);
-        assert_errno(&error, Errno::CONNRESET, side);
-        assert!(error.after_end, "{error:?}");
+        let error = assert_failed(result, Errno::CONNRESET, side, true);
         let text = format!("(side {}, after the end of its input)", side.as_str());
         assert!(error.to_string().ends_with(&text), "{error}");
         // After its own end of input, a socket reports a reset as EPIPE, and to its writes only.
@@ -142,16 +160,9 @@ fn an_end_that_is_read_only_after_the_reset_counts() {
     leaver.write_all(b"question").expect("a write");
     leaver.shutdown(Shutdown::Write).expect("a shutdown");
     reset(leaver);
-    let result = ended(start(
-        endpoint(inner),
-        endpoint(other),
-        Side::A,
-        RelayOptions::new(),
-    ));
+    let result = relayed(inner, other);
     assert_eq!((result.tx, result.a_ended), (8, true));
-    let error = failure(result);
-    assert_errno(&error, Errno::CONNRESET, Side::A);
-    assert!(error.after_end, "{error:?}");
+    assert_failed(result, Errno::CONNRESET, Side::A, true);
     assert_reset(stayer);
 }
 
@@ -161,16 +172,9 @@ fn a_reset_without_an_end_before_it_is_a_plain_failure() {
         let ((mut leaver, inner), (stayer, other)) = (tcp(), tcp());
         leaver.write_all(&vec![1; bytes]).expect("a write");
         reset(leaver);
-        let result = ended(start(
-            endpoint(inner),
-            endpoint(other),
-            Side::A,
-            RelayOptions::new(),
-        ));
+        let result = relayed(inner, other);
         assert_eq!((result.tx, result.a_ended), (bytes as u64, false));
-        let error = failure(result);
-        assert_errno(&error, Errno::CONNRESET, Side::A);
-        assert!(!error.after_end, "{error:?}");
+        assert_failed(result, Errno::CONNRESET, Side::A, false);
         assert_reset(stayer);
     }
 }
@@ -221,16 +225,9 @@ fn bytes_that_the_other_side_sent_before_its_end_and_that_nobody_takes_are_a_fai
     stayer.write_all(b"answer").expect("a write");
     stayer.shutdown(Shutdown::Write).expect("a shutdown");
     reset(leaver);
-    let result = ended(start(
-        endpoint(inner),
-        endpoint(other),
-        Side::A,
-        RelayOptions::new(),
-    ));
+    let result = relayed(inner, other);
     assert_eq!((result.tx, result.rx), (0, 0));
-    let error = failure(result);
-    assert_errno(&error, Errno::CONNRESET, Side::A);
-    assert!(error.after_end, "{error:?}");
+    assert_failed(result, Errno::CONNRESET, Side::A, true);
     assert_reset(stayer);
 }
 
@@ -247,9 +244,7 @@ fn bytes_that_are_held_for_the_peer_that_left_are_a_failure() {
     leaver.shutdown(Shutdown::Write).expect("a shutdown");
     assert!(fill(&mut stayer) > control.traffic().rx);
     reset(leaver);
-    let error = failure(ended(relay));
-    assert_errno(&error, Errno::CONNRESET, Side::A);
-    assert!(error.after_end, "{error:?}");
+    assert_failed(ended(relay), Errno::CONNRESET, Side::A, true);
 }
 
 #[test]
@@ -265,9 +260,7 @@ fn bytes_that_the_peer_sent_and_the_other_side_does_not_accept_make_a_plain_fail
     assert!(fill(&mut leaver) > control.traffic().tx);
     leaver.shutdown(Shutdown::Write).expect("a shutdown");
     reset(leaver);
-    let error = failure(ended(relay));
-    assert_errno(&error, Errno::CONNRESET, Side::A);
-    assert!(!error.after_end, "{error:?}");
+    assert_failed(ended(relay), Errno::CONNRESET, Side::A, false);
     drop(stayer);
 }
 
@@ -285,9 +278,7 @@ fn a_unix_peer_that_closed_after_its_end_reports_epipe_after_the_end() {
         let _ = stayer
             .write_all(b"more")
             .and_then(|()| stayer.write_all(b"more"));
-        let error = failure(ended(relay));
-        assert_errno(&error, Errno::PIPE, side);
-        assert!(error.after_end, "{error:?}");
+        assert_failed(ended(relay), Errno::PIPE, side, true);
     }
 }
 
@@ -310,9 +301,7 @@ fn a_unix_peer_that_closed_with_unread_bytes_and_without_an_end_is_a_plain_failu
             drop(leaver);
             relay
         };
-        let error = failure(ended(relay));
-        assert_errno(&error, Errno::CONNRESET, Side::A);
-        assert!(!error.after_end, "{error:?}");
+        assert_failed(ended(relay), Errno::CONNRESET, Side::A, false);
     }
 }
 
@@ -331,9 +320,7 @@ fn an_end_by_the_caller_is_no_departure_of_the_peer() {
         .read_to_end(&mut Vec::new())
         .expect("an end of input");
     stayer.write_all(b"more").expect("a write");
-    let error = failure(ended(relay));
-    assert_errno(&error, Errno::PIPE, Side::A);
-    assert!(!error.after_end, "{error:?}");
+    assert_failed(ended(relay), Errno::PIPE, Side::A, false);
     drop(leaver);
 }
 
