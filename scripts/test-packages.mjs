@@ -49,7 +49,7 @@ function copyWithoutThreshold(folder) {
   }
   let changed = 0;
   for (const name of readdirSync(join(copy, 'dist'), { recursive: true })) {
-    if (!name.endsWith('.js')) continue;
+    if (!/\.c?js$/.test(name)) continue;
     const path = join(copy, 'dist', name);
     const code = readFileSync(path, 'utf8');
     const everySize = code.replace(/\bSMALL = (128 \* 1024|131072)/, 'SMALL = -1');
