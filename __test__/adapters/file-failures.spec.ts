@@ -5,15 +5,17 @@ import { appendFileSync, readFileSync, renameSync, rmSync, truncateSync, writeFi
 import http, { type IncomingMessage } from 'node:http';
 import net from 'node:net';
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 
 import test from 'ava';
 import express from 'express';
 import { sendStream } from 'fdsplice/send';
+import sirv from 'sirv';
 
 import { nativeTest } from '../helpers/engine.js';
 import { Example } from '../helpers/example.js';
 import { nothingIsLeft } from '../helpers/left.js';
-import { until, within } from '../helpers/wait.js';
+import { deferred, until, within } from '../helpers/wait.js';
 import { exchanged, site as plainSite } from '../http/site.js';
 import { fetchAnswer, oneConnection, publicFolder, type Served, SIZE, sites } from './sites.js';
 
@@ -252,3 +254,23 @@ for (const [name, site] of Object.entries(sites)) {
     t.deepEqual(answers[1], answers[0]);
   });
 }
+
+nativeTest('a truncated file is no uncaught error of a stream whose errors nobody listens to', async (t) => {
+  const root = publicFolder(t);
+  writeFileSync(join(root, 'big.bin'), Buffer.alloc(64 << 20));
+  const closed = deferred<void>();
+  const { port } = await plainSite(t, (request, response) => {
+    sendStream(response);
+    // sirv adds no listener to its stream.
+    response.on('pipe', (source: Readable) => source.on('close', closed.resolve));
+    sirv(root, { dev: true })(request, response);
+  });
+  const socket = net.connect(port, '127.0.0.1').on('error', () => {});
+  socket.write('GET /big.bin HTTP/1.1\r\nHost: x\r\n\r\n');
+  await once(socket, 'readable');
+  truncateSync(join(root, 'big.bin'), 1 << 20);
+  socket.resume();
+  await within(20_000, 'the connection ends', once(socket, 'close'));
+  await within(20_000, 'the stream is closed', closed.promise);
+  t.is((await fetchOnce(port, '/small.txt')).body.toString(), 'a small file');
+});

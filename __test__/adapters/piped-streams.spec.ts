@@ -257,3 +257,15 @@ nativeTest('without a free descriptor for the core the stream sends the file its
   await within(20_000, 'the stream is closed', closed.promise);
   t.true(body.equals(place.bytes));
 });
+
+nativeTest(
+  'a file shorter than the announced length ends the connection if nobody listens for errors',
+  async (t) => {
+    const place = await prepared(t, (response, file) => {
+      stream(response, file)
+        .on('open', () => fs.truncateSync(file, 500_000))
+        .pipe(response);
+    });
+    await t.throwsAsync(get(place), { code: 'ECONNRESET' });
+  },
+);

@@ -70,5 +70,12 @@ async function send(source: FileStream, response: ServerResponse): Promise<void>
   if (error === null) source.push(null);
   else if (error?.side === 'destination') leave();
   else if (error === undefined || (tx === 0 && error.code !== 'ERR_SOURCE_TRUNCATED')) source.read(0);
-  else source.destroy(error);
+  else if (error.code !== 'ERR_SOURCE_TRUNCATED' || source.listenerCount('error') > 0) source.destroy(error);
+  else breakOff(source, response);
+}
+
+/** A stream does not fail if its file becomes shorter, so a package may add no listener for errors. */
+function breakOff(source: FileStream, response: ServerResponse): void {
+  source.destroy();
+  response.destroy();
 }
