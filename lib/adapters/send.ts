@@ -8,9 +8,9 @@ import type { Http2ServerResponse } from 'node:http2';
 import { promisify } from 'node:util';
 import { sendFile } from '../../index.js';
 import { type FileStream, isReplaceable, SMALL } from './send/replaceable.js';
+import { type SendStream, streamFile } from './send/stream-method.js';
 
-/** The part of a `SendStream` of the package `send` that the adapter uses. */
-export type SendStream = { res: ServerResponse; stream(path: string, options?: object): void };
+export type { SendStream };
 
 const statOf = promisify(fstat);
 
@@ -27,13 +27,13 @@ export function sendStream(
   response: ServerResponse | Http2ServerResponse,
   next: () => void,
 ): void;
-/** The same as the method `stream` of the package `send`: `Object.assign(send(…), { stream: sendStream })`. */
+/** The same in the place of the method `stream` of the package `send`: `Object.assign(send(…), { stream: sendStream })`. */
 export function sendStream(this: SendStream, path: string, options?: object): void;
 export function sendStream(this: unknown, ...args: unknown[]): void {
   const own = typeof args[0] === 'string' ? (this as SendStream) : undefined;
   (own?.res ?? ((args[1] ?? args[0]) as ServerResponse)).on('pipe', hold);
   if (own === undefined) (args[2] as (() => void) | undefined)?.();
-  else (Object.getPrototypeOf(own) as SendStream).stream.apply(own, args as [string, object]);
+  else streamFile(own, ...(args as [string, object]));
 }
 
 /** Keeps a stream that is piped into this response from reading, and sends its file when it is open. */
