@@ -269,3 +269,36 @@ nativeTest(
     await t.throwsAsync(get(place), { code: 'ECONNRESET' });
   },
 );
+
+nativeTest('a stream that its owner pauses before it is open waits for the owner', async (t) => {
+  const outcomes: unknown[] = [];
+  const place = await prepared(t, (response, file) => {
+    const source = stream(response, file);
+    pipeline(source, response, (error) => outcomes.push(error ?? 'complete'));
+    source.pause();
+    source.once('ready', () => setImmediate(() => source.resume()));
+  });
+  const before = stats().tx;
+  t.true((await get(place)).body.equals(place.bytes));
+  await until(
+    'the pipeline is over',
+    () => outcomes,
+    ({ length }) => length > 0,
+  );
+  t.deepEqual(outcomes, ['complete']);
+  t.is(stats().tx, before);
+});
+
+for (const gone of ['before the stream is piped', 'before the stream is open']) {
+  nativeTest(`the stream is closed if the response was closed ${gone}`, async (t) => {
+    const closed = deferred<void>();
+    const place = await prepared(t, (response, file) => {
+      const source = stream(response, file).on('close', closed.resolve);
+      if (gone === 'before the stream is open') source.pipe(response);
+      else response.on('close', () => source.pipe(response));
+      response.destroy();
+    });
+    await t.throwsAsync(get(place), { code: 'ECONNRESET' });
+    await within(20_000, 'the stream is closed', closed.promise);
+  });
+}

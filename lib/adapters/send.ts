@@ -49,15 +49,17 @@ async function send(source: FileStream, response: ServerResponse): Promise<void>
   const length = response.getHeader('content-length');
   // By now, listeners that were added after the call of pipe() are there as well.
   const { size } = await (length === undefined ? statOf(fd).catch(() => ({ size: 0 })) : { size: Infinity });
+  const leave = () => void source.destroy();
+  if (response.destroyed) return leave();
   // A stream of the whole body fails if its file has become shorter. Another one may be a part of the body.
   const last = end - (start ?? 0) + 1 === Number(length) ? undefined : Math.min(end, Number.MAX_SAFE_INTEGER);
-  const isReady = size > SMALL && !source.destroyed && isReplaceable(source, response);
+  const isStopped = source.destroyed || source.isPaused();
+  const isReady = size > SMALL && !isStopped && isReplaceable(source, response);
   const options = { start, end: last, endDestination: false, reject: false };
   const transfer = isReady ? sendFile(fd, response, options) : undefined;
   const abort = () => transfer?.abort();
-  // Added after the listeners of the package: some destroy the stream themselves, with a reason, when the client has left.
-  const leave = () => void source.destroy();
   source.once('close', abort);
+  // Added after the listeners of the package: some destroy the stream themselves, with a reason, when the client has left.
   response.once('close', leave);
   // A rejection means that only the stream can send this file, as with a FIFO.
   const { tx, error } = (await transfer?.catch(() => undefined)) ?? { tx: 0, error: undefined };
