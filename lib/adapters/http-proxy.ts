@@ -17,8 +17,11 @@ export interface UpgradeProxy {
   emit(event: 'error', error: Error, incoming: IncomingMessage, client: Socket): unknown;
 }
 
+/** Options of the relays: those of `relay`, for each connection. */
+export type RelayUpgradesOptions = Omit<RelayOptions, 'headFromA' | 'headFromB' | 'reject'>;
+
 /** The options of each proxy that has the adapter. */
-const optionsOf = new WeakMap<UpgradeProxy, RelayOptions>();
+const optionsOf = new WeakMap<UpgradeProxy, RelayUpgradesOptions>();
 
 /**
  * Relays the upgraded connections (WebSockets) of a proxy, and returns the proxy. Its events stay as they are: a target
@@ -26,9 +29,12 @@ const optionsOf = new WeakMap<UpgradeProxy, RelayOptions>();
  *
  * A side that is reset resets the other side. A second call for the same proxy replaces the options.
  *
- * @param options those of `relay`, for each connection. A mistake in them is an 'error' of the proxy for each connection.
+ * @param options a mistake in them is an 'error' of the proxy for each connection.
  */
-export function relayUpgrades<Proxy extends UpgradeProxy>(proxy: Proxy, options: RelayOptions = {}): Proxy {
+export function relayUpgrades<Proxy extends UpgradeProxy>(
+  proxy: Proxy,
+  options: RelayUpgradesOptions = {},
+): Proxy {
   const isAdapted = optionsOf.has(proxy);
   optionsOf.set(proxy, options);
   if (isAdapted) return proxy;

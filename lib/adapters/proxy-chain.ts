@@ -29,7 +29,10 @@ type Prepared = { requestAuthentication?: unknown; customConnectServer?: unknown
 type RateLimit = RelayOptions['rateLimit'];
 
 /** Options of the relays: those of `relay`, for each tunnel. */
-export interface RelayTunnelsOptions extends Omit<RelayOptions, 'rateLimit'> {
+export interface RelayTunnelsOptions extends Omit<
+  RelayOptions,
+  'rateLimit' | 'headFromA' | 'headFromB' | 'reject'
+> {
   /** A limit as for `relay`, or a function that returns one for a tunnel, for example the limiter of its user. */
   rateLimit?: RateLimit | ((tunnel: TunnelRequest) => RateLimit | Promise<RateLimit>);
 }
