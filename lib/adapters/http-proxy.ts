@@ -28,13 +28,9 @@ const optionsOf = new WeakMap<UpgradeProxy, RelayUpgradesOptions>();
  * that is reset is an 'error', every other ending a 'close'. In a relay the client is `a` and the target is `b`.
  *
  * A side that is reset resets the other side. A second call for the same proxy replaces the options.
- *
  * @param options a mistake in them is an 'error' of the proxy for each connection.
  */
-export function relayUpgrades<Proxy extends UpgradeProxy>(
-  proxy: Proxy,
-  options: RelayUpgradesOptions = {},
-): Proxy {
+export function relayUpgrades<T extends UpgradeProxy>(proxy: T, options: RelayUpgradesOptions = {}): T {
   const isAdapted = optionsOf.has(proxy);
   optionsOf.set(proxy, options);
   if (isAdapted) return proxy;

@@ -3,39 +3,13 @@
  * @module fdsplice/proxy-chain
  */
 import type { IncomingMessage } from 'node:http';
-import { type RelayOptions, relayOnPipe } from '../../index.js';
+import { relayOnPipe } from '../../index.js';
+import type { RelayTunnelsOptions, TunnelRequest, TunnelServerOptions } from './proxy-chain/options.js';
 
-/** The argument of `prepareRequestFunction`. */
-export interface TunnelRequest {
-  connectionId: unknown;
-  request: IncomingMessage;
-  username: string;
-  password: string;
-  hostname: string;
-  port: number;
-  /** Whether this is a plain HTTP request and not a tunnel. */
-  isHttp: boolean;
-}
-
-/** The part of the options of a server that the adapter uses. */
-export interface TunnelServerOptions {
-  prepareRequestFunction?(tunnel: TunnelRequest): unknown;
-  /** A server is refused: the adapter takes the options from which one is made. */
-  listen?: never;
-}
+export type { RelayTunnelsOptions, TunnelRequest, TunnelServerOptions };
 
 /** The results of `prepareRequestFunction` that leave no tunnel to relay. */
 type Prepared = { requestAuthentication?: unknown; customConnectServer?: unknown } | null | undefined;
-type RateLimit = RelayOptions['rateLimit'];
-
-/** Options of the relays: those of `relay`, for each tunnel. */
-export interface RelayTunnelsOptions extends Omit<
-  RelayOptions,
-  'rateLimit' | 'headFromA' | 'headFromB' | 'reject'
-> {
-  /** A limit as for `relay`, or a function that returns one for a tunnel, for example the limiter of its user. */
-  rateLimit?: RateLimit | ((tunnel: TunnelRequest) => RateLimit | Promise<RateLimit>);
-}
 
 /** The requests whose tunnels are relayed by the outer adapter of two. */
 const claimed = new WeakSet<IncomingMessage>();
