@@ -339,9 +339,7 @@ fn bytes_for_a_tcp_side_that_the_caller_and_its_peer_have_ended_fail_with_epipe(
         .read_to_end(&mut Vec::new())
         .expect("an end of input");
     stayer.write_all(b"more").expect("a write");
-    let error = failure(ended(relay));
-    assert_errno(&error, Errno::PIPE, Side::A);
-    assert!(!error.after_end, "{error:?}");
+    assert_failed(ended(relay), Errno::PIPE, Side::A, false);
     drop(leaver);
 }
 

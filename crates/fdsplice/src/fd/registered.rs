@@ -262,7 +262,7 @@ mod tests {
         let mut ours = TcpStream::connect(address).expect("a connection");
         let (peer, _) = listener.accept().expect("an accepted connection");
         ours.set_nonblocking(true).expect("a non-blocking socket");
-        while ours.write(&[0; 1 << 16]).is_ok() {}
+        while ours.write(&[0; 1 << 14]).is_ok() {}
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
