@@ -316,6 +316,9 @@ impl Direction {
     /// Ready when no byte is held any more.
     fn poll_push(&mut self, cx: &mut Context<'_>, route: Route<'_>) -> Poll<Result<(), IoFailure>> {
         let mut full = 0;
+        // A splice that writes a part of the pipe may have met a reset. Then it has taken the error of
+        // the socket, and reports the part alone.
+        let mut may_hide_error = false;
         while !self.held.is_empty() {
             let Poll::Ready(ready) = route.destination.poll_writable(cx) else {
                 if !self.held.is_in_pipe() {
@@ -326,10 +329,16 @@ impl Direction {
             };
             let mut ready = ready.map_err(IoFailure::destination("epoll_wait"))?;
             let destination = route.destination.endpoint();
-            match self
-                .held
-                .push(destination, None, usize::MAX, route.counter)?
-            {
+            let pushed = self.held.push(destination, None, usize::MAX, route.counter);
+            let pushed = pushed.map_err(|failure| {
+                if may_hide_error {
+                    hidden(failure, route.destination)
+                } else {
+                    failure
+                }
+            })?;
+            may_hide_error = pushed == Pushed::Accepted && self.held.is_in_pipe();
+            match pushed {
                 Pushed::Accepted => {}
                 // The readiness may stay, as in `poll_steps`.
                 Pushed::Full if full == PUSHES => {
@@ -371,6 +380,18 @@ pub(crate) fn explained(failure: IoFailure, destination: &RegisteredFd) -> IoFai
         End::Destination => destination.explain(failure.errno),
     };
     IoFailure { errno, ..failure }
+}
+
+/// The failure of a write after one that may have taken the error of the socket. The `EPIPE` of a lost
+/// connection is then no sign that the peer had ended its output before the reset.
+fn hidden(failure: IoFailure, destination: &RegisteredFd) -> IoFailure {
+    if failure.errno == Errno::PIPE && destination.is_lost() {
+        return IoFailure {
+            errno: Errno::CONNRESET,
+            ..failure
+        };
+    }
+    failure
 }
 
 /// Shuts the destination down for writing.
