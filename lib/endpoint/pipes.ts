@@ -33,9 +33,9 @@ export function requireOwnPipes(one: Endpoint, other: Endpoint): void {
 }
 
 /**
- * Takes down the pipes between the two ends of a relay, and returns whether there were any. What they hold stays in the
- * buffers of the ends, in order. Called amid the emission of 'data', a pipe still writes these bytes when its turn comes, so
- * writes must be let through until the next tick.
+ * Takes down the pipes between the two ends of a relay. Returns whether there were any. Their bytes stay in the buffers of
+ * the ends, in order. If 'data' is being emitted, a pipe still writes that chunk when its listener is called, so writes must
+ * be let through until the next tick.
  */
 export function takeDownPipes(a: Endpoint, b: Endpoint): boolean {
   let isPiped = false;

@@ -45,7 +45,7 @@ pub(crate) enum Content {
 
 impl PreopenedFile {
     /// Opens a file to send its bytes from `start` to `last` inclusive. With `read_ahead`, a small
-    /// range is read at once unless the memory budget is used up. Blocks, as any call on a path may.
+    /// range is read at once unless the memory budget is used up. May block, because it opens a path.
     ///
     /// # Errors
     /// [`EndpointError::System`], and [`EndpointError::Unsupported`] if it is not a regular file.
