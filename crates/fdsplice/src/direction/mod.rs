@@ -331,11 +331,12 @@ impl Direction {
             let destination = route.destination.endpoint();
             let pushed = self.held.push(destination, None, usize::MAX, route.counter);
             let pushed = pushed.map_err(|failure| {
-                if may_hide_error {
-                    hidden(failure, route.destination)
+                let errno = if may_hide_error {
+                    route.destination.explain_later(failure.errno)
                 } else {
-                    failure
-                }
+                    failure.errno
+                };
+                IoFailure { errno, ..failure }
             })?;
             may_hide_error = pushed == Pushed::Accepted && self.held.is_in_pipe();
             match pushed {
@@ -380,18 +381,6 @@ pub(crate) fn explained(failure: IoFailure, destination: &RegisteredFd) -> IoFai
         End::Destination => destination.explain(failure.errno),
     };
     IoFailure { errno, ..failure }
-}
-
-/// The failure of a write after one that may have taken the error of the socket. The `EPIPE` of a lost
-/// connection is then no sign that the peer had ended its output before the reset.
-fn hidden(failure: IoFailure, destination: &RegisteredFd) -> IoFailure {
-    if failure.errno == Errno::PIPE && destination.is_lost() {
-        return IoFailure {
-            errno: Errno::CONNRESET,
-            ..failure
-        };
-    }
-    failure
 }
 
 /// Shuts the destination down for writing.

@@ -122,8 +122,16 @@ impl RegisteredFd {
     /// came after the FIN of the peer, which is recorded: a transfer ends with the first error that
     /// it sees. `EPIPE` from a connected socket means that it was shut down for writing.
     pub(crate) fn explain(&self, errno: Errno) -> Errno {
-        if errno == Errno::PIPE && self.is_lost() {
+        let explained = self.explain_later(errno);
+        if explained != errno {
             self.ended_before_reset.store(true, Ordering::Relaxed);
+        }
+        explained
+    }
+
+    /// Does the same after a call that may have taken the cause: `EPIPE` then says nothing about a FIN.
+    pub(crate) fn explain_later(&self, errno: Errno) -> Errno {
+        if errno == Errno::PIPE && self.is_lost() {
             return Errno::CONNRESET;
         }
         errno
