@@ -7,7 +7,7 @@ use std::task::Poll;
 
 use crate::direction::Direction;
 use crate::direction::plan::{Plan, Route};
-use crate::fd::{Endpoint, RegisteredFd};
+use crate::fd::{Endpoint, TransferEnd};
 use crate::pipe::{Borrower, Lease};
 use crate::traffic::Control;
 
@@ -32,8 +32,8 @@ pub fn lease_of(capacity: usize) {
 /// One direction between two sockets.
 #[derive(Debug)]
 pub struct Joint {
-    source: RegisteredFd,
-    destination: RegisteredFd,
+    source: TransferEnd<'static>,
+    destination: TransferEnd<'static>,
     direction: Direction,
     control: Control,
 }
@@ -46,11 +46,13 @@ impl Joint {
     pub fn new(source: OwnedFd, destination: OwnedFd) -> Self {
         let register = |fd: OwnedFd| {
             let endpoint = Endpoint::try_from(fd).expect("a socket");
-            RegisteredFd::register(endpoint).expect("a registration")
+            let mut end = TransferEnd::from(endpoint);
+            end.register().expect("a registration");
+            end
         };
         let (source, destination) = (register(source), register(destination));
         Self {
-            direction: Direction::new(Plan::default(), Some(&source), &destination),
+            direction: Direction::new(Plan::default(), Some(source.facts()), destination.facts()),
             source,
             destination,
             control: Control::new(),

@@ -2,7 +2,6 @@
 //! shares with `send_file`.
 
 use std::future::poll_fn;
-use std::pin::pin;
 use std::sync::Arc;
 
 use rustix::io::Errno;
@@ -10,9 +9,9 @@ use tracing::Instrument;
 
 use crate::direction::Direction;
 use crate::direction::plan::{Plan, Route, Wanted};
-use crate::direction::watch::{Watch, destination_failure};
+use crate::direction::watch::Watch;
 use crate::error::{Side, TransferError};
-use crate::fd::{Endpoint, RegisteredFd, Role};
+use crate::fd::{Role, TransferEnd};
 use crate::file;
 use crate::file::end::{CopyEnd, Ends};
 use crate::limits::one_way::Bounds;
@@ -89,7 +88,21 @@ impl CopyOptions {
 ///
 /// # Panics
 /// Outside a tokio runtime that has I/O and time enabled.
-pub async fn copy(source: Endpoint, destination: Endpoint, options: CopyOptions) -> TrafficResult {
+pub fn copy<'a>(
+    source: impl Into<TransferEnd<'a>>,
+    destination: impl Into<TransferEnd<'a>>,
+    options: CopyOptions,
+) -> impl Future<Output = TrafficResult> + Send {
+    copy_ends(source.into(), destination.into(), options)
+}
+
+/// Not an `async fn`, whose future would keep room for these arguments twice: once as its arguments,
+/// once in the block that it awaits.
+fn copy_ends<'a>(
+    source: TransferEnd<'a>,
+    destination: TransferEnd<'a>,
+    options: CopyOptions,
+) -> impl Future<Output = TrafficResult> + Send {
     let span = tracing::debug_span!("copy",
         source = ?source.kind(), destination = ?destination.kind());
     async move {
@@ -103,13 +116,12 @@ pub async fn copy(source: Endpoint, destination: Endpoint, options: CopyOptions)
         result
     }
     .instrument(span)
-    .await
 }
 
 /// Runs a transfer in one direction. `source` is `None` when all bytes are in the head of the plan.
 pub(crate) async fn run(
-    source: Option<Endpoint>,
-    destination: Endpoint,
+    source: Option<TransferEnd<'_>>,
+    destination: TransferEnd<'_>,
     plan: Plan,
     bounds: Bounds,
     control: Control,
@@ -124,7 +136,8 @@ pub(crate) async fn run(
             (Err(error), false)
         }
         Ok(Opened::Pollable(source, destination)) => {
-            let mut direction = Direction::new(plan, source.as_ref(), &destination);
+            let facts = source.as_ref().map(TransferEnd::facts);
+            let mut direction = Direction::new(plan, facts, destination.facts());
             let route = Route {
                 source: source.as_ref(),
                 destination: &destination,
@@ -149,39 +162,52 @@ pub(crate) async fn run(
 }
 
 /// Both ends of a transfer, opened for its kind.
-enum Opened {
+enum Opened<'a> {
     /// The reactor can wait for both.
-    Pollable(Option<RegisteredFd>, RegisteredFd),
+    Pollable(Option<TransferEnd<'a>>, TransferEnd<'a>),
     /// The calls on one of them, or on both, block.
     Blocking(Arc<Ends>),
 }
 
-fn open(source: Option<Endpoint>, destination: Endpoint) -> Result<Opened, TransferError> {
-    if source
-        .as_ref()
-        .is_some_and(|source| source.is_itself(&destination))
+fn open<'a>(
+    mut source: Option<TransferEnd<'a>>,
+    mut destination: TransferEnd<'a>,
+) -> Result<Opened<'a>, TransferError> {
+    let endpoints = source.as_ref().and_then(TransferEnd::endpoint);
+    if let Some((source, destination)) = endpoints.zip(destination.endpoint())
+        && source.is_itself(destination)
     {
         let error = TransferError::system(Errno::INVAL, "splice", Side::Destination);
         return Err(error);
     }
-    let open = |end: Endpoint, role, side, call| {
-        if end.require(role).is_err() {
-            return Err(TransferError::system(Errno::BADF, call, side));
-        }
-        CopyEnd::new(end).map_err(|errno| TransferError::system(errno, "epoll_ctl", side))
+    let check = |end: &TransferEnd<'_>, role, side, call| {
+        let checked = end.require(role);
+        checked.map_err(|_| TransferError::system(Errno::BADF, call, side))
     };
-    let source = source.map(|end| open(end, Role::Source, Side::Source, "read"));
-    let destination = open(destination, Role::Destination, Side::Destination, "write");
-    Ok(match (source.transpose()?, destination?) {
-        (None, CopyEnd::Watched(destination)) => Opened::Pollable(None, destination),
-        (Some(CopyEnd::Watched(source)), CopyEnd::Watched(destination)) => {
-            Opened::Pollable(Some(source), destination)
+    if let Some(source) = &source {
+        check(source, Role::Source, Side::Source, "read")?;
+    }
+    check(&destination, Role::Destination, Side::Destination, "write")?;
+    let failed = |side| move |errno| TransferError::system(errno, "epoll_ctl", side);
+    let is_pollable = |end: &TransferEnd<'_>| end.facts().is_pollable();
+    if is_pollable(&destination) && source.as_ref().is_none_or(is_pollable) {
+        if let Some(source) = &mut source {
+            source.register().map_err(failed(Side::Source))?;
         }
-        (source, destination) => Opened::Blocking(Arc::new(Ends {
-            source,
-            destination,
-        })),
-    })
+        destination.register().map_err(failed(Side::Destination))?;
+        return Ok(Opened::Pollable(source, destination));
+    }
+    // The calls run on other threads, so the ends cannot be borrowed.
+    let open = |end: TransferEnd<'a>, side| {
+        let owned = end.into_owned();
+        let owned = owned.map_err(|errno| TransferError::system(errno, "fcntl", side))?;
+        CopyEnd::new(owned).map_err(failed(side))
+    };
+    let source = source.map(|end| open(end, Side::Source)).transpose()?;
+    Ok(Opened::Blocking(Arc::new(Ends {
+        source,
+        destination: open(destination, Side::Destination)?,
+    })))
 }
 
 async fn with_reactor(
@@ -190,8 +216,7 @@ async fn with_reactor(
     bounds: Bounds,
     control: &Control,
 ) -> Result<(), TransferError> {
-    let failure = pin!(destination_failure(route.source, Some(route.destination)));
-    let mut watch = Watch::new(failure, Some(route.destination), bounds, control);
+    let mut watch = Watch::new(Some(route.destination), bounds, control);
     poll_fn(|cx| {
         watch.poll(cx, |cx, throttle| {
             let limit = throttle.map(|throttle| (throttle, 0));

@@ -60,7 +60,7 @@ pub use copy::{CopyOptions, copy};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use error::{EndpointError, Reason, Side, TransferError};
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub use fd::{Endpoint, Kind, Role};
+pub use fd::{Endpoint, Kind, Role, TransferEnd};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use file::read_ahead::PreopenedFile;
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -1,122 +1,24 @@
 //! Relays bytes between two sockets, in both directions at once.
 
 mod ending;
+mod exchange;
+mod options;
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
 use std::task::Poll;
-use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use tokio::io::Interest;
 use tracing::Instrument;
 
 use crate::direction::Direction;
-use crate::direction::plan::{Plan, Route};
-use crate::error::{Reason, Side, TransferError};
-use crate::fault::{End, IoFailure};
-use crate::fd::{Endpoint, RegisteredFd, Role};
-use crate::limits::rate::RateLimiter;
-use crate::limits::relay::{RelayBounds, RelayLimiters, RelayRules};
+use crate::error::{Side, TransferError};
+use crate::fd::{Endpoint, LossWatch, Role, TransferEnd};
+use crate::limits::relay::RelayRules;
 use crate::traffic::{Control, TrafficResult};
 
-use ending::Failed;
-
-/// Options of [`relay`].
-#[derive(Debug, Default)]
-pub struct RelayOptions {
-    head_from_a: Vec<u8>,
-    head_from_b: Vec<u8>,
-    copy_only: bool,
-    pipe_size: Option<usize>,
-    rules: RelayRules,
-    control: Control,
-}
-
-impl RelayOptions {
-    /// The defaults.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Bytes already read from `a`. They are delivered to `b` first, and counted.
-    #[must_use]
-    pub fn head_from_a(mut self, head: impl Into<Vec<u8>>) -> Self {
-        self.head_from_a = head.into();
-        self
-    }
-
-    /// Bytes already read from `b`. They are delivered to `a` first, and counted.
-    #[must_use]
-    pub fn head_from_b(mut self, head: impl Into<Vec<u8>>) -> Self {
-        self.head_from_b = head.into();
-        self
-    }
-
-    /// With `false`, all bytes are copied through a buffer in user space, and no pipe is used. Default
-    /// `true`.
-    #[must_use]
-    pub fn zero_copy(mut self, zero_copy: bool) -> Self {
-        self.copy_only = !zero_copy;
-        self
-    }
-
-    /// Wanted capacity of the kernel pipes in bytes, rounded and capped by the kernel.
-    #[must_use]
-    pub fn pipe_size(mut self, bytes: usize) -> Self {
-        self.pipe_size = Some(bytes);
-        self
-    }
-
-    /// Limits both directions together. The relay waits before it reads, so that backpressure reaches
-    /// the sender.
-    #[must_use]
-    pub fn rate_limit(mut self, limiter: RateLimiter) -> Self {
-        self.rules.limiters = RelayLimiters::Both(limiter);
-        self
-    }
-
-    /// Limits each direction separately: `tx` limits the bytes from `a`, `rx` the bytes from `b`.
-    #[must_use]
-    pub fn rate_limits(mut self, tx: Option<RateLimiter>, rx: Option<RateLimiter>) -> Self {
-        self.rules.limiters = RelayLimiters::Each { tx, rx };
-        self
-    }
-
-    /// Longest time without one byte moved in any direction, after which the relay fails with
-    /// [`Reason::IdleTimeout`]. Waiting for a limiter does not count.
-    #[must_use]
-    pub fn idle_timeout(mut self, limit: Duration) -> Self {
-        self.rules.idle_timeout = Some(limit);
-        self
-    }
-
-    /// Longest time that one direction may stay open after the other has ended, after which the relay
-    /// fails with [`Reason::HalfCloseTimeout`].
-    #[must_use]
-    pub fn half_close_timeout(mut self, limit: Duration) -> Self {
-        self.rules.half_close_timeout = Some(limit);
-        self
-    }
-
-    /// The handle to watch and abort the relay.
-    #[must_use]
-    pub fn control(mut self, control: Control) -> Self {
-        self.control = control;
-        self
-    }
-
-    fn plan(&self, head: Vec<u8>) -> Plan {
-        Plan {
-            head,
-            pass_end_on: true,
-            copy_only: self.copy_only,
-            pipe_size: self.pipe_size,
-            ..Plan::default()
-        }
-    }
-}
+use exchange::{Exchange, Halt, there_and_back};
+pub use options::RelayOptions;
 
 /// Relays bytes between two connected stream sockets until both have ended.
 ///
@@ -138,28 +40,78 @@ impl RelayOptions {
 /// process has no descriptor left for a pipe, bytes are moved without `splice` instead of failing
 /// with `EMFILE`.
 ///
+/// # Ownership
+/// An [`Endpoint`] and a `TcpStream` or `UnixStream` by value are closed when the relay ends. A
+/// `&mut TcpStream` or `&mut UnixStream` stays open, and is used on its own registration with the
+/// reactor. See [`TransferEnd`].
+///
 /// # Cancel safety
-/// Dropping the future closes the endpoints and loses the held bytes. Once the relay has started, it
-/// resets the sockets that were handed over, as after a failure. Use [`Control::abort`] to end a relay
-/// early.
+/// Dropping the future closes the ends that it owns and loses the held bytes. Once the relay has
+/// started, it resets the sockets that were handed over, as after a failure. Use [`Control::abort`] to
+/// end a relay early.
 ///
 /// # Panics
 /// Outside a tokio runtime that has I/O and time enabled.
+///
+/// # Example
+/// ```
+/// # async fn example() -> std::io::Result<()> {
+/// use fdsplice::{RelayOptions, relay};
+/// use tokio::net::{TcpListener, TcpStream};
+///
+/// let listener = TcpListener::bind("127.0.0.1:0").await?;
+/// let (mut client, _) = listener.accept().await?;
+/// let mut upstream = TcpStream::connect("127.0.0.1:8080").await?;
+/// let result = relay(&mut client, &mut upstream, RelayOptions::new()).await;
+/// println!("{} bytes there, {} back, {:?}", result.tx, result.rx, result.error);
+/// # Ok(())
+/// # }
+/// ```
 #[doc(alias = "copy_bidirectional")]
 #[doc(alias = "splice")]
-pub async fn relay(a: Endpoint, b: Endpoint, options: RelayOptions) -> TrafficResult {
+pub fn relay<'a>(
+    a: impl Into<TransferEnd<'a>>,
+    b: impl Into<TransferEnd<'a>>,
+    options: RelayOptions,
+) -> impl Future<Output = TrafficResult> + Send {
+    relay_ends(a.into(), b.into(), options)
+}
+
+/// The future of a relay waits for as long as a connection is idle, so it is kept small: everything
+/// large is captured once, and lent to the futures that it awaits. An `async fn` would keep room for
+/// its arguments twice.
+fn relay_ends<'a>(
+    a: TransferEnd<'a>,
+    b: TransferEnd<'a>,
+    mut options: RelayOptions,
+) -> impl Future<Output = TrafficResult> + Send {
     let span = tracing::debug_span!("relay", a = ?a.kind(), b = ?b.kind());
+    let head_from_a = std::mem::take(&mut options.head_from_a);
+    let head_from_b = std::mem::take(&mut options.head_from_b);
+    // A head for a side that was shut down for writing is a failure: its write fails with EPIPE.
+    let skips_tx = b.facts().is_write_ended() && head_from_a.is_empty();
+    let skips_rx = a.facts().is_write_ended() && head_from_b.is_empty();
+    let mut tx = Direction::new(options.plan(head_from_a), Some(a.facts()), b.facts());
+    let mut rx = Direction::new(options.plan(head_from_b), Some(b.facts()), a.facts());
+    for (direction, skips) in [(&mut tx, skips_tx), (&mut rx, skips_rx)] {
+        if skips {
+            direction.skip();
+        }
+    }
+    let sets_nodelay = !options.keeps_nagle;
+    let rules = options.rules.boxed();
+    let control = options.control;
+    let mut ends = [a, b];
     async move {
-        let result = match require_sockets(&a, &b).and_then(|()| register(a, b)) {
-            Ok((a, b)) => run(a, b, options).await,
-            Err(error) => options.control.result(Some(error)),
+        let result = match prepare(&mut ends, sets_nodelay) {
+            Ok(()) => run(&ends, &mut tx, &mut rx, rules, &control).await,
+            Err(error) => control.result(Some(error)),
         };
         tracing::debug!(tx = result.tx, rx = result.rx, zero_copy = result.zero_copy,
             error = ?result.error, "ended");
         result
     }
     .instrument(span)
-    .await
 }
 
 /// Waits until the connection of a socket fails, without reading from it or writing to it. This is
@@ -176,86 +128,68 @@ pub async fn wait_for_error(
     side: Side,
     control: Control,
 ) -> Option<TransferError> {
-    let registered = match RegisteredFd::register(socket) {
-        Ok(registered) => registered,
-        Err((_, errno)) => return Some(TransferError::system(errno, "epoll_ctl", side)),
-    };
-    let mut failed = pin!(registered.watch(Interest::ERROR));
+    let mut end = TransferEnd::from(socket);
+    if let Err(errno) = end.register() {
+        return Some(TransferError::system(errno, "epoll_ctl", side));
+    }
+    let mut loss = LossWatch::new(&end);
     poll_fn(|cx| {
         if control.poll_aborted(cx) {
             return Poll::Ready(None);
         }
         let error = |errno| Some(TransferError::system(errno, "epoll_wait", side));
-        failed.as_mut().poll(cx).map(error)
+        loss.poll(cx).map(error)
     })
     .await
 }
 
-fn require_sockets(a: &Endpoint, b: &Endpoint) -> Result<(), TransferError> {
-    for (end, side) in [(a, Side::A), (b, Side::B)] {
+/// Checks the ends, and registers those that are not.
+fn prepare(ends: &mut [TransferEnd<'_>; 2], sets_nodelay: bool) -> Result<(), TransferError> {
+    const SIDES: [Side; 2] = [Side::A, Side::B];
+    for (end, side) in ends.iter().zip(SIDES) {
         if end.require(Role::Relay).is_err() {
             return Err(TransferError::system(Errno::NOTSOCK, "getsockopt", side));
         }
     }
-    Ok(())
-}
-
-fn register(a: Endpoint, b: Endpoint) -> Result<(RegisteredFd, RegisteredFd), TransferError> {
-    let failed = |errno, side, ends: &[&Endpoint]| {
-        for end in ends {
-            end.prepare_reset();
+    for (index, side) in SIDES.into_iter().enumerate() {
+        if let Err(errno) = ends[index].register() {
+            for end in ends {
+                end.as_ref().prepare_reset();
+            }
+            return Err(TransferError::system(errno, "epoll_ctl", side));
         }
-        TransferError::system(errno, "epoll_ctl", side)
-    };
-    let a = RegisteredFd::register(a).map_err(|(a, errno)| failed(errno, Side::A, &[&a, &b]))?;
-    let b = RegisteredFd::register(b)
-        .map_err(|(b, errno)| failed(errno, Side::B, &[a.endpoint(), &b]))?;
-    Ok((a, b))
-}
-
-async fn run(a: RegisteredFd, b: RegisteredFd, mut options: RelayOptions) -> TrafficResult {
-    let head_from_a = std::mem::take(&mut options.head_from_a);
-    let head_from_b = std::mem::take(&mut options.head_from_b);
-    // A head for a side that was shut down for writing is a failure: its write fails with EPIPE.
-    let skips_tx = b.endpoint().is_write_ended() && head_from_a.is_empty();
-    let skips_rx = a.endpoint().is_write_ended() && head_from_b.is_empty();
-    let mut tx = Direction::new(options.plan(head_from_a), Some(&a), &b);
-    let mut rx = Direction::new(options.plan(head_from_b), Some(&b), &a);
-    for end in [&a, &b].into_iter().filter(|end| end.endpoint().resets()) {
+    }
+    for end in ends.iter().filter(|end| sets_nodelay && end.facts().resets()) {
         // If the connection has just failed, the first read or write reports it.
         let _ = sockopt::set_tcp_nodelay(end, true);
     }
-    for (direction, skips) in [(&mut tx, skips_tx), (&mut rx, skips_rx)] {
-        if skips {
-            direction.skip();
-        }
-    }
-    let mut ends = ResetOnDrop(Some([&a, &b]));
-    let control = &options.control.clone();
-    let there = Route {
-        source: Some(&a),
-        destination: &b,
-        counter: control.tx(),
-    };
-    let back = Route {
-        source: Some(&b),
-        destination: &a,
-        counter: control.rx(),
-    };
+    Ok(())
+}
 
-    let mut bounds = std::mem::take(&mut options.rules).start();
-    let outcome = exchange(&mut tx, there, &mut rx, back, control, &mut bounds).await;
+async fn run(
+    ends: &[TransferEnd<'_>; 2],
+    tx: &mut Direction,
+    rx: &mut Direction,
+    rules: Option<Box<RelayRules>>,
+    control: &Control,
+) -> TrafficResult {
+    let mut reset = ResetOnDrop(Some(ends));
+    let mut exchange = Exchange::new(ends, tx, rx, rules, control);
+    let outcome = poll_fn(|cx| exchange.poll(cx)).await;
+    let Exchange { tx, rx, .. } = exchange;
     let (mut a_ended, mut b_ended) = (tx.source_ended(), rx.source_ended());
     let error = match outcome {
         Ok(()) => None,
         Err(Halt::Other(reason, side)) => Some(TransferError::other(reason, side)),
         Err(Halt::Failed(failed)) => {
-            let (tx, rx) = ((&mut tx, there), (&mut rx, back));
+            let [there, back] = there_and_back(ends, control);
+            let (tx, rx) = ((tx, there), (rx, back));
             let (from, to) = match failed.side {
                 Side::B => (rx, tx),
                 _ => (tx, rx),
             };
-            let error = ending::after_failure(failed, from, to, control).await;
+            // On the heap, because few relays need this state.
+            let error = Box::pin(ending::after_failure(failed, from, to, control)).await;
             let has_ended = |side| {
                 error
                     .as_ref()
@@ -267,7 +201,7 @@ async fn run(a: RegisteredFd, b: RegisteredFd, mut options: RelayOptions) -> Tra
         }
     };
     if error.is_none() {
-        ends.0 = None;
+        reset.0 = None;
     }
     TrafficResult {
         a_ended,
@@ -277,96 +211,12 @@ async fn run(a: RegisteredFd, b: RegisteredFd, mut options: RelayOptions) -> Tra
 }
 
 /// Resets the ends of a relay that has failed, panicked, or was dropped before its end.
-struct ResetOnDrop<'a>(Option<[&'a RegisteredFd; 2]>);
+struct ResetOnDrop<'a>(Option<&'a [TransferEnd<'a>; 2]>);
 
 impl Drop for ResetOnDrop<'_> {
     fn drop(&mut self) {
         for end in self.0.into_iter().flatten() {
-            end.endpoint().prepare_reset();
+            end.as_ref().prepare_reset();
         }
     }
-}
-
-/// The reason why a relay ended early.
-enum Halt {
-    Other(Reason, Option<Side>),
-    Failed(Failed),
-}
-
-/// Runs both directions until both have ended or one side has failed.
-async fn exchange(
-    tx: &mut Direction,
-    there: Route<'_>,
-    rx: &mut Direction,
-    back: Route<'_>,
-    control: &Control,
-    bounds: &mut RelayBounds,
-) -> Result<(), Halt> {
-    let (a, b) = (back.destination, there.destination);
-    let watched = Interest::ERROR | Interest::PRIORITY;
-    let mut a_fails = pin!(a.watch(watched));
-    let mut b_fails = pin!(b.watch(watched));
-    poll_fn(|cx| {
-        if control.poll_aborted(cx) {
-            return Poll::Ready(Err(Halt::Other(Reason::Aborted, None)));
-        }
-        // Poll the watches first, because an out-of-band byte changes the reads below.
-        for (watch, side) in [(a_fails.as_mut(), Side::A), (b_fails.as_mut(), Side::B)] {
-            if let Poll::Ready(errno) = watch.poll(cx) {
-                return Poll::Ready(Err(Halt::Failed(Failed {
-                    errno,
-                    syscall: "epoll_wait",
-                    side,
-                })));
-            }
-        }
-        let sides = [
-            (&mut *tx, there, Side::A, Side::B),
-            (&mut *rx, back, Side::B, Side::A),
-        ];
-        for (direction, route, source, destination) in sides {
-            if direction.is_ended() {
-                bounds.throttles.leave(source);
-                continue;
-            }
-            let limit = bounds.throttles.of(source);
-            if let Poll::Ready(Err(IoFailure {
-                errno,
-                syscall,
-                end,
-            })) = direction.poll(cx, route, limit)
-            {
-                let side = match end {
-                    End::Source => source,
-                    End::Destination => destination,
-                };
-                return Poll::Ready(Err(Halt::Failed(Failed {
-                    errno,
-                    syscall,
-                    side,
-                })));
-            }
-        }
-        // After the reads above, which may have found the end of input of the side that is ended.
-        let mut ends = false;
-        if control.take_end(Side::A) && !tx.source_ended() {
-            rx.end_early(b);
-            ends = true;
-        }
-        if control.take_end(Side::B) && !rx.source_ended() {
-            tx.end_early(a);
-            ends = true;
-        }
-        if ends {
-            cx.waker().wake_by_ref();
-        }
-        if tx.is_ended() && rx.is_ended() {
-            return Poll::Ready(Ok(()));
-        }
-        match bounds.poll_exceeded(cx, control.traffic().total(), tx.is_ended(), rx.is_ended()) {
-            Some((reason, side)) => Poll::Ready(Err(Halt::Other(reason, side))),
-            None => Poll::Pending,
-        }
-    })
-    .await
 }

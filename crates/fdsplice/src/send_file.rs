@@ -7,7 +7,7 @@ use tracing::Instrument;
 use crate::copy;
 use crate::direction::plan::{Plan, Wanted};
 use crate::error::{Side, TransferError};
-use crate::fd::{Endpoint, Kind};
+use crate::fd::{Endpoint, Kind, TransferEnd};
 use crate::file::read_ahead::{Content, PreopenedFile};
 use crate::limits::one_way::Bounds;
 use crate::options::one_way_options;
@@ -53,11 +53,11 @@ impl SendFileOptions {
 /// # Panics
 /// Outside a tokio runtime that has I/O and time enabled.
 #[doc(alias = "sendfile")]
-pub async fn send_file(
+pub fn send_file<'a>(
     file: Endpoint,
-    destination: Endpoint,
+    destination: impl Into<TransferEnd<'a>>,
     options: SendFileOptions,
-) -> TrafficResult {
+) -> impl Future<Output = TrafficResult> + Send {
     let SendFileOptions {
         plan,
         last,
@@ -68,7 +68,7 @@ pub async fn send_file(
         wanted: Wanted::ExactRange { last },
         ..plan
     };
-    run(Some(file), destination, plan, bounds, control).await
+    run(Some(file), destination.into(), plan, bounds, control)
 }
 
 impl PreopenedFile {
@@ -84,11 +84,11 @@ impl PreopenedFile {
     ///
     /// # Panics
     /// Outside a tokio runtime that has I/O and time enabled.
-    pub fn send(
+    pub fn send<'a>(
         self,
-        destination: Endpoint,
+        destination: impl Into<TransferEnd<'a>>,
         options: SendFileOptions,
-    ) -> impl Future<Output = TrafficResult> {
+    ) -> impl Future<Output = TrafficResult> + Send {
         let SendFileOptions {
             plan,
             last,
@@ -112,7 +112,7 @@ impl PreopenedFile {
                 (None, plan)
             }
         };
-        run(file, destination, plan, bounds, control)
+        run(file, destination.into(), plan, bounds, control)
     }
 }
 
@@ -120,18 +120,18 @@ impl PreopenedFile {
 /// for these arguments twice: once as its arguments, once in the block that it awaits.
 fn run(
     file: Option<Endpoint>,
-    destination: Endpoint,
+    destination: TransferEnd<'_>,
     plan: Plan,
     bounds: Bounds,
     control: Control,
-) -> impl Future<Output = TrafficResult> {
+) -> impl Future<Output = TrafficResult> + Send {
     let span = tracing::debug_span!("send_file", destination = ?destination.kind());
     async move {
         if file.as_ref().is_some_and(|file| file.kind() != Kind::File) {
             let error = TransferError::system(Errno::INVAL, "sendfile", Side::Source);
             return control.result(Some(error));
         }
-        let result = copy::run(file, destination, plan, bounds, control).await;
+        let result = copy::run(file.map(TransferEnd::from), destination, plan, bounds, control).await;
         tracing::debug!(tx = result.tx, zero_copy = result.zero_copy, error = ?result.error, "ended");
         result
     }

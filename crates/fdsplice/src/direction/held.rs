@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use crate::engine::splice::FdAt;
 use crate::engine::{is_refused, read_write, splice};
 use crate::fault::IoFailure;
-use crate::fd::Endpoint;
+use crate::fd::FdRef;
 use crate::limits::memory::{self, Charge};
 use crate::pipe::{Borrower, Lease};
 use crate::traffic::Counter;
@@ -77,7 +77,7 @@ impl Held {
     /// position. At most `most` bytes of the buffer are written.
     pub(crate) fn push(
         &mut self,
-        destination: &Endpoint,
+        destination: FdRef<'_>,
         position: Option<&mut u64>,
         most: usize,
         counter: Counter<'_>,
@@ -125,7 +125,7 @@ impl Held {
     /// destination does not accept.
     pub(crate) fn send_or_hold(
         &mut self,
-        destination: &Endpoint,
+        destination: FdRef<'_>,
         bytes: &[u8],
         counter: Counter<'_>,
     ) -> Result<(), IoFailure> {
@@ -149,7 +149,7 @@ impl Held {
     /// Reads from the source into the buffer, at most `most` bytes. Returns 0 at the end of input.
     pub(crate) fn read(
         &mut self,
-        source: &Endpoint,
+        source: FdRef<'_>,
         position: Option<u64>,
         most: usize,
     ) -> Result<usize, Errno> {

@@ -16,6 +16,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::{Errno, ioctl_fionread};
+use tokio::io::Interest;
 use tokio::task::yield_now;
 
 use crate::direction::bulk::BulkDetector;
@@ -23,7 +24,7 @@ use crate::direction::held::{Held, Pushed};
 use crate::direction::plan::{Plan, Route};
 use crate::engine::{Engine, engines};
 use crate::fault::{End, IoFailure};
-use crate::fd::{Ready, RegisteredFd};
+use crate::fd::{Facts, TransferEnd};
 use crate::limits::deadline::Stall;
 use crate::limits::memory;
 use crate::limits::rate::Limit;
@@ -46,18 +47,21 @@ enum Phase {
     Ended,
 }
 
+/// What a pending direction waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// The source. Its failure wakes the task too.
+    Source,
+    /// The other tasks of the thread. The task is polled again soon.
+    Turn,
+    /// The destination, or a limiter.
+    Other,
+}
+
 /// Yields the thread: its other transfers run and the reactor polls for new events before this task
 /// is polled again. After a plain wake the task would be polled before the reactor.
 fn yield_to_others(cx: &mut Context<'_>) {
     let _ = pin!(yield_now()).poll(cx);
-}
-
-/// The readiness for one read of the source, and its size.
-struct Start<'a> {
-    readable: Ready<'a>,
-    /// Present where the bytes go through a pipe, or the budget of memory is used up.
-    writable: Option<Ready<'a>>,
-    most: usize,
 }
 
 /// The state of one direction. Its ends and its count are in the [`Route`] that each poll gets.
@@ -76,7 +80,8 @@ pub(crate) struct Direction {
     /// Number of buffered reads until a pipe is requested again.
     lease_pause: u32,
     detector: BulkDetector,
-    stall: Option<Stall>,
+    stall: Option<Box<Stall>>,
+    wait: Wait,
 }
 
 impl Direction {
@@ -84,13 +89,12 @@ impl Direction {
     /// agree.
     pub(crate) fn new(
         plan: Plan,
-        source: Option<&RegisteredFd>,
-        destination: &RegisteredFd,
+        source: Option<&Facts>,
+        destination: &Facts,
     ) -> Self {
-        let source = source.map(RegisteredFd::endpoint);
         Self {
             phase: Phase::Open,
-            engine: engines(source, destination.endpoint(), plan.copy_only)[0],
+            engine: engines(source, destination, plan.copy_only)[0],
             held: match source {
                 Some(_) => Held::new(plan.head),
                 None => Held::without_source(plan.head),
@@ -104,6 +108,7 @@ impl Direction {
             lease_pause: 0,
             detector: BulkDetector::default(),
             stall: None,
+            wait: Wait::Other,
         }
     }
 
@@ -118,7 +123,7 @@ impl Direction {
 
     /// Ends the destination after the bytes that have arrived at the source. Bytes that arrive later
     /// fail with `EPIPE`.
-    pub(crate) fn end_early(&mut self, source: &RegisteredFd) {
+    pub(crate) fn end_early(&mut self, source: &TransferEnd<'_>) {
         if self.pass_end_on && self.phase == Phase::Open {
             self.ends_after = Some(ioctl_fionread(source).unwrap_or(0));
             self.ended_early = true;
@@ -133,7 +138,7 @@ impl Direction {
     /// Whether the source is at its end and nothing is held. Unread bytes of the source stay there.
     pub(crate) fn is_at_end(&mut self, route: Route<'_>) -> bool {
         if self.phase == Phase::Open && self.held.is_empty() {
-            match route.source.map(RegisteredFd::peek) {
+            match route.source.map(TransferEnd::peek) {
                 Some(Ok(0)) => self.end_source(),
                 None | Some(Ok(_) | Err(Errno::AGAIN)) => {}
                 // The source reports its loss only once: the next look would find an end.
@@ -141,6 +146,17 @@ impl Direction {
             }
         }
         self.source_ended && self.held.is_empty()
+    }
+
+    /// What the last poll has left its waker with.
+    pub(crate) fn wait(&self) -> Wait {
+        self.wait
+    }
+
+    /// The end of input is not passed on, because the destination is closed when the direction has
+    /// ended.
+    pub(crate) fn leave_end_to_close(&mut self) {
+        self.pass_end_on = false;
     }
 
     /// Marks the direction as ended: no bytes have to be moved, or none can be.
@@ -155,6 +171,7 @@ impl Direction {
         route: Route<'_>,
         mut limit: Option<Limit<'_>>,
     ) -> Poll<Result<(), IoFailure>> {
+        self.wait = Wait::Other;
         let polled = self.poll_steps(cx, route, &mut limit);
         if let Some((throttle, _)) = &mut limit {
             throttle.give_rest_back();
@@ -199,27 +216,21 @@ impl Direction {
                 self.held.return_pipe();
                 return Poll::Ready(self.finish(route));
             };
-            let start = if quantum == 0 {
+            let most = if quantum == 0 {
+                self.wait = Wait::Turn;
                 yield_to_others(cx);
                 Poll::Pending
             } else {
                 self.poll_start(cx, source, route.destination, limit)
             };
-            let Poll::Ready(start) = start else {
+            let Poll::Ready(most) = most else {
                 // The pipe is empty here. Other transfers can use it in the meantime.
                 self.held.return_pipe();
                 return Poll::Pending;
             };
-            let Start {
-                mut readable,
-                writable,
-                most,
-            } = start?;
-            let taken = match (self.engine, writable) {
-                (Engine::SpliceDirect, Some(mut writable)) => {
-                    self.splice_direct(source, route, &mut readable, &mut writable, most)?
-                }
-                _ => self.pull(source, route, Some(&mut readable), most)?,
+            let taken = match self.engine {
+                Engine::SpliceDirect => self.splice_direct(source, route, most?)?,
+                _ => self.pull(source, route, true, most?)?,
             };
             if let Some((throttle, direction)) = limit {
                 throttle.used_part(*direction, taken as u64);
@@ -228,15 +239,19 @@ impl Direction {
         }
     }
 
-    /// Ready when the source may be read.
-    fn poll_start<'a>(
-        &self,
+    /// Ready when the source may be read, with the most bytes to take.
+    fn poll_start(
+        &mut self,
         cx: &mut Context<'_>,
-        source: &'a RegisteredFd,
-        destination: &'a RegisteredFd,
+        source: &TransferEnd<'_>,
+        destination: &TransferEnd<'_>,
         limit: &mut Option<Limit<'_>>,
-    ) -> Poll<Result<Start<'a>, IoFailure>> {
-        let readable = ready!(source.poll_readable(cx)).map_err(IoFailure::source("epoll_wait"))?;
+    ) -> Poll<Result<usize, IoFailure>> {
+        let readable = source.poll_readable(cx);
+        if readable.is_pending() {
+            self.wait = Wait::Source;
+        }
+        ready!(readable).map_err(IoFailure::source("epoll_wait"))?;
         // A pipe is not filled for a destination that is known to be full, because it would be held
         // until the destination has room. A small message goes through the buffer, and its send
         // returns EAGAIN.
@@ -246,22 +261,17 @@ impl Direction {
             Engine::SplicePipe => self.detector.is_bulk(),
             _ => false,
         };
-        let writable = if uses_pipe || memory::is_used_up() {
+        if uses_pipe || memory::is_used_up() {
             let writable = ready!(destination.poll_writable(cx));
-            Some(writable.map_err(IoFailure::destination("epoll_wait"))?)
-        } else {
-            None
-        };
+            writable.map_err(IoFailure::destination("epoll_wait"))?;
+        }
         // The limiter is consulted before reading: unread bytes keep their sender waiting.
         let allowed = match limit {
             None => u64::MAX,
             Some((throttle, direction)) => ready!(throttle.poll_quantum(cx, *direction)),
         };
-        Poll::Ready(Ok(Start {
-            readable,
-            writable,
-            most: usize::try_from(self.remaining.min(allowed)).unwrap_or(usize::MAX),
-        }))
+        let most = usize::try_from(self.remaining.min(allowed));
+        Poll::Ready(Ok(most.unwrap_or(usize::MAX)))
     }
 
     /// Delivers the held bytes and those still in the kernel's buffer of the failed source. Does
@@ -279,7 +289,7 @@ impl Direction {
             ready!(self.poll_push(cx, route))?;
             let taken = match route.source {
                 Some(source) if self.phase == Phase::Open => {
-                    self.pull(source, route, None, usize::MAX).unwrap_or(0)
+                    self.pull(source, route, false, usize::MAX).unwrap_or(0)
                 }
                 _ => 0,
             };
@@ -327,10 +337,16 @@ impl Direction {
                 ready!(self.poll_stalled(cx, route));
                 continue;
             };
-            let mut ready = ready.map_err(IoFailure::destination("epoll_wait"))?;
-            let destination = route.destination.endpoint();
-            let pushed = self.held.push(destination, None, usize::MAX, route.counter);
-            let pushed = pushed.map_err(|failure| {
+            ready.map_err(IoFailure::destination("epoll_wait"))?;
+            let destination = route.destination.as_ref();
+            let held = &mut self.held;
+            let pushed = route.destination.attempt(Interest::WRITABLE, || {
+                let pushed = held.push(destination, None, usize::MAX, route.counter);
+                let is_full = matches!(pushed, Ok(Pushed::Full));
+                (pushed, is_full)
+            });
+            // `None`: the report of the reactor was withdrawn.
+            let pushed = pushed.unwrap_or(Ok(Pushed::Full)).map_err(|failure| {
                 let errno = if may_hide_error {
                     route.destination.explain_later(failure.errno)
                 } else {
@@ -346,10 +362,7 @@ impl Direction {
                     yield_to_others(cx);
                     return Poll::Pending;
                 }
-                Pushed::Full => {
-                    full += 1;
-                    ready.clear_ready();
-                }
+                Pushed::Full => full += 1,
                 Pushed::Unsupported => self.engine = Engine::ReadWrite,
             }
         }
@@ -363,7 +376,9 @@ impl Direction {
     /// them, they stay in the pipe.
     fn poll_stalled(&mut self, cx: &mut Context<'_>, route: Route<'_>) -> Poll<()> {
         let moved = route.counter.get();
-        let stall = self.stall.get_or_insert_with(|| Stall::new(moved));
+        let stall = self
+            .stall
+            .get_or_insert_with(|| Box::new(Stall::new(moved)));
         ready!(stall.poll(cx, moved));
         while !self.held.try_spill() {
             stall.prolong();
@@ -375,7 +390,7 @@ impl Direction {
 }
 
 /// A write to a destination that was reset returns `EPIPE`. This replaces it with `ECONNRESET`.
-pub(crate) fn explained(failure: IoFailure, destination: &RegisteredFd) -> IoFailure {
+pub(crate) fn explained(failure: IoFailure, destination: &TransferEnd<'_>) -> IoFailure {
     let errno = match failure.end {
         End::Source => failure.errno,
         End::Destination => destination.explain(failure.errno),
@@ -384,7 +399,7 @@ pub(crate) fn explained(failure: IoFailure, destination: &RegisteredFd) -> IoFai
 }
 
 /// Shuts the destination down for writing.
-pub(crate) fn pass_end_on(destination: &RegisteredFd) -> Result<(), IoFailure> {
+pub(crate) fn pass_end_on(destination: &TransferEnd<'_>) -> Result<(), IoFailure> {
     destination
         .end()
         .map_err(IoFailure::destination("shutdown"))

@@ -1,6 +1,6 @@
 //! The request for one direction of a transfer, and the ends that it connects.
 
-use crate::fd::RegisteredFd;
+use crate::fd::TransferEnd;
 use crate::traffic::Counter;
 
 /// How a direction moves its bytes, fixed before it starts.
@@ -53,7 +53,7 @@ impl Default for Wanted {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Route<'a> {
     /// `None` when all bytes are in the head of the [`Plan`].
-    pub(crate) source: Option<&'a RegisteredFd>,
-    pub(crate) destination: &'a RegisteredFd,
+    pub(crate) source: Option<&'a TransferEnd<'a>>,
+    pub(crate) destination: &'a TransferEnd<'a>,
     pub(crate) counter: Counter<'a>,
 }

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use rustix::io::{Errno, pread, pwrite, read, retry_on_intr, write};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::fd::{Endpoint, Kind};
+use crate::fd::{FdRef, Kind};
 
 /// Bytes that one call moves at most.
 pub(crate) const BUFFER: usize = 64 * 1024;
@@ -25,7 +25,7 @@ pub(crate) fn with_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
 /// Reads from `position`, or from the descriptor's own position without one. Returns 0 at the end
 /// of input.
 pub(crate) fn recv_or_read(
-    source: &Endpoint,
+    source: FdRef<'_>,
     position: Option<u64>,
     buffer: &mut [u8],
 ) -> Result<usize, Errno> {
@@ -49,7 +49,7 @@ pub(crate) fn recv_or_read(
 
 /// Writes at `position`, or at the descriptor's own position without one.
 pub(crate) fn send_or_write(
-    destination: &Endpoint,
+    destination: FdRef<'_>,
     position: Option<u64>,
     bytes: &[u8],
 ) -> Result<usize, Errno> {
@@ -70,17 +70,17 @@ pub(crate) fn send_or_write(
 /// Whether a policy forbids `recv` or `send`, and `read` or `write` can replace it: a seccomp filter
 /// may list only these, which are all that Node itself needs. They have no `MSG_DONTWAIT`, so a
 /// blocking socket has no replacement.
-fn is_forbidden(socket: &Endpoint, errno: Errno) -> bool {
+fn is_forbidden(socket: FdRef<'_>, errno: Errno) -> bool {
     matches!(errno, Errno::PERM | Errno::ACCESS | Errno::NOSYS) && socket.is_nonblocking()
 }
 
 /// The name of the call that [`recv_or_read`] makes.
-pub(crate) fn source_call(source: &Endpoint) -> &'static str {
+pub(crate) fn source_call(source: FdRef<'_>) -> &'static str {
     if source.is_socket() { "recv" } else { "read" }
 }
 
 /// The name of the call that [`send_or_write`] makes.
-pub(crate) fn destination_call(destination: &Endpoint) -> &'static str {
+pub(crate) fn destination_call(destination: FdRef<'_>) -> &'static str {
     if destination.is_socket() {
         "send"
     } else {

@@ -60,7 +60,7 @@ pub(crate) fn known_size(fd: impl AsFd) -> Result<u64, Errno> {
 /// An owned descriptor.
 #[derive(Debug)]
 pub(crate) struct Descriptor {
-    /// `None` only while the value is dropped.
+    /// `None` only after its owner has taken it, and while the value is dropped.
     fd: Option<OwnedFd>,
     /// The device of a file system on which `close(2)` may block; otherwise 0.
     blocks_on: u64,
@@ -85,6 +85,11 @@ impl Descriptor {
             fd: Some(fd),
             blocks_on: if blocks { device } else { 0 },
         }
+    }
+
+    /// The slot, for an owner that takes the descriptor out.
+    pub(super) fn slot(&mut self) -> &mut Option<OwnedFd> {
+        &mut self.fd
     }
 
     /// Closes it. Returns the call if that may block.

@@ -1,47 +1,18 @@
 //! A descriptor as one end of a transfer, with its kind and its possible roles.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fcntl_getfl, fstat, makedev, open};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
-use rustix::net::{AddressFamily, Shutdown, SocketType, connect_unspec, shutdown, sockopt};
+use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustix::termios::isatty;
 
 use super::pseudo::true_size_of;
 use crate::error::EndpointError;
 use crate::fd::descriptor::{Descriptor, Status, known_size};
+use crate::fd::facts::{FdRef, Facts, Kind, Role, STREAM_SOCKET, reset_on_close};
 use crate::threads::{BackgroundCall, Lane, Running};
-
-/// The kind of file that a descriptor refers to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Kind {
-    /// A TCP socket, or another stream socket of the internet families.
-    Tcp,
-    /// A Unix stream socket, or a stream socket of another family without a reset.
-    UnixStream,
-    /// A pipe or FIFO.
-    Pipe,
-    /// A terminal or pseudo-terminal.
-    Tty,
-    /// A regular file, also a memfd and a file of procfs or sysfs, or a block device.
-    File,
-    /// Another character device, such as `/dev/null`.
-    Device,
-}
-
-/// The role of an endpoint in a transfer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// [`copy`](crate::copy()) reads from it.
-    Source,
-    /// [`copy`](crate::copy()) writes to it.
-    Destination,
-    /// One of the two ends of a [`relay`](crate::relay()).
-    Relay,
-}
 
 /// One end of a transfer: a descriptor that only the transfer owns.
 ///
@@ -52,12 +23,9 @@ pub enum Role {
 #[derive(Debug)]
 pub struct Endpoint {
     fd: Descriptor,
-    kind: Kind,
-    flags: OFlags,
+    facts: Facts,
     /// Device and inode; `None` when they were not queried.
     identity: Option<(u64, u64)>,
-    handed_over: bool,
-    write_ended: bool,
 }
 
 impl Endpoint {
@@ -81,14 +49,32 @@ impl Endpoint {
     /// # Errors
     /// [`EndpointError::System`] when the descriptor is closed or cannot be duplicated.
     pub fn duplicate_nonblocking_tcp(fd: impl AsFd) -> Result<Self, EndpointError> {
-        Ok(Self {
-            fd: Descriptor::local(fcntl_dupfd_cloexec(fd, 0).map_err(failed("fcntl"))?),
-            kind: Kind::Tcp,
-            flags: OFlags::RDWR | OFlags::NONBLOCK,
+        let duplicate = fcntl_dupfd_cloexec(fd, 0).map_err(failed("fcntl"))?;
+        Ok(Self::uninspected(
+            duplicate,
+            Facts::of_nonblocking_socket(Kind::Tcp),
+        ))
+    }
+
+    /// Takes a connected TCP socket with `O_NONBLOCK` that has no other descriptor, as `accept4` and
+    /// `socket` return it. Nothing is inspected, and closing it ends the connection, so a relay makes
+    /// fewer system calls. Its owner is the transfer, which resets it on failure.
+    ///
+    /// A socket of another kind, or a blocking one, fails or blocks during the transfer. With a
+    /// duplicate in use elsewhere, the peer may see no end of input.
+    pub fn only_nonblocking_tcp(fd: OwnedFd) -> Self {
+        Self::uninspected(
+            fd,
+            Facts::of_nonblocking_socket(Kind::Tcp).owned_alone(),
+        )
+    }
+
+    pub(super) fn uninspected(fd: OwnedFd, facts: Facts) -> Self {
+        Self {
+            fd: Descriptor::local(fd),
+            facts,
             identity: None,
-            handed_over: false,
-            write_ended: false,
-        })
+        }
     }
 
     /// Whether the socket of this endpoint belongs to the transfer. A relay then sets `TCP_NODELAY`
@@ -97,7 +83,7 @@ impl Endpoint {
     /// affects TCP only.
     #[must_use]
     pub fn handed_over(mut self, handed_over: bool) -> Self {
-        self.handed_over = handed_over;
+        self.facts.handed_over = handed_over;
         self
     }
 
@@ -105,13 +91,13 @@ impl Endpoint {
     /// as ended. A head for it fails with `EPIPE`.
     #[must_use]
     pub fn write_ended(mut self, write_ended: bool) -> Self {
-        self.write_ended = write_ended;
+        self.facts.write_ended = write_ended;
         self
     }
 
     /// The kind of file that the descriptor refers to.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.facts.kind()
     }
 
     /// Checks that the endpoint can take a role.
@@ -119,23 +105,12 @@ impl Endpoint {
     /// # Errors
     /// [`EndpointError::Unsupported`] with a text that names what was found instead.
     pub fn require(&self, role: Role) -> Result<(), EndpointError> {
-        let mode = self.flags & OFlags::RWMODE;
-        let (expected, found) = match role {
-            Role::Source if mode == OFlags::WRONLY => {
-                ("a readable descriptor", "open for writing only")
-            }
-            Role::Destination if mode == OFlags::RDONLY => {
-                ("a writable descriptor", "open for reading only")
-            }
-            Role::Relay if !self.is_socket() => (STREAM_SOCKET, self.kind.name()),
-            _ => return Ok(()),
-        };
-        Err(EndpointError::Unsupported { expected, found })
+        self.facts.require(role)
     }
 
     /// Whether every write appends to the file (`O_APPEND`).
     pub fn appends(&self) -> bool {
-        self.flags.contains(OFlags::APPEND)
+        self.facts.appends()
     }
 
     /// Whether both endpoints are the same socket, pipe or file, perhaps through two descriptors.
@@ -146,33 +121,31 @@ impl Endpoint {
     /// Whether both endpoints are one socket, or the two ends of one pipe. Such a transfer would read
     /// its own output and is refused. Two ranges of one file are allowed.
     pub fn is_itself(&self, other: &Self) -> bool {
-        (self.is_socket() || self.kind == Kind::Pipe) && self.same_as(other)
+        (self.facts.is_socket() || self.facts.is_pipe()) && self.same_as(other)
     }
 
-    pub(crate) fn is_socket(&self) -> bool {
-        matches!(self.kind, Kind::Tcp | Kind::UnixStream)
+    pub(crate) fn facts(&self) -> Facts {
+        self.facts
     }
 
-    /// Whether the reactor can report its readiness, and no call on it blocks. This is true for every
-    /// socket, because a flag makes each call on it non-blocking.
-    pub(crate) fn is_pollable(&self) -> bool {
-        match self.kind {
-            Kind::Tcp | Kind::UnixStream => true,
-            Kind::Pipe | Kind::Tty => self.is_nonblocking(),
-            Kind::File | Kind::Device => false,
-        }
+    /// The descriptor, and what is known of it.
+    pub(crate) fn as_ref(&self) -> FdRef<'_> {
+        FdRef::new(self.fd.as_fd(), self.facts)
     }
 
-    /// Whether the open file description has `O_NONBLOCK`. Without it, splicing into a socket could
-    /// block the worker, because `SPLICE_F_NONBLOCK` does not apply to the socket.
-    pub(crate) fn is_nonblocking(&self) -> bool {
-        self.flags.contains(OFlags::NONBLOCK)
+    pub(super) fn with_facts(self, facts: Facts) -> Self {
+        Self { facts, ..self }
+    }
+
+    /// The slot of the descriptor of a socket, pipe or terminal, whose registration takes it.
+    pub(super) fn local_fd(&mut self) -> &mut Option<OwnedFd> {
+        self.fd.slot()
     }
 
     /// The device of the file system on which calls of this endpoint may block; 0 if none does.
     pub(crate) fn blocks_on(&self) -> u64 {
         match self.identity {
-            Some((device, _)) if !self.is_pollable() => device,
+            Some((device, _)) if !self.facts.is_pollable() => device,
             _ => 0,
         }
     }
@@ -210,43 +183,11 @@ impl Endpoint {
         BackgroundCall::start(lane, size, done).map_err(failed("clone"))
     }
 
-    /// Ends the connection of a socket for every owner, TCP with a reset if `reset` is set. A call that
-    /// hangs keeps the socket open, so closing it would have no effect on its peer.
-    pub(crate) fn break_off(&self, reset: bool) {
-        let broken = match self.kind {
-            Kind::Tcp if reset => connect_unspec(self).or_else(|_| shutdown(self, Shutdown::Both)),
-            Kind::Tcp | Kind::UnixStream => shutdown(self, Shutdown::Both),
-            _ => Ok(()),
-        };
-        if let Err(errno) = broken {
-            tracing::debug!(%errno, "breaking off a connection failed");
-        }
-    }
-
-    /// Whether the transfer owns the connection and can reset it.
-    pub(crate) fn resets(&self) -> bool {
-        self.handed_over && self.kind == Kind::Tcp
-    }
-
-    pub(crate) fn is_write_ended(&self) -> bool {
-        self.write_ended
-    }
-
-    /// After this call, closing the last descriptor of the socket resets the connection. Does nothing
-    /// when the endpoint cannot be reset.
-    pub(crate) fn prepare_reset(&self) {
-        if self.resets() {
-            Self::reset_on_close(self);
-        }
-    }
-
     /// After this call, closing the last descriptor of a TCP socket resets the connection and purges
     /// unsent bytes (`socket(7)`, `SO_LINGER`). This is for a socket whose relay cannot start because
     /// its descriptor cannot be duplicated.
     pub fn reset_on_close(socket: impl AsFd) {
-        if let Err(errno) = sockopt::set_socket_linger(socket, Some(Duration::ZERO)) {
-            tracing::debug!(%errno, "setting SO_LINGER for a reset failed");
-        }
+        reset_on_close(socket);
     }
 
     fn inspect(fd: OwnedFd, handed_over: bool) -> Result<Self, EndpointError> {
@@ -267,13 +208,12 @@ impl Endpoint {
             _ => return Err(not_a_stream("not a stream of bytes")),
         };
         let identity = Some(status.identity);
+        let mut facts = Facts::new(kind, flags);
+        facts.handed_over = handed_over;
         let endpoint = Self {
             fd,
-            kind,
-            flags,
+            facts,
             identity,
-            handed_over,
-            write_ended: false,
         };
         let pty_master = status.device == makedev(5, 2);
         Ok(match kind {
@@ -288,9 +228,9 @@ impl Endpoint {
     /// pipe or terminal. `O_NONBLOCK` is never set on the original description, because other
     /// processes share it, for example the parent shell.
     fn without_blocking(mut self) -> Self {
-        if !self.is_nonblocking() {
+        if !self.facts.is_nonblocking() {
             let path = format!("/proc/self/fd/{}", self.as_raw_fd());
-            let flags = (self.flags & OFlags::RWMODE) | OFlags::NONBLOCK;
+            let flags = (self.facts.flags() & OFlags::RWMODE) | OFlags::NONBLOCK;
             let reopened = open(
                 path,
                 flags | OFlags::CLOEXEC | OFlags::NOCTTY,
@@ -303,14 +243,12 @@ impl Endpoint {
                 && !hung_up(&self.fd)
             {
                 self.fd = Descriptor::local(fd);
-                self.flags = flags;
+                self.facts = self.facts.with_flags(flags);
             }
         }
         self
     }
 }
-
-const STREAM_SOCKET: &str = "a connected stream socket";
 
 fn not_a_stream(found: &'static str) -> EndpointError {
     EndpointError::Unsupported {
@@ -330,19 +268,6 @@ fn hung_up(fd: &Descriptor) -> bool {
     let mut ends = [PollFd::new(fd, PollFlags::empty())];
     let polled = retry_on_intr(|| poll(&mut ends, Some(&Timespec::default())));
     polled.is_ok() && ends[0].revents().contains(PollFlags::HUP)
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Kind::Tcp => "a TCP socket",
-            Kind::UnixStream => "a Unix socket",
-            Kind::Pipe => "a pipe",
-            Kind::Tty => "a terminal",
-            Kind::File => "a regular file",
-            Kind::Device => "a character device",
-        }
-    }
 }
 
 pub(crate) fn socket_kind(fd: impl AsFd) -> Result<Kind, EndpointError> {

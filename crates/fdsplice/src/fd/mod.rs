@@ -2,12 +2,19 @@
 //! reactor.
 
 mod descriptor;
+mod end;
 mod endpoint;
+mod facts;
+mod loss;
 mod pseudo;
-mod registered;
+mod registration;
+mod send_queue;
 
 pub(crate) use descriptor::{Descriptor, Status};
+pub use end::TransferEnd;
+pub use endpoint::Endpoint;
 pub(crate) use endpoint::socket_kind;
-pub use endpoint::{Endpoint, Kind, Role};
+pub(crate) use facts::{Facts, FdRef};
+pub use facts::{Kind, Role};
+pub(crate) use loss::LossWatch;
 pub(crate) use pseudo::true_size_of;
-pub(crate) use registered::{Ready, RegisteredFd};

@@ -5,22 +5,21 @@
 //! returns.
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::direction::plan::Plan;
-use crate::direction::watch::{Watch, destination_failure};
+use crate::direction::watch::Watch;
 use crate::direction::{explained, pass_end_on};
 use crate::error::{Reason, Side, TransferError};
 use crate::fault::{End, IoFailure};
-use crate::file::end::{CopyEnd, Ends};
+use crate::file::end::Ends;
 use crate::file::job::{FileJob, Step};
 use crate::limits::one_way::Bounds;
 use crate::threads::{self, Lane, Running};
@@ -57,10 +56,8 @@ async fn move_bytes(
     bounds: Bounds,
     control: &Control,
 ) -> (Result<(), TransferError>, bool) {
-    let source = ends.source.as_ref().and_then(CopyEnd::registered);
     let destination = ends.destination.registered();
-    let failure = pin!(destination_failure(source, destination));
-    let mut watch = Watch::new(failure, destination, bounds, control);
+    let mut watch = Watch::new(destination, bounds, control);
     let pass_on = destination.filter(|_| plan.pass_end_on);
     let framed = plan.framed;
     let mut job = FileJob::new(ends, plan, control.clone());
@@ -227,9 +224,9 @@ enum Raced<T> {
 }
 
 /// Waits for a call, and for everything else that ends the transfer.
-async fn race<T, F: Future<Output = Errno>>(
+async fn race<T>(
     call: &mut Running<T>,
-    watch: &mut Watch<'_, F>,
+    watch: &mut Watch<'_>,
     control: &Control,
 ) -> Raced<T> {
     loop {

@@ -7,9 +7,10 @@ use std::task::{Context, Poll, ready};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::{Errno, retry_on_intr};
+use tokio::io::Interest;
 
 use crate::fault::{End, IoFailure};
-use crate::fd::{Endpoint, Kind, RegisteredFd};
+use crate::fd::{Endpoint, FdRef, Kind, TransferEnd};
 use crate::threads::{Lane, Running};
 
 /// How long one check of a blocking end may wait. An abort is noticed after it.
@@ -22,29 +23,48 @@ const CHECK: Timespec = Timespec {
 #[derive(Debug)]
 pub(crate) enum CopyEnd {
     /// The reactor reports when it is ready.
-    Watched(RegisteredFd),
+    Watched(TransferEnd<'static>),
     /// Its calls run on a thread that may block.
     Blocking(Endpoint),
 }
 
 impl CopyEnd {
-    pub(crate) fn new(endpoint: Endpoint) -> Result<Self, Errno> {
-        if endpoint.is_pollable() {
-            let registered = RegisteredFd::register(endpoint).map_err(|(_, errno)| errno)?;
-            Ok(Self::Watched(registered))
-        } else {
-            Ok(Self::Blocking(endpoint))
+    /// Registers the end if the reactor can report its readiness.
+    pub(crate) fn new(end: TransferEnd<'static>) -> Result<Self, Errno> {
+        if !end.facts().is_pollable() {
+            match end.into_endpoint() {
+                Ok(endpoint) => return Ok(Self::Blocking(endpoint)),
+                Err(_) => unreachable!("an end on a registration is pollable"),
+            }
         }
+        let mut end = end;
+        end.register()?;
+        Ok(Self::Watched(end))
     }
 
-    pub(super) fn endpoint(&self) -> &Endpoint {
+    pub(super) fn endpoint(&self) -> FdRef<'_> {
         match self {
-            Self::Watched(registered) => registered.endpoint(),
-            Self::Blocking(endpoint) => endpoint,
+            Self::Watched(registered) => registered.as_ref(),
+            Self::Blocking(endpoint) => endpoint.as_ref(),
         }
     }
 
-    pub(super) fn registered(&self) -> Option<&RegisteredFd> {
+    /// Whether both are one file, perhaps through two descriptors.
+    pub(super) fn same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Blocking(this), Self::Blocking(other)) => this.same_as(other),
+            _ => false,
+        }
+    }
+
+    fn blocks_on(&self) -> u64 {
+        match self {
+            Self::Watched(_) => 0,
+            Self::Blocking(endpoint) => endpoint.blocks_on(),
+        }
+    }
+
+    pub(super) fn registered(&self) -> Option<&TransferEnd<'static>> {
         match self {
             Self::Watched(registered) => Some(registered),
             Self::Blocking(_) => None,
@@ -52,12 +72,15 @@ impl CopyEnd {
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
-        self.endpoint().as_fd()
+        match self {
+            Self::Watched(registered) => registered.as_fd(),
+            Self::Blocking(endpoint) => endpoint.as_fd(),
+        }
     }
 
-    /// Whether an out-of-band byte was announced.
-    pub(super) fn urgent(&self) -> bool {
-        self.registered().is_some_and(RegisteredFd::urgent)
+    /// Whether `EAGAIN` from a splice of this source may come from an out-of-band byte.
+    pub(super) fn may_be_urgent(&self) -> bool {
+        self.registered().is_some_and(TransferEnd::may_be_urgent)
     }
 
     /// Whether a call on this end, which is the `role` of the copy, would block without a way to
@@ -93,17 +116,24 @@ impl CopyEnd {
         let Some(registered) = self.registered() else {
             return Poll::Ready(Ok(()));
         };
+        let interest = match role {
+            End::Source => Interest::READABLE,
+            End::Destination => Interest::WRITABLE,
+        };
+        let failed = IoFailure::at(role, "epoll_wait");
         loop {
-            let guard = match role {
+            let reported = match role {
                 End::Source => registered.poll_readable(cx),
                 End::Destination => registered.poll_writable(cx),
             };
-            let failed = IoFailure::at(role, "epoll_wait");
-            let mut guard = ready!(guard).map_err(&failed)?;
-            if self.is_ready(role, &Timespec::default()).map_err(&failed)? {
+            ready!(reported).map_err(&failed)?;
+            let checked = registered.attempt(interest, || {
+                let is_ready = self.is_ready(role, &Timespec::default());
+                (is_ready, is_ready == Ok(false))
+            });
+            if checked.transpose().map_err(&failed)? == Some(true) {
                 return Poll::Ready(Ok(()));
             }
-            guard.clear_ready();
         }
     }
 }
@@ -129,7 +159,7 @@ impl Ends {
 
     /// The lane of calls between these ends.
     pub(super) fn lane(&self) -> Lane {
-        let device = |end: &CopyEnd| end.endpoint().blocks_on();
+        let device = CopyEnd::blocks_on;
         Lane::Files(
             self.source.as_ref().map_or(0, device),
             device(&self.destination),

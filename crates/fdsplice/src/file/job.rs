@@ -69,8 +69,9 @@ pub(super) struct FileJob {
 impl FileJob {
     pub(super) fn new(ends: &Ends, mut plan: Plan, control: Control) -> Self {
         let source = ends.source.as_ref().map(CopyEnd::endpoint);
+        let destination = ends.destination.endpoint();
         Self {
-            engines: engines(source, ends.destination.endpoint(), plan.copy_only),
+            engines: engines(source.as_deref(), &destination, plan.copy_only),
             held: match source {
                 Some(_) => Held::new(std::mem::take(&mut plan.head)),
                 None => Held::without_source(std::mem::take(&mut plan.head)),

@@ -64,7 +64,7 @@ impl FileOffsets {
         if destination.endpoint().kind() != Kind::File {
             return Ok(());
         }
-        if source.endpoint().same_as(destination.endpoint()) {
+        if source.same_as(destination) {
             let size = size(source.fd()).map_err(IoFailure::source("open"))?;
             self.keep_apart(size, head)?;
         }

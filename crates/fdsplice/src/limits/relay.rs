@@ -28,6 +28,14 @@ pub(crate) struct RelayRules {
 }
 
 impl RelayRules {
+    /// `None` where there is no limit.
+    pub(crate) fn boxed(self) -> Option<Box<Self>> {
+        let is_limited = !matches!(self.limiters, RelayLimiters::None)
+            || self.idle_timeout.is_some()
+            || self.half_close_timeout.is_some();
+        is_limited.then(|| Box::new(self))
+    }
+
     /// Starts the clocks.
     pub(crate) fn start(self) -> RelayBounds {
         RelayBounds {

@@ -40,7 +40,7 @@ pub(super) async fn after_failure(
     (to, to_route): Way<'_>,
     control: &Control,
 ) -> Option<TransferError> {
-    let is_ended_here = to.was_ended_early() || to_route.destination.endpoint().is_write_ended();
+    let is_ended_here = to.was_ended_early() || to_route.destination.facts().is_write_ended();
     let failed = if is_ended_here && from.source_ended() {
         failed_write(failed)
     } else {
@@ -65,12 +65,12 @@ pub(super) async fn after_failure(
 }
 
 /// Whether the peer of the failed side has closed or reset its connection. `EPIPE` shows this for a
-/// Unix socket that was not shut down on this side. For a lost TCP connection, `RegisteredFd::explain`
+/// Unix socket that was not shut down on this side. For a lost TCP connection, `TransferEnd::explain`
 /// has replaced it.
 fn has_left(failed: Failed, is_ended_here: bool, route: Route<'_>) -> bool {
     match failed.errno {
         Errno::CONNRESET | Errno::NOTCONN => true,
-        Errno::PIPE => route.destination.endpoint().kind() != Kind::Tcp && !is_ended_here,
+        Errno::PIPE => route.destination.kind() != Kind::Tcp && !is_ended_here,
         _ => false,
     }
 }
@@ -97,7 +97,7 @@ fn ended_before(failed: Failed, route: Route<'_>) -> bool {
 async fn deliver_rest(direction: &mut Direction, route: Route<'_>, control: &Control) {
     let mut delivery = pin!(async {
         let _ = poll_fn(|cx| direction.poll_rest(cx, route)).await;
-        if route.destination.endpoint().resets() {
+        if route.destination.facts().resets() {
             // A reset would purge the bytes that the kernel of the peer has not acknowledged.
             route.destination.acknowledged().await;
         }

@@ -109,7 +109,7 @@ impl FileJob {
                 Ok(None)
             }
             // An out-of-band byte may be next; only a recv distinguishes that.
-            Err(Errno::AGAIN) if pair.source.urgent() || self.has_taken_none() => {
+            Err(Errno::AGAIN) if pair.source.may_be_urgent() || self.has_taken_none() => {
                 self.read(pair, most)
             }
             Err(Errno::AGAIN) => source_empty(pair),
