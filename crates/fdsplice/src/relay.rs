@@ -159,7 +159,10 @@ fn prepare(ends: &mut [TransferEnd<'_>; 2], sets_nodelay: bool) -> Result<(), Tr
             return Err(TransferError::system(errno, "epoll_ctl", side));
         }
     }
-    for end in ends.iter().filter(|end| sets_nodelay && end.facts().resets()) {
+    for end in ends
+        .iter()
+        .filter(|end| sets_nodelay && end.facts().resets())
+    {
         // If the connection has just failed, the first read or write reports it.
         let _ = sockopt::set_tcp_nodelay(end, true);
     }

@@ -3,6 +3,7 @@
 //! byte.
 
 mod copy_support;
+mod ends_support;
 mod random_support;
 mod random_wire;
 
@@ -10,13 +11,15 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use fdsplice::{
-    Control, Endpoint, RateLimiter, Reason, RelayOptions, Side, TrafficResult, pipe_stats, relay,
+    Control, RateLimiter, Reason, RelayOptions, Side, TrafficResult, pipe_stats, relay,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::select;
 use proptest::test_runner::TestCaseError;
 
 use copy_support::{MIB, data, runtime};
+use ends_support::{FORMS, Form, Inner};
 use random_support::{check, descriptors};
 use random_wire::{Ending, Peer, Transport};
 
@@ -44,6 +47,7 @@ enum Step {
 #[derive(Clone, Debug)]
 struct Schedule {
     transports: [Transport; 2],
+    forms: [Form; 2],
     blocking: [bool; 2],
     heads: [usize; 2],
     zero_copy: bool,
@@ -88,6 +92,7 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     let rate = prop_oneof![4 => Just(None), 1 => (2e7..1e9_f64).prop_map(Some)];
     (
         [transport(), transport()],
+        [select(&FORMS[..]), select(&FORMS[..])],
         [prop::bool::weighted(0.1), prop::bool::weighted(0.1)],
         [head(), head()],
         prop::bool::weighted(0.8),
@@ -97,15 +102,18 @@ fn schedule() -> impl Strategy<Value = Schedule> {
         vec(step(), 0..24),
     )
         .prop_map(
-            |(transports, blocking, heads, zero_copy, pipe_size, rate, timeouts, steps)| Schedule {
-                transports,
-                blocking,
-                heads,
-                zero_copy,
-                pipe_size,
-                rate,
-                timeouts,
-                steps,
+            |(transports, forms, blocking, heads, zero_copy, pipe_size, rate, timeouts, steps)| {
+                Schedule {
+                    transports,
+                    forms,
+                    blocking,
+                    heads,
+                    zero_copy,
+                    pipe_size,
+                    rate,
+                    timeouts,
+                    steps,
+                }
             },
         )
 }
@@ -139,18 +147,28 @@ struct Observed {
 }
 
 async fn play(schedule: &Schedule, streams: [&'static [u8]; 2]) -> Observed {
-    let [(client, a), (origin, b)] = [0, 1].map(|end| {
+    let [(client, mut a), (origin, mut b)] = [0, 1].map(|end| {
         let (outer, inner) = schedule.transports[end].connected();
-        if !schedule.blocking[end] {
+        let form = schedule.forms[end];
+        let inner = if schedule.blocking[end] {
+            Inner::inspected(inner)
+        } else {
             copy_support::set_blocking(&inner, false);
-        }
+            match schedule.transports[end] {
+                Transport::Unix => Inner::unix(form, inner),
+                _ => Inner::tcp(form, inner),
+            }
+        };
         let stream = &streams[end][schedule.heads[end]..];
-        let inner = Endpoint::try_from(inner).expect("an endpoint");
         (Peer::start(outer, schedule.transports[end], stream), inner)
     });
     let mut peers = [client, origin];
     let control = Control::new();
-    let relaying = tokio::spawn(relay(a, b, schedule.options(streams, control.clone())));
+    let options = schedule.options(streams, control.clone());
+    let relaying = tokio::spawn(async move {
+        let (a, b) = (a.end().handed_over(true), b.end().handed_over(true));
+        relay(a, b, options).await
+    });
     let mut aborted = false;
     for step in &schedule.steps {
         match *step {

@@ -87,11 +87,7 @@ pub(crate) struct Direction {
 impl Direction {
     /// `source` is `None` when all bytes are in the head of the plan. The [`Route`] of every poll must
     /// agree.
-    pub(crate) fn new(
-        plan: Plan,
-        source: Option<&Facts>,
-        destination: &Facts,
-    ) -> Self {
+    pub(crate) fn new(plan: Plan, source: Option<Facts>, destination: Facts) -> Self {
         Self {
             phase: Phase::Open,
             engine: engines(source, destination, plan.copy_only)[0],

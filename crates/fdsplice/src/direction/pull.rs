@@ -38,8 +38,7 @@ impl Direction {
                 (filled, is_empty)
             });
             match filled {
-                None => return Ok(0),
-                Some((Err(Errno::AGAIN), true)) => return Ok(0),
+                None | Some((Err(Errno::AGAIN), true)) => return Ok(0),
                 // 0: the end of input or a reset. EAGAIN: no bytes or an out-of-band byte. The recv in
                 // `pull_through_buffer` distinguishes them.
                 Some((Ok(0) | Err(Errno::AGAIN), _)) => {}

@@ -81,15 +81,15 @@ pub(crate) enum Engine {
 /// - File to socket: `sendfile` costs the same as a pipe and holds none; the figures are in
 ///   [`sendfile`].
 pub(crate) fn engines(
-    source: Option<&Facts>,
-    destination: &Facts,
+    source: Option<Facts>,
+    destination: Facts,
     copy_only: bool,
 ) -> &'static [Engine] {
     use Engine::{CopyFileRange, ReadWrite, Sendfile, SpliceDirect, SplicePipe};
     let Some(source) = source else {
         return &[ReadWrite];
     };
-    let is_blocking_socket = |end: &Facts| end.is_socket() && !end.is_nonblocking();
+    let is_blocking_socket = |end: Facts| end.is_socket() && !end.is_nonblocking();
     if copy_only
         || (destination.appends() && destination.kind() != Kind::Pipe)
         || is_blocking_socket(source)

@@ -11,7 +11,7 @@ use rustix::termios::isatty;
 use super::pseudo::true_size_of;
 use crate::error::EndpointError;
 use crate::fd::descriptor::{Descriptor, Status, known_size};
-use crate::fd::facts::{FdRef, Facts, Kind, Role, STREAM_SOCKET, reset_on_close};
+use crate::fd::facts::{Facts, FdRef, Kind, Role, STREAM_SOCKET, reset_on_close};
 use crate::threads::{BackgroundCall, Lane, Running};
 
 /// One end of a transfer: a descriptor that only the transfer owns.
@@ -63,10 +63,7 @@ impl Endpoint {
     /// A socket of another kind, or a blocking one, fails or blocks during the transfer. With a
     /// duplicate in use elsewhere, the peer may see no end of input.
     pub fn only_nonblocking_tcp(fd: OwnedFd) -> Self {
-        Self::uninspected(
-            fd,
-            Facts::of_nonblocking_socket(Kind::Tcp).owned_alone(),
-        )
+        Self::uninspected(fd, Facts::of_nonblocking_socket(Kind::Tcp).owned_alone())
     }
 
     pub(super) fn uninspected(fd: OwnedFd, facts: Facts) -> Self {

@@ -100,16 +100,16 @@ impl Facts {
         Self { flags, ..self }
     }
 
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(self) -> Kind {
         self.kind
     }
 
-    pub(super) fn flags(&self) -> OFlags {
+    pub(super) fn flags(self) -> OFlags {
         self.flags
     }
 
     /// Checks that a descriptor can take a role. The error names what was found instead.
-    pub(crate) fn require(&self, role: Role) -> Result<(), EndpointError> {
+    pub(crate) fn require(self, role: Role) -> Result<(), EndpointError> {
         let mode = self.flags & OFlags::RWMODE;
         let (expected, found) = match role {
             Role::Source if mode == OFlags::WRONLY => {
@@ -125,21 +125,21 @@ impl Facts {
     }
 
     /// Whether every write appends to the file (`O_APPEND`).
-    pub(crate) fn appends(&self) -> bool {
+    pub(crate) fn appends(self) -> bool {
         self.flags.contains(OFlags::APPEND)
     }
 
-    pub(crate) fn is_socket(&self) -> bool {
+    pub(crate) fn is_socket(self) -> bool {
         matches!(self.kind, Kind::Tcp | Kind::UnixStream)
     }
 
-    pub(crate) fn is_pipe(&self) -> bool {
+    pub(crate) fn is_pipe(self) -> bool {
         self.kind == Kind::Pipe
     }
 
     /// Whether the reactor can report its readiness, and no call on it blocks. This is true for every
     /// socket, because a flag makes each call on it non-blocking.
-    pub(crate) fn is_pollable(&self) -> bool {
+    pub(crate) fn is_pollable(self) -> bool {
         match self.kind {
             Kind::Tcp | Kind::UnixStream => true,
             Kind::Pipe | Kind::Tty => self.is_nonblocking(),
@@ -149,21 +149,21 @@ impl Facts {
 
     /// Whether the open file description has `O_NONBLOCK`. Without it, splicing into a socket could
     /// block the worker, because `SPLICE_F_NONBLOCK` does not apply to the socket.
-    pub(crate) fn is_nonblocking(&self) -> bool {
+    pub(crate) fn is_nonblocking(self) -> bool {
         self.flags.contains(OFlags::NONBLOCK)
     }
 
     /// Whether the transfer owns the connection and can reset it.
-    pub(crate) fn resets(&self) -> bool {
+    pub(crate) fn resets(self) -> bool {
         self.handed_over && self.kind == Kind::Tcp
     }
 
-    pub(crate) fn is_write_ended(&self) -> bool {
+    pub(crate) fn is_write_ended(self) -> bool {
         self.write_ended
     }
 
     /// Whether the transfer owns the only descriptor of the socket, so that closing it sends FIN.
-    pub(crate) fn ends_by_close(&self) -> bool {
+    pub(crate) fn ends_by_close(self) -> bool {
         self.handed_over && self.is_only
     }
 }

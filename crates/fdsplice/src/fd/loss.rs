@@ -8,9 +8,9 @@ use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, Shutdown, getpeername, recv, shutdown, sockopt};
 use tokio::io::Interest;
 
+use crate::fd::TransferEnd;
 use crate::fd::facts::Kind;
 use crate::fd::registration::Waiting;
-use crate::fd::TransferEnd;
 
 impl TransferEnd<'_> {
     /// Takes an error that the reactor has reported. Does not wait for one.
@@ -126,7 +126,9 @@ impl<'a> LossWatch<'a> {
                 return Poll::Ready(errno);
             }
             let end = self.end;
-            let waiting = self.waiting.get_or_insert_with(|| end.wait_for(Interest::ERROR));
+            let waiting = self
+                .waiting
+                .get_or_insert_with(|| end.wait_for(Interest::ERROR));
             let Poll::Ready(reported) = waiting.as_mut().poll(cx) else {
                 return Poll::Pending;
             };
@@ -152,5 +154,39 @@ impl fmt::Debug for LossWatch<'_> {
             .field("end", &self.end)
             .field("waits", &self.waiting.is_some())
             .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::os::unix::net::UnixStream;
+    use std::task::Waker;
+
+    use super::*;
+    use crate::fd::Endpoint;
+
+    /// The reactor is gone while the caller still polls.
+    #[test]
+    fn an_end_whose_runtime_has_ended_is_watched_without_a_panic() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let (socket, _peer) = UnixStream::pair().expect("a pair of sockets");
+        let endpoint = Endpoint::try_from(OwnedFd::from(socket)).expect("an endpoint");
+        let mut end = TransferEnd::from(endpoint);
+        runtime.block_on(async { end.register().expect("a registration") });
+        drop(runtime);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(
+            LossWatch::new(&end).poll(&mut cx),
+            Poll::Ready(Errno::CANCELED)
+        );
+        assert_eq!(
+            end.poll_readable(&mut cx),
+            Poll::Ready(Err(Errno::CANCELED))
+        );
+        assert!(!end.is_urgent() && end.take_failure().is_none());
     }
 }

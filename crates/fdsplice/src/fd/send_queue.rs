@@ -27,7 +27,6 @@ impl TransferEnd<'_> {
     }
 }
 
-
 /// `SIOCOUTQ` (`tcp(7)`): bytes sent or queued that the peer has not acknowledged. It is `TIOCOUTQ`
 /// (`linux/sockios.h`), whose number depends on the architecture: this one is in
 /// `asm-generic/ioctls.h`, the others in `asm/ioctls.h` of their architecture.

@@ -224,11 +224,7 @@ enum Raced<T> {
 }
 
 /// Waits for a call, and for everything else that ends the transfer.
-async fn race<T>(
-    call: &mut Running<T>,
-    watch: &mut Watch<'_>,
-    control: &Control,
-) -> Raced<T> {
+async fn race<T>(call: &mut Running<T>, watch: &mut Watch<'_>, control: &Control) -> Raced<T> {
     loop {
         let stopped = match poll_fn(|cx| watch.poll_call(cx, Pin::new(&mut *call))).await {
             Ok(returned) => return Raced::Returned(returned, None),

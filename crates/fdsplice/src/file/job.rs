@@ -71,7 +71,7 @@ impl FileJob {
         let source = ends.source.as_ref().map(CopyEnd::endpoint);
         let destination = ends.destination.endpoint();
         Self {
-            engines: engines(source.as_deref(), &destination, plan.copy_only),
+            engines: engines(source.map(|end| *end), *destination, plan.copy_only),
             held: match source {
                 Some(_) => Held::new(std::mem::take(&mut plan.head)),
                 None => Held::without_source(std::mem::take(&mut plan.head)),
