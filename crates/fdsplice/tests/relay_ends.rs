@@ -5,6 +5,7 @@ mod ends_support;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 use rustix::net::{SendFlags, send, sockopt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream as TokioStream;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
 /// How long a peer waits before its test fails.
@@ -31,26 +33,41 @@ fn connected() -> (TcpStream, OwnedFd) {
     (outer, inner.into())
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime")
+fn runtime() -> Runtime {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all().build().expect("a runtime")
+}
+
+/// A runtime whose reactor may report an event while a relay runs on another thread.
+fn two_workers() -> Runtime {
+    let mut builder = Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().build();
+    runtime.expect("a runtime")
 }
 
 /// Relays two sockets on a thread of its own. Borrowed sockets are handed over, and dropped with the
 /// others after the relay.
 fn start(
     forms: [Form; 2],
+    ends: [OwnedFd; 2],
+    options: RelayOptions,
+) -> thread::JoinHandle<TrafficResult> {
+    start_on(runtime(), forms, ends, options)
+}
+
+fn start_on(
+    runtime: Runtime,
+    forms: [Form; 2],
     [a, b]: [OwnedFd; 2],
     options: RelayOptions,
 ) -> thread::JoinHandle<TrafficResult> {
     thread::spawn(move || {
-        runtime().block_on(async {
+        let relaying = async move {
             let (mut a, mut b) = (Inner::tcp(forms[0], a), Inner::tcp(forms[1], b));
             let (a, b) = (a.end().handed_over(true), b.end().handed_over(true));
             relay(a, b, options).await
-        })
+        };
+        runtime.block_on(async { tokio::spawn(relaying).await.expect("no panic") })
     })
 }
 
@@ -79,37 +96,75 @@ fn assert_is_reset(peer: &mut TcpStream) {
 
 #[test]
 fn messages_and_both_ends_of_input_pass() {
-    for_each_pair(|forms| {
-        let ((mut client, a), (mut origin, b)) = (connected(), connected());
-        let relaying = start(forms, [a, b], RelayOptions::new());
-        let mut buffer = [0; 8];
-        for round in 0..20_u64 {
-            client.write_all(&round.to_ne_bytes()).expect("a write");
-            origin.read_exact(&mut buffer).expect("a read");
-            assert_eq!(buffer, round.to_ne_bytes());
-            origin.write_all(&buffer).expect("a write");
-            client.read_exact(&mut buffer).expect("a read");
+    for_each_pair(|forms| pass_messages(runtime(), forms));
+    for_each_pair(|forms| pass_messages(two_workers(), forms));
+}
+
+fn pass_messages(runtime: Runtime, forms: [Form; 2]) {
+    let ((mut client, a), (mut origin, b)) = (connected(), connected());
+    let relaying = start_on(runtime, forms, [a, b], RelayOptions::new());
+    let mut buffer = [0; 8];
+    for round in 0..20_u64 {
+        client.write_all(&round.to_ne_bytes()).expect("a write");
+        origin.read_exact(&mut buffer).expect("a read");
+        assert_eq!(buffer, round.to_ne_bytes());
+        origin.write_all(&buffer).expect("a write");
+        client.read_exact(&mut buffer).expect("a read");
+    }
+    client.shutdown(Shutdown::Write).expect("a shutdown");
+    assert_eq!(origin.read(&mut buffer).expect("an end"), 0);
+    origin.write_all(b"late").expect("a write");
+    origin.shutdown(Shutdown::Write).expect("a shutdown");
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).expect("an end");
+    assert_eq!(rest, b"late");
+    let result = relaying.join().expect("a result");
+    assert!(result.error.is_none(), "{:?}", result.error);
+    assert_eq!((result.tx, result.rx), (160, 164));
+    assert!(result.a_ended && result.b_ended);
+}
+
+#[test]
+fn unix_sockets_pass_messages_and_both_ends_of_input() {
+    for form in FORMS {
+        let pair = || UnixStream::pair().expect("a pair of sockets");
+        let ((mut client, a), (mut origin, b)) = (pair(), pair());
+        for inner in [&a, &b] {
+            inner.set_nonblocking(true).expect("a non-blocking socket");
         }
+        let relaying = thread::spawn(move || {
+            runtime().block_on(async {
+                let (mut a, mut b) = (Inner::unix(form, a.into()), Inner::unix(form, b.into()));
+                relay(a.end(), b.end(), RelayOptions::new()).await
+            })
+        });
+        client.write_all(b"question").expect("a write");
         client.shutdown(Shutdown::Write).expect("a shutdown");
-        assert_eq!(origin.read(&mut buffer).expect("an end"), 0);
-        origin.write_all(b"late").expect("a write");
-        origin.shutdown(Shutdown::Write).expect("a shutdown");
-        let mut rest = Vec::new();
-        client.read_to_end(&mut rest).expect("an end");
-        assert_eq!(rest, b"late");
+        let mut received = Vec::new();
+        origin.read_to_end(&mut received).expect("an end");
+        assert_eq!(received, b"question");
+        origin.write_all(b"the answer").expect("a write");
+        drop(origin);
+        received.clear();
+        client.read_to_end(&mut received).expect("an end");
+        assert_eq!(received, b"the answer");
         let result = relaying.join().expect("a result");
-        assert!(result.error.is_none(), "{:?}", result.error);
-        assert_eq!((result.tx, result.rx), (160, 164));
-        assert!(result.a_ended && result.b_ended);
-    });
+        assert!(result.error.is_none(), "{form:?}: {:?}", result.error);
+    }
 }
 
 #[test]
 fn bulk_passes_through_pipes_without_loss() {
-    for forms in FORMS.map(|form| [form; 2]) {
+    for (form, workers) in FORMS.into_iter().flat_map(|form| [(form, 1), (form, 2)]) {
+        let forms = [form; 2];
         let ((mut client, a), (mut origin, b)) = (connected(), connected());
-        let relaying = start(forms, [a, b], RelayOptions::new());
-        let bytes: Vec<u8> = (0..48 * MIB).map(|at| (at % 251) as u8).collect();
+        let runtime = if workers == 1 {
+            runtime()
+        } else {
+            two_workers()
+        };
+        let relaying = start_on(runtime, forms, [a, b], RelayOptions::new());
+        let bytes: Vec<u8> = (0..251).cycle().take(48 * MIB).collect();
         let sent = bytes.clone();
         let writer = thread::spawn(move || {
             client.write_all(&sent).expect("a write");
