@@ -164,7 +164,7 @@ fn bulk_passes_through_pipes_without_loss() {
             two_workers()
         };
         let relaying = start_on(runtime, forms, [a, b], RelayOptions::new());
-        let bytes: Vec<u8> = (0..251).cycle().take(48 * MIB).collect();
+        let bytes = (0..251).collect::<Vec<u8>>().repeat(24 * MIB / 251);
         let sent = bytes.clone();
         let writer = thread::spawn(move || {
             client.write_all(&sent).expect("a write");
