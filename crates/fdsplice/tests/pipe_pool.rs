@@ -1,9 +1,9 @@
 //! The pool of pipes over time: how many pipes transfers make, and when idle pipes are closed. The
-//! counts belong to the whole process, so the tests of this file run one after the other. Most run on
-//! the paused clock of tokio, where minutes pass at once.
+//! counts belong to the whole process, so the tests of this file run one after the other.
 
 mod copy_support;
 
+use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use fdsplice::{CopyOptions, Endpoint, PipeStats, copy, pipe_stats};
 use tokio::runtime::{Builder, Runtime};
 
-use copy_support::{MIB, PROMPT, Scratch, data, duplicate, read_to_end, runtime, write_all};
+use copy_support::{MIB, Scratch, data, duplicate, read_to_end, runtime, write_all};
 
 static SERIAL: Mutex<()> = Mutex::new(());
 
@@ -21,12 +21,44 @@ fn serial() -> MutexGuard<'static, ()> {
     SERIAL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// An idle pipe is closed after 10 to 15 s.
+const CLOSED: Duration = Duration::from_secs(90);
+
 fn paused() -> Runtime {
     Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build()
         .expect("a runtime")
+}
+
+fn multi_threaded() -> Runtime {
+    Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
+}
+
+/// Threads of this process that close old pipes.
+fn sweepers() -> usize {
+    let tasks = fs::read_dir("/proc/self/task").expect("the threads");
+    tasks
+        .filter_map(|task| fs::read_to_string(task.ok()?.path().join("comm")).ok())
+        .filter(|name| name == "fdsplice-pipes\n")
+        .count()
+}
+
+fn until(limit: Duration, is_reached: impl Fn() -> bool) {
+    let end = Instant::now() + limit;
+    while !is_reached() {
+        assert!(Instant::now() < end, "{:?}", pipe_stats());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn all_closed() {
+    until(CLOSED, || pipe_stats().idle + pipe_stats().leased == 0);
 }
 
 /// A connection: the end outside the copy, and the endpoint inside it.
@@ -65,89 +97,77 @@ fn created_since(before: PipeStats) -> usize {
     pipe_stats().created - before.created
 }
 
-/// Waits until no pipe is left. Advances the paused clock.
-async fn all_closed() {
-    let end = Instant::now() + PROMPT;
-    while pipe_stats().idle + pipe_stats().leased > 0 {
-        assert!(Instant::now() < end, "{:?}", pipe_stats());
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
 #[test]
 fn pipes_that_blocking_threads_used_are_closed_when_idle() {
     let _serial = serial();
     let scratch = Scratch::new();
-    paused().block_on(async {
+    runtime().block_on(async {
         tokio::join!(
             store(&scratch, 4 * MIB, CopyOptions::new()),
             store(&scratch, 4 * MIB, CopyOptions::new()),
             store(&scratch, 4 * MIB, CopyOptions::new())
         );
         assert!(pipe_stats().created > 0, "{:?}", pipe_stats());
-        // A small copy a second needs one pipe. The others have to go.
-        for _ in 0..40 {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        // A small copy now and then needs one pipe. The others have to go.
+        let end = Instant::now() + CLOSED;
+        while pipe_stats().idle > 1 {
+            assert!(Instant::now() < end, "{:?}", pipe_stats());
+            tokio::time::sleep(Duration::from_millis(500)).await;
             store(&scratch, 100_000, CopyOptions::new()).await;
         }
-        let kept = pipe_stats();
-        assert!(kept.leased == 0 && kept.idle <= 1, "{kept:?}");
-        all_closed().await;
+        assert_eq!(pipe_stats().leased, 0, "{:?}", pipe_stats());
     });
 }
 
 #[test]
-fn pipes_of_a_multi_threaded_runtime_are_closed_when_idle() {
+fn idle_pipes_are_closed_whatever_runtimes_exist() {
     let _serial = serial();
-    let other = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("a runtime");
-    // The first idle pipe of the process starts the task that closes old ones, here on the paused clock.
-    let paused = paused();
-    paused.block_on(forward(4 * MIB, CopyOptions::new()));
+    // In turn: a runtime that is not driven any more and whose clock is paused, one that ends, one that
+    // is driven by its own threads, and a second one with one thread.
+    let (still, ended, many, one) = (paused(), runtime(), multi_threaded(), runtime());
+    for runtime in [&still, &ended, &one] {
+        runtime.block_on(async {
+            let copy = || forward(4 * MIB, CopyOptions::new());
+            tokio::join!(copy(), copy());
+        });
+    }
+    drop(ended);
     let copies: Vec<_> = (0..4)
-        .map(|_| other.spawn(forward(4 * MIB, CopyOptions::new())))
+        .map(|_| many.spawn(forward(4 * MIB, CopyOptions::new())))
         .collect();
     for copy in copies {
-        other.block_on(copy).expect("no panic");
+        many.block_on(copy).expect("no panic");
     }
-    paused.block_on(all_closed());
-    // In a process with one runtime, the task runs there and ends with it.
-    drop(paused);
-    other.block_on(forward(4 * MIB, CopyOptions::new()));
     assert!(pipe_stats().idle > 0, "{:?}", pipe_stats());
-    drop(other);
-    assert_eq!(pipe_stats().idle, 0, "{:?}", pipe_stats());
+    all_closed();
 }
 
 #[test]
-fn a_runtime_that_ends_closes_its_idle_pipes() {
+fn idle_pipes_leave_no_task_in_the_runtime_and_one_thread_that_ends() {
     let _serial = serial();
-    let runtime = paused();
+    let runtime = runtime();
+    let tasks = || runtime.metrics().num_alive_tasks();
     runtime.block_on(forward(4 * MIB, CopyOptions::new()));
     assert!(pipe_stats().idle > 0, "{:?}", pipe_stats());
-    drop(runtime);
-    assert_eq!(pipe_stats().idle, 0, "{:?}", pipe_stats());
+    assert_eq!(tasks(), 0);
+    // A thread takes its name after it has started.
+    until(CLOSED, || sweepers() == 1);
+    all_closed();
+    until(CLOSED, || sweepers() == 0);
+    // The next idle pipe starts it again.
+    runtime.block_on(forward(4 * MIB, CopyOptions::new()));
+    assert_eq!(tasks(), 0);
+    until(CLOSED, || sweepers() == 1);
 }
 
 #[test]
-fn old_pipes_are_closed_although_the_runtime_of_the_sweep_stands_still() {
+fn the_pipes_of_a_runtime_that_ended_are_leased_by_the_next_one() {
     let _serial = serial();
-    let (still, other) = (paused(), paused());
-    still.block_on(async {
-        let copy = || forward(4 * MIB, CopyOptions::new());
-        tokio::join!(copy(), copy(), copy());
-    });
-    other.block_on(async {
-        // The clock of the first runtime was advanced whenever a copy waited.
-        tokio::time::sleep(Duration::from_secs(100_000)).await;
-        for _ in 0..2 {
-            forward(4 * MIB, CopyOptions::new()).await;
-        }
-    });
-    assert!(pipe_stats().idle <= 1, "{:?}", pipe_stats());
+    runtime().block_on(forward(4 * MIB, CopyOptions::new()));
+    let before = pipe_stats();
+    assert!(before.idle > 0, "{before:?}");
+    runtime().block_on(forward(4 * MIB, CopyOptions::new()));
+    assert_eq!(created_since(before), 0);
 }
 
 #[test]
@@ -163,11 +183,7 @@ fn a_copy_that_is_dropped_amid_a_step_leaves_no_pipe_behind() {
     });
     // The steps that still run return their pipes after their runtime has ended.
     drop(runtime);
-    let end = Instant::now() + PROMPT;
-    while pipe_stats().idle + pipe_stats().leased > 0 {
-        assert!(Instant::now() < end, "{:?}", pipe_stats());
-        thread::sleep(Duration::from_millis(10));
-    }
+    all_closed();
 }
 
 #[test]

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::direction::plan::Plan;
@@ -96,10 +95,7 @@ async fn move_bytes(
         let before = (job.taken(), control.traffic().tx);
         pause.step_begins();
         let step_ends = Arc::clone(ends);
-        let runtime = Handle::current();
         let mut call = thread.run(move |is_abandoned| {
-            // A pipe that this thread returns is closed by the sweep, which needs a runtime.
-            let _entered = runtime.enter();
             let step = job.step(&step_ends, allowed, is_abandoned);
             (job, step)
         });

@@ -1,11 +1,10 @@
 //! One kernel pipe: made within the budget of this process, sized, and closed.
 
 use std::os::fd::OwnedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
-use tokio::time::Instant;
 
 use crate::pipe::quota::{self, PipeQuota};
 

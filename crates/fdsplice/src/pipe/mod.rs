@@ -6,6 +6,7 @@ mod quota;
 mod shelves;
 mod sweep;
 
+pub use pool::pipe_stats;
 pub(crate) use pool::{Borrower, Lease};
 pub use quota::pipe_max_size;
-pub use shelves::{PipeStats, pipe_stats};
+pub use shelves::PipeStats;

@@ -2,24 +2,69 @@
 //!
 //! A pipe is expensive to make: two descriptors, and a megabyte of capacity that counts against a
 //! quota shared by all processes of the user. So a transfer leases one when bulk bytes are about to
-//! move, and gives it back the moment it is empty.
+//! move, and gives it back the moment it is empty. Any thread can give it back, with a runtime or
+//! without one. An idle pipe is kept for the next lease for 10 s, and closed at most 5 s later
+//! (`sweep`).
 //!
 //! A transfer that wants a capacity of its own leases from the pipes that were made for that
 //! capacity. Requested capacities are rounded up to a power of two, as the kernel does, so at most 20
 //! sizes exist, and idle pipes of one size are closed when another size needs their budget.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use rustix::io::read;
-use tokio::time::Instant;
 
 use crate::pipe::kernel::{DEFAULT, Pipe, REFUSED};
 use crate::pipe::quota::{self, LARGE, PipeQuota};
-use crate::pipe::{shelves, sweep};
+use crate::pipe::shelves::{OF_BLOCKING_THREADS, PipeStats, Shelves};
+use crate::pipe::sweep::Sweeper;
 
 /// The capacity requested after half of the budget is in use. It leaves room for more pipes.
 const MEDIUM: usize = 256 * 1024;
+
+static SHELVES: Shelves = Shelves::new();
+static SWEEPER: Sweeper = Sweeper::new();
+
+/// The pipes of this process, all threads together.
+pub fn pipe_stats() -> PipeStats {
+    SHELVES.stats()
+}
+
+/// The shelf of this thread, which runs transfers.
+fn of_this_thread() -> usize {
+    thread_local! {
+        // Without a destructor, so that reading it is one load.
+        static OWN: Cell<usize> = const { Cell::new(OF_BLOCKING_THREADS) };
+        static CLAIM: Claim = Claim(SHELVES.claim());
+    }
+    let mut own = OWN.get();
+    if own == OF_BLOCKING_THREADS {
+        // `Err`: the thread ends, and one of its last values still moves bytes.
+        own = CLAIM.try_with(Claim::shelf).unwrap_or(own);
+        OWN.set(own);
+    }
+    own
+}
+
+/// The shelf of a thread until the thread ends. `Err`: one that it shares with others.
+struct Claim(Result<usize, usize>);
+
+impl Claim {
+    fn shelf(&self) -> usize {
+        self.0.unwrap_or_else(|shared| shared)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Ok(shelf) = self.0 {
+            SHELVES.disclaim(shelf);
+        }
+    }
+}
 
 /// When the kernel last granted only a very small pipe.
 fn refused_at() -> MutexGuard<'static, Option<Instant>> {
@@ -58,13 +103,11 @@ fn make(size: Option<usize>) -> Option<Box<Pipe>> {
     if refused_at().is_some_and(|at| at.elapsed() < REFUSED) {
         return None;
     }
-    // The runtime of the sweep may exist without a thread that drives it.
-    shelves::close_old(Instant::now());
     let pipe = loop {
         if let Ok(pipe) = Pipe::make(size, reserve(size)?) {
             break pipe;
         }
-        if !shelves::close_one() {
+        if !SHELVES.close_one() {
             return None;
         }
     };
@@ -72,7 +115,6 @@ fn make(size: Option<usize>) -> Option<Box<Pipe>> {
         *refused_at() = Some(Instant::now());
         return None;
     }
-    shelves::count_created();
     Some(Box::new(pipe))
 }
 
@@ -90,7 +132,7 @@ fn reserve(size: Option<usize>) -> Option<usize> {
                 return Some(capacity);
             }
         }
-        if !shelves::close_one() {
+        if !SHELVES.close_one() {
             return None;
         }
     }
@@ -111,17 +153,17 @@ impl Lease {
     pub(crate) fn take(wanted: Option<usize>, borrower: Borrower) -> Option<Self> {
         let size = wanted.map(size_of);
         let shelf = match borrower {
-            Borrower::Worker => shelves::of_this_thread(),
-            Borrower::BlockingThread => shelves::OF_BLOCKING_THREADS,
+            Borrower::Worker => of_this_thread(),
+            Borrower::BlockingThread => OF_BLOCKING_THREADS,
         };
-        let pipe = match shelves::take(shelf, size) {
-            Some(mut pipe) => {
-                pipe.retry_refused();
-                pipe
-            }
-            None => make(size)?,
+        let pipe = if let Some(mut pipe) = SHELVES.take(shelf, size) {
+            pipe.retry_refused();
+            pipe
+        } else {
+            let pipe = make(size)?;
+            SHELVES.count_created(shelf);
+            pipe
         };
-        shelves::count_lease();
         Some(Self {
             pipe: Some(pipe),
             held: 0,
@@ -177,16 +219,13 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        shelves::count_return();
         // A pipe that still holds bytes is closed, because the next transfer would send them.
         let Some(pipe) = self.pipe.take().filter(|_| self.held == 0) else {
+            SHELVES.count_closed(self.shelf);
             return;
         };
-        // Otherwise an idle pipe could stay open for as long as the process.
-        if sweep::is_possible() {
-            shelves::put(self.shelf, pipe);
-            sweep::ensure();
-        }
+        SHELVES.put(self.shelf, pipe);
+        SWEEPER.ensure(&SHELVES);
     }
 }
 
@@ -195,17 +234,9 @@ mod tests {
     use rustix::pipe::fcntl_getpipe_size;
 
     use super::*;
-    use crate::pipe::pipe_stats;
 
     // The pool is common to all tests of this binary. A size that no other test uses makes a test
     // independent of the others.
-
-    fn runtime() -> tokio::runtime::Runtime {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .expect("a runtime")
-    }
 
     fn lease(size: usize) -> Lease {
         Lease::take(Some(size), Borrower::Worker).expect("a pipe")
@@ -218,8 +249,6 @@ mod tests {
 
     #[test]
     fn an_empty_pipe_is_leased_again() {
-        let runtime = runtime();
-        let _guard = runtime.enter();
         let first = lease(8 * 1024);
         let pipe = number(&first);
         drop(first);
@@ -229,23 +258,24 @@ mod tests {
 
     #[test]
     fn a_pipe_that_holds_bytes_is_never_leased_again() {
-        let runtime = runtime();
-        let _guard = runtime.enter();
         let mut dirty = lease(16 * 1024);
         dirty.filled(rustix::io::write(dirty.writer(), b"foreign").expect("a write"));
         drop(dirty);
-        assert!(shelves::take(shelves::of_this_thread(), Some(16 * 1024)).is_none());
+        assert!(SHELVES.take(of_this_thread(), Some(16 * 1024)).is_none());
     }
 
     #[test]
-    fn a_pipe_returned_outside_a_runtime_is_closed_or_swept() {
-        drop(lease(32 * 1024));
-        // Another test may run a sweep in its own runtime. It ends with that runtime.
-        let end = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        while pipe_stats().idle > 0 {
-            assert!(std::time::Instant::now() < end, "{:?}", pipe_stats());
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+    fn a_thread_keeps_its_shelf_and_never_has_that_of_blocking_threads() {
+        let shelves = || (of_this_thread(), of_this_thread());
+        let (first, again) = shelves();
+        assert_eq!(first, again);
+        let (others, _) = std::thread::spawn(shelves).join().expect("a thread");
+        assert!(
+            first != others
+                && [first, others]
+                    .iter()
+                    .all(|&own| own != OF_BLOCKING_THREADS)
+        );
     }
 
     #[test]

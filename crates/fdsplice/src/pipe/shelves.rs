@@ -1,47 +1,75 @@
 //! The idle pipes of this process, and the counts of all its pipes.
 //!
-//! A shelf is a list of idle pipes with a lock of its own. Each thread that runs transfers puts its
-//! pipes on one shelf, so that its lock is free and its pipes are warm in the cache of its core. A
-//! global lock would make all workers wait for each other. All threads for blocking work share one
-//! shelf, because they come and go, and the next step of a copy runs on any of them. No thread owns a
-//! pipe: a thread whose shelf is empty takes a pipe from another one.
+//! A shelf is a list of idle pipes with a lock of its own. Each thread that runs transfers has a shelf
+//! for itself, so that its lock is free and its pipes are warm in the cache of its core. A global lock
+//! would make all workers wait for each other. When a thread ends, its shelf goes to the next thread
+//! that starts; more threads than shelves share some. All threads for blocking work share one shelf,
+//! because they come and go, and the next step of a copy runs on any of them. No thread owns a pipe: a
+//! thread whose shelf is empty takes a pipe from another one.
+//!
+//! Time passes here in intervals, which the sweep counts. A return of a pipe reads their number instead
+//! of a clock.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
-
-use tokio::time::Instant;
 
 use crate::pipe::kernel::Pipe;
 
-/// How long an idle pipe is kept.
-pub(super) const KEEP: Duration = Duration::from_secs(10);
+/// Number of whole intervals for which an idle pipe is kept.
+pub(super) const INTERVALS: u64 = 2;
 /// Number of idle pipes that a shelf keeps at most.
 const KEPT: usize = 32;
 /// The shelf of all threads for blocking work.
 pub(super) const OF_BLOCKING_THREADS: usize = 0;
-const COUNT: usize = 16;
-
-static SHELVES: [Shelf; COUNT] = [const { Shelf(Mutex::new(Vec::new())) }; COUNT];
-static LEASED: AtomicUsize = AtomicUsize::new(0);
-static CREATED: AtomicUsize = AtomicUsize::new(0);
+/// One for each bit of `Shelves::owned`.
+const COUNT: usize = 64;
 
 /// On a cache line of its own, because another thread locks its neighbour.
 #[repr(align(64))]
-struct Shelf(Mutex<Vec<Idle>>);
+struct Shelf(Mutex<Contents>);
+
+/// What the lock of a shelf protects.
+struct Contents {
+    /// Idle pipes, the oldest first.
+    idle: Vec<Idle>,
+    /// Pipes on loan that will be returned to this shelf.
+    leased: usize,
+}
 
 /// An idle pipe.
-#[derive(Debug)]
 struct Idle {
     // A pipe moves at each lease and return, so it is behind a pointer.
     pipe: Box<Pipe>,
-    since: Instant,
+    /// As in the pipe, which a search for a size need not read.
+    size: Option<usize>,
+    /// The interval in which it was returned.
+    since: u64,
 }
 
-impl Idle {
-    fn is_idle(&self, time: Duration, now: Instant) -> bool {
-        now.duration_since(self.since) >= time
+impl Shelf {
+    const fn new() -> Self {
+        Self(Mutex::new(Contents {
+            idle: Vec::new(),
+            leased: 0,
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Contents {
+    fn take(&mut self, size: Option<usize>) -> Option<Box<Pipe>> {
+        // The pipe that was returned last is warm, and the others grow old.
+        let found = self.idle.iter().rposition(|idle| idle.size == size)?;
+        // Without `remove` for the last one, which calls `memmove`.
+        let idle = if found + 1 == self.idle.len() {
+            self.idle.pop()
+        } else {
+            Some(self.idle.remove(found))
+        };
+        idle.map(|idle| idle.pipe)
     }
 }
 
@@ -57,135 +85,222 @@ pub struct PipeStats {
     pub created: usize,
 }
 
-/// The pipes of this process, all threads together.
-pub fn pipe_stats() -> PipeStats {
-    PipeStats {
-        leased: LEASED.load(Ordering::Relaxed),
-        idle: SHELVES.iter().map(|shelf| lock(shelf).len()).sum(),
-        created: CREATED.load(Ordering::Relaxed),
-    }
+/// All shelves. The process has one such value; tests have their own.
+pub(super) struct Shelves {
+    all: [Shelf; COUNT],
+    /// The shelves that a running thread has for itself, and the one of blocking threads: a bit each.
+    owned: AtomicU64,
+    /// The shelves from here on were never used.
+    used: AtomicUsize,
+    /// The current interval.
+    interval: AtomicU64,
+    created: AtomicUsize,
 }
 
-pub(super) fn count_created() {
-    CREATED.fetch_add(1, Ordering::Relaxed);
-}
-
-pub(super) fn count_lease() {
-    LEASED.fetch_add(1, Ordering::Relaxed);
-}
-
-pub(super) fn count_return() {
-    LEASED.fetch_sub(1, Ordering::Relaxed);
-}
-
-/// The shelf of this thread, which runs transfers.
-pub(super) fn of_this_thread() -> usize {
-    thread_local! {
-        static OWN: Cell<usize> = const { Cell::new(OF_BLOCKING_THREADS) };
-    }
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    let mut own = OWN.get();
-    if own == OF_BLOCKING_THREADS {
-        own = 1 + NEXT.fetch_add(1, Ordering::Relaxed) % (COUNT - 1);
-        OWN.set(own);
-    }
-    own
-}
-
-fn lock(shelf: &Shelf) -> MutexGuard<'_, Vec<Idle>> {
-    shelf.0.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Takes an idle pipe of `size` from `shelf`, or from another one that no thread uses now.
-pub(super) fn take(shelf: usize, size: Option<usize>) -> Option<Box<Pipe>> {
-    let of_size = |mut idle: MutexGuard<'_, Vec<Idle>>| {
-        // The pipe that was returned last is warm, and the others grow old.
-        let at = idle.iter().rposition(|idle| idle.pipe.size == size)?;
-        let last = idle.len() - 1;
-        // Without `remove` for the last one, which calls `memmove`.
-        let idle = if at == last {
-            idle.pop()
-        } else {
-            Some(idle.remove(at))
-        };
-        idle.map(|idle| idle.pipe)
-    };
-    of_size(lock(&SHELVES[shelf])).or_else(|| {
-        let others = SHELVES.iter().filter_map(|shelf| shelf.0.try_lock().ok());
-        others.into_iter().find_map(of_size)
-    })
-}
-
-/// Puts an empty pipe on a shelf. A full shelf loses its oldest pipe.
-pub(super) fn put(shelf: usize, pipe: Box<Pipe>) {
-    let mut idle = lock(&SHELVES[shelf]);
-    let oldest = (idle.len() == KEPT).then(|| idle.remove(0));
-    let since = Instant::now();
-    // The runtime of the sweep may exist without a thread that drives it.
-    let is_sweep_late = idle
-        .first()
-        .is_some_and(|idle| idle.is_idle(2 * KEEP, since));
-    idle.push(Idle { pipe, since });
-    drop(idle);
-    drop(oldest);
-    if is_sweep_late {
-        close_old(since);
-    }
-}
-
-pub(super) fn has_idle() -> bool {
-    SHELVES.iter().any(|shelf| !lock(shelf).is_empty())
-}
-
-/// Closes the pipes that have been idle for a while.
-pub(super) fn close_old(now: Instant) {
-    close(|idle| idle.is_idle(KEEP, now));
-}
-
-/// Closes all idle pipes.
-pub(super) fn close_all() {
-    close(|_| true);
-}
-
-fn close(is_closed: impl Fn(&Idle) -> bool) {
-    for shelf in &SHELVES {
-        let mut idle = lock(shelf);
-        let closed: Vec<_> = idle.extract_if(.., |idle| is_closed(idle)).collect();
-        drop(idle);
-        // Closing takes a while, so the lock is free again.
-        drop(closed);
-    }
-}
-
-/// Closes one idle pipe, the oldest one of its shelf. `false` when there is none.
-pub(super) fn close_one() -> bool {
-    SHELVES.iter().any(|shelf| {
-        let mut idle = lock(shelf);
-        if idle.is_empty() {
-            return false;
+impl Shelves {
+    pub(super) const fn new() -> Self {
+        Self {
+            all: [const { Shelf::new() }; COUNT],
+            owned: AtomicU64::new(1 << OF_BLOCKING_THREADS),
+            used: AtomicUsize::new(OF_BLOCKING_THREADS + 1),
+            interval: AtomicU64::new(0),
+            created: AtomicUsize::new(0),
         }
-        let oldest = idle.remove(0);
-        drop(idle);
+    }
+
+    /// Gives a thread the first shelf that is free. `Err`: all belong to others, and it shares this one.
+    pub(super) fn claim(&self) -> Result<usize, usize> {
+        let claimed = self
+            .owned
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |owned| {
+                (owned != u64::MAX).then(|| owned | (owned + 1))
+            });
+        let Ok(owned) = claimed else {
+            static NEXT: AtomicUsize = AtomicUsize::new(0);
+            return Err(1 + NEXT.fetch_add(1, Ordering::Relaxed) % (COUNT - 1));
+        };
+        let free = owned.trailing_ones() as usize;
+        self.used.fetch_max(free + 1, Ordering::Relaxed);
+        Ok(free)
+    }
+
+    /// Frees the shelf of a thread that ends. Its pipes stay there.
+    pub(super) fn disclaim(&self, at: usize) {
+        self.owned.fetch_and(!(1 << at), Ordering::Relaxed);
+    }
+
+    pub(super) fn stats(&self) -> PipeStats {
+        let mut stats = PipeStats {
+            created: self.created.load(Ordering::Relaxed),
+            ..PipeStats::default()
+        };
+        for shelf in self.used() {
+            let contents = shelf.lock();
+            stats.leased += contents.leased;
+            stats.idle += contents.idle.len();
+        }
+        stats
+    }
+
+    fn used(&self) -> &[Shelf] {
+        &self.all[..self.used.load(Ordering::Relaxed)]
+    }
+
+    /// Takes an idle pipe of `size` from `shelf`, or from another one that no thread uses now.
+    pub(super) fn take(&self, at: usize, size: Option<usize>) -> Option<Box<Pipe>> {
+        let mut own = self.all[at].lock();
+        let pipe = own.take(size).or_else(|| self.take_from_others(size))?;
+        own.leased += 1;
+        Some(pipe)
+    }
+
+    /// The caller holds the lock of its own shelf, so this waits for no other.
+    #[cold]
+    fn take_from_others(&self, size: Option<usize>) -> Option<Box<Pipe>> {
+        self.used()
+            .iter()
+            .filter_map(|shelf| shelf.0.try_lock().ok())
+            .find_map(|mut contents| contents.take(size))
+    }
+
+    /// Counts a new pipe, on loan from `shelf`.
+    pub(super) fn count_created(&self, at: usize) {
+        self.created.fetch_add(1, Ordering::Relaxed);
+        self.all[at].lock().leased += 1;
+    }
+
+    /// Returns an empty pipe to its shelf. A full shelf loses its oldest pipe.
+    pub(super) fn put(&self, at: usize, pipe: Box<Pipe>) {
+        let mut contents = self.all[at].lock();
+        contents.leased -= 1;
+        let oldest = (contents.idle.len() == KEPT).then(|| contents.idle.remove(0));
+        contents.idle.push(Idle {
+            size: pipe.size,
+            pipe,
+            since: self.interval.load(Ordering::Relaxed),
+        });
+        drop(contents);
         drop(oldest);
-        true
-    })
+    }
+
+    /// Counts a pipe from `shelf` that is not returned.
+    pub(super) fn count_closed(&self, at: usize) {
+        self.all[at].lock().leased -= 1;
+    }
+
+    pub(super) fn has_idle(&self) -> bool {
+        self.used()
+            .iter()
+            .any(|shelf| !shelf.lock().idle.is_empty())
+    }
+
+    /// Begins the next interval, and closes the pipes that have been idle for `INTERVALS` whole ones.
+    pub(super) fn begin_interval(&self) {
+        let now = 1 + self.interval.fetch_add(1, Ordering::Relaxed);
+        self.close(|idle| now - idle.since > INTERVALS);
+    }
+
+    /// Closes all idle pipes.
+    pub(super) fn close_all(&self) {
+        self.close(|_| true);
+    }
+
+    fn close(&self, is_closed: impl Fn(&Idle) -> bool) {
+        for shelf in self.used() {
+            let mut contents = shelf.lock();
+            let closed: Vec<_> = contents
+                .idle
+                .extract_if(.., |idle| is_closed(idle))
+                .collect();
+            drop(contents);
+            // Closing takes a while, so the lock is free again.
+            drop(closed);
+        }
+    }
+
+    /// Closes one idle pipe, the oldest one of its shelf. `false` when there is none.
+    pub(super) fn close_one(&self) -> bool {
+        self.used().iter().any(|shelf| {
+            let mut contents = shelf.lock();
+            if contents.idle.is_empty() {
+                return false;
+            }
+            let oldest = contents.idle.remove(0);
+            drop(contents);
+            drop(oldest);
+            true
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipe::kernel::DEFAULT;
+    use crate::pipe::quota;
+
+    fn put_new(shelves: &Shelves, shelf: usize, size: Option<usize>) {
+        assert!(quota::reserve(DEFAULT, usize::MAX));
+        let pipe = Pipe::make(size, DEFAULT).expect("a pipe");
+        shelves.count_created(shelf);
+        shelves.put(shelf, Box::new(pipe));
+    }
 
     #[test]
-    fn a_thread_keeps_its_shelf_and_never_has_that_of_blocking_threads() {
-        let shelves = || {
-            std::thread::spawn(|| (of_this_thread(), of_this_thread()))
-                .join()
-                .expect("a thread")
-        };
-        for _ in 0..3 * COUNT {
-            let (first, again) = shelves();
-            assert_eq!(first, again);
-            assert!((1..COUNT).contains(&first));
+    fn each_thread_has_a_shelf_for_itself_until_it_ends() {
+        let shelves = Shelves::new();
+        let claimed: Vec<_> = (1..COUNT).map(|_| shelves.claim()).collect();
+        assert_eq!(claimed, (1..COUNT).map(Ok).collect::<Vec<_>>());
+        for _ in 0..2 * COUNT {
+            let shared = shelves.claim().expect_err("all shelves have an owner");
+            assert!((1..COUNT).contains(&shared));
         }
+        shelves.disclaim(7);
+        assert_eq!(shelves.claim(), Ok(7));
+    }
+
+    #[test]
+    fn a_thread_whose_shelf_has_no_pipe_of_the_size_takes_one_from_another_shelf() {
+        let shelves = Shelves::new();
+        let (own, other) = (shelves.claim().unwrap_or(1), shelves.claim().unwrap_or(2));
+        put_new(&shelves, own, Some(4096));
+        put_new(&shelves, other, None);
+        let taken = shelves
+            .take(own, None)
+            .expect("the pipe of the other shelf");
+        assert!(shelves.take(own, None).is_none());
+        assert_eq!((taken.size, shelves.stats().leased), (None, 1));
+        shelves.put(own, taken);
+        let stats = shelves.stats();
+        assert_eq!((stats.leased, stats.idle, stats.created), (0, 2, 2));
+    }
+
+    #[test]
+    fn a_pipe_is_kept_for_two_whole_intervals_and_closed_after_the_third_begins() {
+        let shelves = Shelves::new();
+        put_new(&shelves, OF_BLOCKING_THREADS, None);
+        let after = |_| {
+            shelves.begin_interval();
+            shelves.stats().idle
+        };
+        assert_eq!([1, 2, 3].map(after), [1, 1, 0]);
+        // The age counts from the return, in whatever interval that is.
+        put_new(&shelves, OF_BLOCKING_THREADS, None);
+        assert_eq!([1, 2].map(after), [1, 1]);
+        let used = shelves.take(OF_BLOCKING_THREADS, None).expect("the pipe");
+        shelves.put(OF_BLOCKING_THREADS, used);
+        assert_eq!([1, 2, 3].map(after), [1, 1, 0]);
+        assert!(!shelves.has_idle());
+    }
+
+    #[test]
+    fn a_full_shelf_loses_its_oldest_pipe() {
+        let shelves = Shelves::new();
+        put_new(&shelves, OF_BLOCKING_THREADS, Some(4096));
+        for _ in 0..KEPT {
+            put_new(&shelves, OF_BLOCKING_THREADS, None);
+        }
+        assert_eq!(shelves.stats().idle, KEPT);
+        assert!(shelves.take(OF_BLOCKING_THREADS, Some(4096)).is_none());
     }
 }
