@@ -8,6 +8,7 @@ import test, { type ExecutionContext } from 'ava';
 
 import { ended, nodeArguments, started } from '../helpers/copy-child.js';
 import { sample } from '../helpers/copy-files.js';
+import { coreTest } from '../helpers/engine.js';
 import { Peer } from '../helpers/peer.js';
 import { within } from '../helpers/wait.js';
 
@@ -90,6 +91,28 @@ for (const [name, start] of [
     t.deepEqual(lines, ['begun', 'ended 5', 'beforeExit 0', 'exit']);
   });
 }
+
+coreTest('a process ends although it has idle pipes', async (t) => {
+  const { peer, ports, accept } = await meeting(t);
+  const body = `
+    const { stats } = await import('fdsplice');
+    // Pipes are kept for ten seconds, so there are none if the process waits for that.
+    const idle = () => (stats().pipes.idle > 0 ? 'idle pipes' : 'no pipes');
+    process.on('beforeExit', () => print('beforeExit', idle())).on('exit', () => print('exit', idle()));
+    const [a, b] = [await connect(ports[0]), await connect(ports[1])];
+    const { zeroCopy } = await copy(a, b);
+    print(zeroCopy > 0);
+    a.destroy();
+    b.destroy();
+  `;
+  const { child, lines } = program(t, body, ...ports);
+  const out = ended(child);
+  const { client, origin } = await accept();
+  const size = 16 * 1024 * 1024;
+  await Promise.all([peer.write(client, size, 1).then(() => peer.shutdown(client)), peer.read(origin, size)]);
+  t.is((await out).code, 0);
+  t.deepEqual(lines, ['true', 'beforeExit idle pipes', 'exit idle pipes']);
+});
 
 test('beforeExit is emitted once after a failed and an aborted transfer', async (t) => {
   const { ports, accept } = await meeting(t);

@@ -32,7 +32,7 @@ fn pool_with_a_pipe() -> Runtime {
     runtime
 }
 
-#[library_benchmark(config = at_most(267))]
+#[library_benchmark(config = at_most(185))]
 #[bench::pooled(pool_with_a_pipe())]
 fn pipe(runtime: Runtime) -> Runtime {
     {

@@ -9,6 +9,7 @@ use crate::direction::Direction;
 use crate::direction::plan::{Plan, Route};
 use crate::fd::{Endpoint, TransferEnd};
 use crate::pipe::{Borrower, Lease};
+use crate::threads::{self, Lane};
 use crate::traffic::Control;
 
 /// Takes a pipe from the pool, or makes one, and gives it back.
@@ -27,6 +28,15 @@ pub fn lease_of(capacity: usize) {
     let mut lease = Lease::take(Some(capacity), Borrower::Worker).expect("a pipe");
     // The pool closes a pipe that holds bytes.
     lease.filled(1);
+}
+
+/// Makes a call on a thread for calls that may block, and waits for it.
+///
+/// # Panics
+/// When no thread can be started.
+pub async fn call_on_a_thread<T: Send + 'static>(call: impl FnOnce() -> T + Send + 'static) -> T {
+    let thread = threads::reserve(Lane::Files(0, 0)).expect("a thread");
+    thread.run(|_| call()).await
 }
 
 /// One direction between two sockets.

@@ -10,6 +10,8 @@ use crate::pipe::quota::{self, PipeQuota};
 
 /// The capacity of a new pipe (`pipe(7)`).
 pub(super) const DEFAULT: usize = 64 * 1024;
+/// The size of leases that want no capacity of their own. No pipe has this capacity.
+pub(super) const UNSIZED: usize = 0;
 /// How long a refusal of the kernel holds: until then no pipe is made after only very small ones were
 /// granted, and no capacity is requested again for a pipe that did not get it.
 pub(super) const REFUSED: Duration = Duration::from_millis(500);
@@ -19,8 +21,9 @@ pub(super) const REFUSED: Duration = Duration::from_millis(500);
 pub(super) struct Pipe {
     pub(super) reader: OwnedFd,
     pub(super) writer: OwnedFd,
-    /// The size of the lease that it was made for. The kernel may have granted another capacity.
-    pub(super) size: Option<usize>,
+    /// The size of the lease that it was made for, or `UNSIZED`. The kernel may have granted another
+    /// capacity.
+    pub(super) size: usize,
     /// The capacity that was requested.
     requested: usize,
     /// The capacity that the kernel granted, which is reserved in the budget.
@@ -34,7 +37,7 @@ impl Pipe {
     ///
     /// # Errors
     /// The kernel makes no pipe (`EMFILE`, `ENFILE`). The reservation is released.
-    pub(super) fn make(size: Option<usize>, reserved: usize) -> Result<Self, Errno> {
+    pub(super) fn make(size: usize, reserved: usize) -> Result<Self, Errno> {
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
             .inspect_err(|_| quota::release(reserved))?;
         let mut pipe = Self {

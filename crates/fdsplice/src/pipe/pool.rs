@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use rustix::io::read;
 
-use crate::pipe::kernel::{DEFAULT, Pipe, REFUSED};
+use crate::pipe::kernel::{DEFAULT, Pipe, REFUSED, UNSIZED};
 use crate::pipe::quota::{self, LARGE, PipeQuota};
 use crate::pipe::shelves::{OF_BLOCKING_THREADS, PipeStats, Shelves};
 use crate::pipe::sweep::Sweeper;
@@ -99,7 +99,9 @@ fn most() -> usize {
 
 /// Makes a pipe. `None` when the budget is used up, or the kernel refuses (`EMFILE`, `ENFILE`, the
 /// quota of the user). The caller then moves its bytes without a pipe.
-fn make(size: Option<usize>) -> Option<Box<Pipe>> {
+#[cold]
+#[inline(never)]
+fn make(size: usize) -> Option<Box<Pipe>> {
     if refused_at().is_some_and(|at| at.elapsed() < REFUSED) {
         return None;
     }
@@ -111,7 +113,7 @@ fn make(size: Option<usize>) -> Option<Box<Pipe>> {
             return None;
         }
     };
-    if size.is_none() && pipe.is_very_small() {
+    if size == UNSIZED && pipe.is_very_small() {
         *refused_at() = Some(Instant::now());
         return None;
     }
@@ -119,12 +121,12 @@ fn make(size: Option<usize>) -> Option<Box<Pipe>> {
 }
 
 /// Reserves capacity for a pipe. Idle pipes, all of another size, are closed to make room.
-fn reserve(size: Option<usize>) -> Option<usize> {
+fn reserve(size: usize) -> Option<usize> {
     let budget = PipeQuota::get().budget;
     let most = most();
     let capacities = match size {
-        Some(size) => [(size, budget), (size, budget)],
-        None => [(LARGE.min(most), budget / 2), (MEDIUM.min(most), budget)],
+        UNSIZED => [(LARGE.min(most), budget / 2), (MEDIUM.min(most), budget)],
+        _ => [(size, budget), (size, budget)],
     };
     loop {
         for (capacity, limit) in capacities {
@@ -151,7 +153,7 @@ pub(crate) struct Lease {
 impl Lease {
     /// Takes a pipe from the pool, or makes one. `wanted` is a capacity in bytes.
     pub(crate) fn take(wanted: Option<usize>, borrower: Borrower) -> Option<Self> {
-        let size = wanted.map(size_of);
+        let size = wanted.map_or(UNSIZED, size_of);
         let shelf = match borrower {
             Borrower::Worker => of_this_thread(),
             Borrower::BlockingThread => OF_BLOCKING_THREADS,
@@ -261,7 +263,7 @@ mod tests {
         let mut dirty = lease(16 * 1024);
         dirty.filled(rustix::io::write(dirty.writer(), b"foreign").expect("a write"));
         drop(dirty);
-        assert!(SHELVES.take(of_this_thread(), Some(16 * 1024)).is_none());
+        assert!(SHELVES.take(of_this_thread(), 16 * 1024).is_none());
     }
 
     #[test]

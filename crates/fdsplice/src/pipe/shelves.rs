@@ -41,7 +41,7 @@ struct Idle {
     // A pipe moves at each lease and return, so it is behind a pointer.
     pipe: Box<Pipe>,
     /// As in the pipe, which a search for a size need not read.
-    size: Option<usize>,
+    size: usize,
     /// The interval in which it was returned.
     since: u64,
 }
@@ -60,16 +60,25 @@ impl Shelf {
 }
 
 impl Contents {
-    fn take(&mut self, size: Option<usize>) -> Option<Box<Pipe>> {
+    fn take(&mut self, size: usize) -> Option<Box<Pipe>> {
         // The pipe that was returned last is warm, and the others grow old.
+        if let Some(last) = self.idle.pop_if(|last| last.size == size) {
+            return Some(last.pipe);
+        }
+        self.take_from_below(size)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn take_from_below(&mut self, size: usize) -> Option<Box<Pipe>> {
         let found = self.idle.iter().rposition(|idle| idle.size == size)?;
-        // Without `remove` for the last one, which calls `memmove`.
-        let idle = if found + 1 == self.idle.len() {
-            self.idle.pop()
-        } else {
-            Some(self.idle.remove(found))
-        };
-        idle.map(|idle| idle.pipe)
+        Some(self.idle.remove(found).pipe)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn remove_oldest(&mut self) -> Idle {
+        self.idle.remove(0)
     }
 }
 
@@ -147,7 +156,7 @@ impl Shelves {
     }
 
     /// Takes an idle pipe of `size` from `shelf`, or from another one that no thread uses now.
-    pub(super) fn take(&self, at: usize, size: Option<usize>) -> Option<Box<Pipe>> {
+    pub(super) fn take(&self, at: usize, size: usize) -> Option<Box<Pipe>> {
         let mut own = self.all[at].lock();
         let pipe = own.take(size).or_else(|| self.take_from_others(size))?;
         own.leased += 1;
@@ -156,7 +165,8 @@ impl Shelves {
 
     /// The caller holds the lock of its own shelf, so this waits for no other.
     #[cold]
-    fn take_from_others(&self, size: Option<usize>) -> Option<Box<Pipe>> {
+    #[inline(never)]
+    fn take_from_others(&self, size: usize) -> Option<Box<Pipe>> {
         self.used()
             .iter()
             .filter_map(|shelf| shelf.0.try_lock().ok())
@@ -173,7 +183,7 @@ impl Shelves {
     pub(super) fn put(&self, at: usize, pipe: Box<Pipe>) {
         let mut contents = self.all[at].lock();
         contents.leased -= 1;
-        let oldest = (contents.idle.len() == KEPT).then(|| contents.idle.remove(0));
+        let oldest = (contents.idle.len() == KEPT).then(|| contents.remove_oldest());
         contents.idle.push(Idle {
             size: pipe.size,
             pipe,
@@ -225,7 +235,7 @@ impl Shelves {
             if contents.idle.is_empty() {
                 return false;
             }
-            let oldest = contents.idle.remove(0);
+            let oldest = contents.remove_oldest();
             drop(contents);
             drop(oldest);
             true
@@ -236,10 +246,10 @@ impl Shelves {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipe::kernel::DEFAULT;
+    use crate::pipe::kernel::{DEFAULT, UNSIZED};
     use crate::pipe::quota;
 
-    fn put_new(shelves: &Shelves, shelf: usize, size: Option<usize>) {
+    fn put_new(shelves: &Shelves, shelf: usize, size: usize) {
         assert!(quota::reserve(DEFAULT, usize::MAX));
         let pipe = Pipe::make(size, DEFAULT).expect("a pipe");
         shelves.count_created(shelf);
@@ -263,13 +273,13 @@ mod tests {
     fn a_thread_whose_shelf_has_no_pipe_of_the_size_takes_one_from_another_shelf() {
         let shelves = Shelves::new();
         let (own, other) = (shelves.claim().unwrap_or(1), shelves.claim().unwrap_or(2));
-        put_new(&shelves, own, Some(4096));
-        put_new(&shelves, other, None);
+        put_new(&shelves, own, 4096);
+        put_new(&shelves, other, UNSIZED);
         let taken = shelves
-            .take(own, None)
+            .take(own, UNSIZED)
             .expect("the pipe of the other shelf");
-        assert!(shelves.take(own, None).is_none());
-        assert_eq!((taken.size, shelves.stats().leased), (None, 1));
+        assert!(shelves.take(own, UNSIZED).is_none());
+        assert_eq!((taken.size, shelves.stats().leased), (UNSIZED, 1));
         shelves.put(own, taken);
         let stats = shelves.stats();
         assert_eq!((stats.leased, stats.idle, stats.created), (0, 2, 2));
@@ -278,16 +288,18 @@ mod tests {
     #[test]
     fn a_pipe_is_kept_for_two_whole_intervals_and_closed_after_the_third_begins() {
         let shelves = Shelves::new();
-        put_new(&shelves, OF_BLOCKING_THREADS, None);
+        put_new(&shelves, OF_BLOCKING_THREADS, UNSIZED);
         let after = |_| {
             shelves.begin_interval();
             shelves.stats().idle
         };
         assert_eq!([1, 2, 3].map(after), [1, 1, 0]);
         // The age counts from the return, in whatever interval that is.
-        put_new(&shelves, OF_BLOCKING_THREADS, None);
+        put_new(&shelves, OF_BLOCKING_THREADS, UNSIZED);
         assert_eq!([1, 2].map(after), [1, 1]);
-        let used = shelves.take(OF_BLOCKING_THREADS, None).expect("the pipe");
+        let used = shelves
+            .take(OF_BLOCKING_THREADS, UNSIZED)
+            .expect("the pipe");
         shelves.put(OF_BLOCKING_THREADS, used);
         assert_eq!([1, 2, 3].map(after), [1, 1, 0]);
         assert!(!shelves.has_idle());
@@ -296,11 +308,11 @@ mod tests {
     #[test]
     fn a_full_shelf_loses_its_oldest_pipe() {
         let shelves = Shelves::new();
-        put_new(&shelves, OF_BLOCKING_THREADS, Some(4096));
+        put_new(&shelves, OF_BLOCKING_THREADS, 4096);
         for _ in 0..KEPT {
-            put_new(&shelves, OF_BLOCKING_THREADS, None);
+            put_new(&shelves, OF_BLOCKING_THREADS, UNSIZED);
         }
         assert_eq!(shelves.stats().idle, KEPT);
-        assert!(shelves.take(OF_BLOCKING_THREADS, Some(4096)).is_none());
+        assert!(shelves.take(OF_BLOCKING_THREADS, 4096).is_none());
     }
 }

@@ -82,14 +82,14 @@ impl Sweeper {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipe::kernel::{DEFAULT, Pipe};
+    use crate::pipe::kernel::{DEFAULT, Pipe, UNSIZED};
     use crate::pipe::quota;
     use crate::pipe::shelves::OF_BLOCKING_THREADS;
 
     fn with_an_idle_pipe() -> Shelves {
         let shelves = Shelves::new();
         assert!(quota::reserve(DEFAULT, usize::MAX));
-        let pipe = Pipe::make(None, DEFAULT).expect("a pipe");
+        let pipe = Pipe::make(UNSIZED, DEFAULT).expect("a pipe");
         shelves.count_created(OF_BLOCKING_THREADS);
         shelves.put(OF_BLOCKING_THREADS, Box::new(pipe));
         shelves

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread, ThreadId};
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
@@ -23,10 +23,9 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
     lanes: BTreeMap::new(),
     last: 0,
     threads: 0,
-    idle: 0,
+    idle: Vec::new(),
     stuck: 0,
 });
-static ADDED: Condvar = Condvar::new();
 
 /// The calls that may wait for the same file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,8 +71,10 @@ pub(super) struct Pool {
     /// The number of the last call.
     last: u64,
     threads: usize,
-    /// Threads that wait for work. A thread that was woken counts until it runs.
-    idle: usize,
+    /// Threads that wait for work, the one with the latest call last. It gets the next call: its stack
+    /// is warm, and those that are not needed any more reach the end of their time. A condition variable
+    /// would wake them in turn, and a call now and then would keep all of them.
+    idle: Vec<(ThreadId, Thread)>,
     /// Threads whose call was abandoned and has not returned.
     pub(super) stuck: usize,
 }
@@ -163,8 +164,7 @@ pub(crate) struct Reserved {
 /// When no thread can be started and the pool has none that would take the call later.
 pub(crate) fn reserve(lane: Lane) -> Result<Reserved, Errno> {
     let mut pool = lock();
-    // Each call that is ready will take one of the idle threads.
-    if pool.has_room(lane) && pool.idle <= pool.ready.len() && pool.threads < MOST {
+    if pool.has_room(lane) && pool.idle.is_empty() && pool.threads < MOST {
         let thread = thread::Builder::new().name("fdsplice-file".to_owned());
         match thread.spawn(work_until_idle) {
             Ok(_) => pool.threads += 1,
@@ -180,14 +180,20 @@ pub(crate) fn reserve(lane: Lane) -> Result<Reserved, Errno> {
 
 impl Reserved {
     pub(super) fn hand_over(mut self, work: Work) -> u64 {
+        let is_ready = self.pool.has_room(self.lane);
         let number = self.pool.add(self.lane, work);
+        // `None`: a new thread or a busy one takes the call.
+        let idle = if is_ready { self.pool.idle.pop() } else { None };
         drop(self);
-        ADDED.notify_one();
+        if let Some((_, thread)) = idle {
+            thread.unpark();
+        }
         number
     }
 }
 
 fn work_until_idle() {
+    let this = thread::current();
     let mut pool = lock();
     loop {
         if let Some((_, (lane, work))) = pool.ready.pop_first() {
@@ -198,13 +204,21 @@ fn work_until_idle() {
             pool.stuck -= usize::from(was_abandoned);
             continue;
         }
-        pool.idle += 1;
-        let (locked, waited) = ADDED
-            .wait_timeout(pool, KEEP)
-            .unwrap_or_else(PoisonError::into_inner);
-        pool = locked;
-        pool.idle -= 1;
-        if waited.timed_out() && pool.ready.is_empty() {
+        pool.idle.push((this.id(), this.clone()));
+        let end = Instant::now() + KEEP;
+        // Invariant: this thread is in `idle` until a call takes it out, or its time is over.
+        let place = loop {
+            drop(pool);
+            thread::park_timeout(end.saturating_duration_since(Instant::now()));
+            pool = lock();
+            let place = pool.idle.iter().rposition(|(id, _)| *id == this.id());
+            // Also after a wake-up that no call has caused.
+            if place.is_none() || Instant::now() >= end {
+                break place;
+            }
+        };
+        if let Some(place) = place {
+            pool.idle.remove(place);
             pool.threads -= 1;
             return;
         }
