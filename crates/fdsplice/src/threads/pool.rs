@@ -24,6 +24,7 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
     last: 0,
     threads: 0,
     idle: Vec::new(),
+    coming: 0,
     stuck: 0,
 });
 
@@ -75,6 +76,8 @@ pub(super) struct Pool {
     /// is warm, and those that are not needed any more reach the end of their time. A condition variable
     /// would wake them in turn, and a call now and then would keep all of them.
     idle: Vec<(ThreadId, Thread)>,
+    /// Threads that were woken or started, and have not looked for a call yet.
+    coming: usize,
     /// Threads whose call was abandoned and has not returned.
     pub(super) stuck: usize,
 }
@@ -84,6 +87,12 @@ impl Pool {
         self.lanes
             .get(&lane)
             .is_none_or(|calls| calls.admitted < lane.most())
+    }
+
+    /// Whether a call that becomes ready has a thread to wait for: each of the others takes one of those
+    /// that come.
+    fn has_thread_coming(&self) -> bool {
+        self.coming > self.ready.len()
     }
 
     fn add(&mut self, lane: Lane, work: Work) -> u64 {
@@ -164,10 +173,14 @@ pub(crate) struct Reserved {
 /// When no thread can be started and the pool has none that would take the call later.
 pub(crate) fn reserve(lane: Lane) -> Result<Reserved, Errno> {
     let mut pool = lock();
-    if pool.has_room(lane) && pool.idle.is_empty() && pool.threads < MOST {
+    let needs_thread = pool.has_room(lane) && !pool.has_thread_coming() && pool.idle.is_empty();
+    if needs_thread && pool.threads < MOST {
         let thread = thread::Builder::new().name("fdsplice-file".to_owned());
         match thread.spawn(work_until_idle) {
-            Ok(_) => pool.threads += 1,
+            Ok(_) => {
+                pool.threads += 1;
+                pool.coming += 1;
+            }
             Err(error) if pool.threads <= pool.stuck => {
                 return Err(Errno::from_io_error(&error).unwrap_or(Errno::AGAIN));
             }
@@ -180,10 +193,12 @@ pub(crate) fn reserve(lane: Lane) -> Result<Reserved, Errno> {
 
 impl Reserved {
     pub(super) fn hand_over(mut self, work: Work) -> u64 {
-        let is_ready = self.pool.has_room(self.lane);
-        let number = self.pool.add(self.lane, work);
-        // `None`: a new thread or a busy one takes the call.
-        let idle = if is_ready { self.pool.idle.pop() } else { None };
+        let pool = &mut *self.pool;
+        let wakes = pool.has_room(self.lane) && !pool.has_thread_coming();
+        // `None`: a busy thread takes the call.
+        let idle = if wakes { pool.idle.pop() } else { None };
+        pool.coming += usize::from(idle.is_some());
+        let number = pool.add(self.lane, work);
         drop(self);
         if let Some((_, thread)) = idle {
             thread.unpark();
@@ -195,6 +210,7 @@ impl Reserved {
 fn work_until_idle() {
     let this = thread::current();
     let mut pool = lock();
+    pool.coming -= 1;
     loop {
         if let Some((_, (lane, work))) = pool.ready.pop_first() {
             drop(pool);
@@ -222,5 +238,6 @@ fn work_until_idle() {
             pool.threads -= 1;
             return;
         }
+        pool.coming -= 1;
     }
 }
