@@ -3,8 +3,13 @@
 use divan::Bencher;
 use divan::counter::BytesCount;
 use fdsplice::RateLimiter;
-use fdsplice::bench::lease_and_return;
+use fdsplice::bench::{call_on_a_thread, lease_and_return};
 use fdsplice_micro::{Hop, SIZES, runtime};
+use tokio::runtime::Runtime;
+use tokio::task::spawn_blocking;
+
+/// Calls on other threads that are submitted at once.
+const BURST: usize = 16;
 
 fn main() {
     divan::main();
@@ -25,6 +30,32 @@ fn pipe_made(bencher: Bencher<'_, '_>) {
     let pipe = || fdsplice::bench::lease_of(64 * 1024);
     pipe();
     bencher.bench_local(pipe);
+}
+
+/// Submits empty calls at once and waits for all of them.
+fn burst<C: Future<Output: Send> + Send + 'static>(call: fn() -> C) {
+    thread_local! {
+        static RUNTIME: Runtime = runtime();
+    }
+    let all = async {
+        let calls: Vec<_> = (0..BURST).map(|_| tokio::spawn(call())).collect();
+        for call in calls {
+            call.await.expect("no panic");
+        }
+    };
+    RUNTIME.with(|runtime| runtime.block_on(all));
+}
+
+/// A burst of calls that may block, from several threads at once.
+#[divan::bench(threads = [1, 2, 8])]
+fn blocking_calls(bencher: Bencher<'_, '_>) {
+    bencher.bench(|| burst(|| call_on_a_thread(|| ())));
+}
+
+/// The same on tokio's threads, of which each runtime has its own.
+#[divan::bench(threads = [1, 2, 8])]
+fn blocking_calls_of_tokio(bencher: Bencher<'_, '_>) {
+    bencher.bench(|| burst(|| spawn_blocking(|| ())));
 }
 
 /// One quantum requested and used, under a limit that is never reached.
