@@ -10,6 +10,7 @@ use tokio::{
 
 use crate::{
     request::{self, Request},
+    resets,
     shards::{self, runtime},
     wire,
 };
@@ -112,7 +113,19 @@ async fn serve_request(mut stream: TcpStream) -> io::Result<()> {
             stream.write_all(b"R").await?;
             echo(&mut stream, size).await
         }
-        Request::Exchange { size } => exchange(&mut stream, first, size).await,
+        Request::Exchange { size } => {
+            answer(&mut stream, first, size).await?;
+            wire::expect_end(&mut stream).await
+        }
+        Request::Reset { size, run } => {
+            let _open = resets::begin(run);
+            answer(&mut stream, first, size.into()).await?;
+            wire::expect_end_or_reset(&mut stream).await
+        }
+        Request::Settled { run } => {
+            let served = resets::settled(run).await;
+            report(&mut stream, served).await
+        }
         Request::Sink => {
             start(&mut stream).await?;
             let received = wire::discard(&stream, u64::MAX).await?;
@@ -144,9 +157,9 @@ async fn start(stream: &mut TcpStream) -> io::Result<()> {
     }
 }
 
-/// Ends a connection with the number of received bytes.
-async fn report(stream: &mut TcpStream, received: u64) -> io::Result<()> {
-    stream.write_u64_le(received).await?;
+/// Ends a connection with a number.
+async fn report(stream: &mut TcpStream, number: u64) -> io::Result<()> {
+    stream.write_u64_le(number).await?;
     stream.shutdown().await
 }
 
@@ -161,16 +174,11 @@ async fn echo(stream: &mut TcpStream, size: u64) -> io::Result<()> {
     }
 }
 
-async fn exchange(
-    stream: &mut TcpStream,
-    first: [u8; request::LENGTH],
-    size: u64,
-) -> io::Result<()> {
+async fn answer(stream: &mut TcpStream, first: [u8; request::LENGTH], size: u64) -> io::Result<()> {
     let mut message = vec![0; size_in_memory(size)?];
     message[..request::LENGTH].copy_from_slice(&first);
     stream.read_exact(&mut message[request::LENGTH..]).await?;
-    stream.write_all(&message).await?;
-    wire::expect_end(stream).await
+    stream.write_all(&message).await
 }
 
 fn size_in_memory(size: u64) -> io::Result<usize> {

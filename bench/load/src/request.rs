@@ -14,6 +14,10 @@ pub(crate) enum Request {
     Echo { size: u64 },
     /// One message of `size` bytes, which begins with the request; the origin sends it back.
     Exchange { size: u64 },
+    /// An exchange that the client ends with a reset. `run` is the number of the run that counts it.
+    Reset { size: u32, run: u32 },
+    /// The origin answers once no `Reset` of this run is open, with the number of those that it has served.
+    Settled { run: u32 },
     /// The client sends; the origin answers with the number of bytes.
     Sink,
     /// The origin sends `bytes` bytes.
@@ -27,6 +31,8 @@ impl Request {
         let (kind, argument) = match self {
             Self::Echo { size } => (b'e', size),
             Self::Exchange { size } => (b'x', size),
+            Self::Reset { size, run } => (b'r', u64::from(run) << 32 | u64::from(size)),
+            Self::Settled { run } => (b'w', u64::from(run) << 32),
             Self::Sink => (b'k', 0),
             Self::Source { bytes } => (b's', bytes),
             Self::Both { bytes } => (b'b', bytes),
@@ -40,10 +46,15 @@ impl Request {
 
     pub(crate) fn decode(encoded: [u8; LENGTH]) -> io::Result<Self> {
         let [m0, m1, m2, m3, m4, m5, m6, kind, argument @ ..] = encoded;
+        let [s0, s1, s2, s3, r0, r1, r2, r3] = argument;
+        let size = u32::from_le_bytes([s0, s1, s2, s3]);
+        let run = u32::from_le_bytes([r0, r1, r2, r3]);
         let argument = u64::from_le_bytes(argument);
         match ([m0, m1, m2, m3, m4, m5, m6], kind) {
             (MAGIC, b'e') => Ok(Self::Echo { size: argument }),
             (MAGIC, b'x') => Ok(Self::Exchange { size: argument }),
+            (MAGIC, b'r') => Ok(Self::Reset { size, run }),
+            (MAGIC, b'w') => Ok(Self::Settled { run }),
             (MAGIC, b'k') => Ok(Self::Sink),
             (MAGIC, b's') => Ok(Self::Source { bytes: argument }),
             (MAGIC, b'b') => Ok(Self::Both { bytes: argument }),
@@ -64,6 +75,11 @@ mod tests {
         for request in [
             Request::Echo { size: 64 },
             Request::Exchange { size: u64::MAX },
+            Request::Reset {
+                size: 100,
+                run: u32::MAX,
+            },
+            Request::Settled { run: 7 },
             Request::Sink,
             Request::Source { bytes: 1 << 40 },
             Request::Both { bytes: 0 },

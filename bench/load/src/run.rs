@@ -3,6 +3,7 @@
 use std::{
     io::{self, BufRead},
     net::SocketAddr,
+    process,
     sync::{
         Arc,
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
@@ -16,7 +17,7 @@ use serde_json::json;
 
 use crate::{
     shards::{runtime, share},
-    work::{Bulk, Churn, Direction, Extent, Files, Idle, Mixed, Part, PingPong, Work},
+    work::{Bulk, Churn, Direction, Ending, Extent, Files, Idle, Mixed, Part, PingPong, Work},
 };
 
 #[derive(Args)]
@@ -61,6 +62,9 @@ pub(crate) struct Options {
     /// churn: total number of connections
     #[arg(long, default_value_t = 1000)]
     count: usize,
+    /// churn: end each connection with a reset, and wait until the relay has passed all of them on
+    #[arg(long)]
+    reset: bool,
     /// idle: one connection makes round trips
     #[arg(long)]
     active: bool,
@@ -122,6 +126,11 @@ pub(crate) fn run(options: &Options) -> io::Result<()> {
                 at_once: options.connections_at_once,
                 count: options.count,
                 size: options.size,
+                ending: if options.reset {
+                    Ending::Reset { run: process::id() }
+                } else {
+                    Ending::Clean
+                },
             },
             options,
         ),

@@ -84,6 +84,14 @@ pub(crate) async fn expect_end(stream: &mut TcpStream) -> io::Result<()> {
     }
 }
 
+/// Checks that the stream ends here or is reset.
+pub(crate) async fn expect_end_or_reset(stream: &mut TcpStream) -> io::Result<()> {
+    match expect_end(stream).await {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(()),
+        other => other,
+    }
+}
+
 fn capped(bytes: u64, most: usize) -> usize {
     usize::try_from(bytes).map_or(most, |bytes| bytes.min(most))
 }

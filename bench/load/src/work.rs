@@ -18,7 +18,7 @@ use tokio::{
 
 pub(crate) use self::{
     bulk::{Bulk, Direction},
-    churn::Churn,
+    churn::{Churn, Ending},
     files::Files,
     idle::Idle,
     mixed::Mixed,

@@ -89,6 +89,7 @@ fn the_requested_number_of_round_trips_and_connections_is_made() {
         "--work pingpong --connections 3 --threads 2 --size 300000 --round-trips 77",
         "--work churn --connections-at-once 5 --count 77 --size 100",
         "--work churn --connections-at-once 1 --count 77 --size 16",
+        "--work churn --connections-at-once 5 --threads 2 --count 77 --size 100 --reset",
     ] {
         let result = succeed(origin.address, args);
         assert_eq!(result["count"], 77, "{args}");
@@ -176,4 +177,36 @@ fn a_relay_that_loses_or_adds_a_byte_fails_the_run() {
         assert_eq!(status.success(), complaint.is_none(), "{message}");
         assert!(message.contains(complaint.unwrap_or_default()), "{message}");
     }
+}
+
+/// A relay that never ends the origin's side.
+fn relay_that_keeps_the_origin(target: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut kept = Vec::new();
+        for client in listener.incoming() {
+            let (mut client, mut upstream) = (client.unwrap(), TcpStream::connect(target).unwrap());
+            kept.push(upstream.try_clone().unwrap());
+            let (mut down_from, mut down_to) =
+                (upstream.try_clone().unwrap(), client.try_clone().unwrap());
+            // Both directions fail or end when the client has reset.
+            thread::spawn(move || std::io::copy(&mut client, &mut upstream));
+            thread::spawn(move || std::io::copy(&mut down_from, &mut down_to));
+        }
+    });
+    address
+}
+
+#[test]
+fn a_relay_that_keeps_a_connection_after_a_reset_fails_the_run() {
+    let origin = Origin::start();
+    let relay = relay_that_keeps_the_origin(origin.address);
+    let Output { status, stderr, .. } = run(relay, "--work churn --count 3 --size 100 --reset");
+    let message = String::from_utf8_lossy(&stderr);
+    assert!(!status.success(), "{message}");
+    assert!(
+        message.contains("resets do not reach the origin"),
+        "{message}"
+    );
 }
