@@ -11,8 +11,8 @@ import { startOrigin } from './lib/load.mjs';
 import { buildsFromOutside, noOwnNetwork, runInOwnNetwork } from './lib/network.mjs';
 import { findPeers, takesPart } from './lib/peers.mjs';
 import { probeCounters } from './lib/perf.mjs';
-import { printCase, printHead } from './lib/report.mjs';
-import { checkSameConditions, loadResults, saveResults } from './lib/results.mjs';
+import { printBounds, printCase, printHead } from './lib/report.mjs';
+import { checkSameConditions, checkSameWorkers, loadResults, saveResults } from './lib/results.mjs';
 import { chooseCases } from './lib/works.mjs';
 import { writeReport } from './lib/write-report.mjs';
 
@@ -23,6 +23,7 @@ async function main() {
   if (!asked) return;
   const file = join(directory, `${asked.name}.json`);
   const before = asked.resume ? loadResults(file) : undefined;
+  if (before) checkSameWorkers(before, asked.workers);
   // A resumed run uses the settings of its first part.
   const settings = before?.settings ?? asked;
   const cases = chooseCases(settings);
@@ -40,12 +41,15 @@ async function main() {
   mkdirSync(directory, { recursive: true });
   printHead(results.all);
   await measureAll(cases, results, file);
+  printBounds(results.all);
 
   console.log(`\n${results.all.seconds.toFixed(0)} s; written to ${relative(root, file)}`);
   for (const written of await writeReport(join(directory, asked.name), results.all)) {
     console.log(`  ${relative(root, written)}`);
   }
-  const ours = results.all.cases.flatMap(({ rounds }) => rounds.filter(({ peer }) => peer === 'fdsplice'));
+  const ours = results.all.cases.flatMap(({ rounds }) =>
+    rounds.filter(({ peer }) => peer.startsWith('fdsplice')),
+  );
   if (ours.some(({ error }) => error !== undefined)) process.exitCode = 1;
 }
 

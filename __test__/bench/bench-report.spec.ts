@@ -61,11 +61,14 @@ const results = {
   ],
 };
 
-async function report(t: ExecutionContext): Promise<(name: string) => Promise<string>> {
+async function report(
+  t: ExecutionContext,
+  reported: unknown = results,
+): Promise<(name: string) => Promise<string>> {
   const directory = await mkdtemp(join(tmpdir(), 'fdsplice-'));
   t.teardown(() => rm(directory, { recursive: true }));
   const file = join(directory, 'results.json');
-  await writeFile(file, JSON.stringify(results));
+  await writeFile(file, JSON.stringify(reported));
   await execute(process.execPath, ['bench/charts.mjs', file, '--to', directory]);
   return (name) => readFile(join(directory, name), 'utf8');
 }
@@ -131,4 +134,50 @@ test('a run cannot be continued on another kernel or with another version of a p
   const version = structuredClone(conditions);
   version.peers[1]!.version = '1.1';
   t.throws(() => checkSameConditions(conditions, version), { message: /other was 1 and is 1\.1/ });
+});
+
+test('the table names the number of workers, and a run cannot be continued with another one', async (t) => {
+  const module = '../../bench/lib/results.mjs';
+  const { checkSameWorkers } = (await import(module)) as {
+    checkSameWorkers: (before: { settings: { workers?: number } }, asked?: number) => void;
+  };
+  const [two, unset] = [{ settings: { workers: 2 } }, { settings: {} }];
+  t.notThrows(() => checkSameWorkers(two, 2));
+  t.notThrows(() => checkSameWorkers(two), 'without the option, the setting of the first part');
+  t.throws(() => checkSameWorkers(two, 1), { message: /--workers was 2 and is 1/ });
+  t.throws(() => checkSameWorkers(unset, 1), { message: /--workers was not given and is 1/ });
+  const read = await report(t, { ...results, settings: { ...results.settings, workers: 1 } });
+  t.regex(await read('table.md'), /peers with 1 worker\n/);
+  t.regex(await (await report(t))('table.md'), /peers with their default number of workers\n/);
+});
+
+test('the table of a set has its bounds: paired ratios, absolute figures, and cases that were not measured', async (t) => {
+  const pair = (index: number, mine: number, theirs: number, peer: string) => [
+    { ...round(index, 'fdsplice-rust', mine), rssPerConnection: 3 * 1024 },
+    round(index, peer, theirs),
+  ];
+  // The median of the ratios 2, 1.1 and 0.25 exceeds 1.05. The ratio of the medians, 2 / 2, does not.
+  const bulk = [2, 2.2, 1].flatMap((mine, index) => pair(index, mine, [1, 2, 4][index]!, 'tokio-splice2'));
+  const churn = [2, 9].flatMap((mine, index) => pair(index, mine, 10, 'haproxy-splice'));
+  const set = {
+    ...results,
+    settings: { rounds: 3, network: 'own', set: 'core', reference: 'fdsplice-rust' },
+    cases: [
+      { work: 'bulk', name: 'bulk-8-up', title: 'bulk, 8 streams', per: 'GiB', rounds: bulk },
+      { work: 'churn', name: 'churn-100', title: 'short ones', per: 'connection', rounds: churn },
+      { work: 'idle', name: 'idle-1000', title: 'idle', per: 'round trip', rounds: bulk },
+    ],
+  };
+  const table = await (await report(t, set))('table.md');
+  const line = (...cells: string[]) => `| ${cells.join(' | ')} |`;
+  for (const expected of [
+    line('bulk-8-up', 'CPU', 'fdsplice-rust', 'at most 1.05 × tokio-splice2', '1.10', 'EXCEEDED'),
+    line('bulk-100-up', 'CPU', 'fdsplice-rust', 'at most 1.05 × tokio-splice2', '–', 'not measured'),
+    line('churn-100', 'CPU', 'fdsplice-rust', 'at most 0.95 × haproxy-splice', '0.55', 'holds'),
+    line('idle-1000', 'KiB/conn', 'fdsplice-rust', 'at most 2.5', '3.00', 'EXCEEDED'),
+  ]) {
+    t.true(table.includes(expected), `${expected}\n${table}`);
+  }
+  t.regex(table, /×ours: median of the ratios to fdsplice-rust/);
+  t.notRegex(await (await report(t))('table.md'), /Bounds/);
 });

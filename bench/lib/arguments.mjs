@@ -1,6 +1,7 @@
 // The command line of the benchmark: usage, checks and defaults.
 import { parseArgs } from 'node:util';
 import { StepError } from '../../scripts/lib/run.mjs';
+import { sets } from './sets.mjs';
 import { workNames } from './works.mjs';
 
 const usage = `node bench/run.mjs [options]
@@ -9,6 +10,8 @@ const usage = `node bench/run.mjs [options]
   --work a,b       only these works: ${workNames.join(', ')}
   --only text      only the cases whose name contains this
   --peers a,b      only ours and these peers
+  --set name       the cases, peers and bounds that judge one part of the package: ${Object.keys(sets).join(', ')}
+  --workers N      threads of every peer that has a number of them (default: each peer's own)
   --rounds N       measured rounds of each case (default 5, quick 3)
   --package dir    measure the package as built in this checkout (default: the one around the benchmark)
   --baseline dir   measure another built checkout as well, to compare before and after
@@ -34,6 +37,11 @@ export function readArguments(args) {
   const minutes = Number(values.minutes ?? (values.quick ? 2.75 : 180));
   if (!(minutes > 0 && minutes < Infinity)) throw new StepError('--minutes must be a number above 0');
   if (values.resume && !values.name) throw new StepError('--resume needs the --name of the run to continue');
+  const workers = values.workers === undefined ? undefined : Number(values.workers);
+  if (workers !== undefined && !(Number.isInteger(workers) && workers > 0)) {
+    throw new StepError('--workers must be a whole number above 0');
+  }
+  const set = chosenSet(values);
   const works = values.work?.split(',') ?? workNames;
   const unknown = works.filter((work) => !workNames.includes(work));
   if (unknown.length > 0) throw new StepError(`--work ${unknown}: there is ${workNames.join(', ')}`);
@@ -41,7 +49,10 @@ export function readArguments(args) {
     quick: values.quick,
     works,
     only: values.only,
-    peers: values.peers?.split(','),
+    peers: values.peers?.split(',') ?? set?.peers(workers),
+    set: values.set,
+    reference: set?.reference,
+    workers,
     rounds,
     seconds: minutes * 60,
     checkout: values.package,
@@ -53,6 +64,14 @@ export function readArguments(args) {
   };
 }
 
+function chosenSet({ set, quick }) {
+  if (set === undefined) return undefined;
+  if (!Object.hasOwn(sets, set))
+    throw new StepError(`--set ${set}: there is ${Object.keys(sets).join(', ')}`);
+  if (quick) throw new StepError('--set has its own cases: not with --quick');
+  return sets[set];
+}
+
 function parse(args) {
   try {
     return parseArgs({
@@ -62,6 +81,8 @@ function parse(args) {
         work: { type: 'string' },
         only: { type: 'string' },
         peers: { type: 'string' },
+        set: { type: 'string' },
+        workers: { type: 'string' },
         rounds: { type: 'string' },
         package: { type: 'string' },
         baseline: { type: 'string' },

@@ -1,7 +1,7 @@
 // The charts of a run as specifications of Vega-Lite: bars for each work, lines for the crossover.
 import { cpuColumn, memoryColumn } from './columns.mjs';
 import { machineLine } from './report.mjs';
-import { figureOf, playersOf } from './table.mjs';
+import { figureOf, playersOf, referenceOf } from './table.mjs';
 
 const known = [
   { name: 'bulk', title: 'Bulk: CPU seconds of the relay per GiB', column: cpuColumn },
@@ -50,8 +50,13 @@ function bars(results, { name, title, column }) {
   const values = cases.flatMap((measured) => {
     const shown = column(measured);
     return present(results, measured).map((peer) => {
-      const figure = figureOf(shown, measured.rounds, peer);
-      return { case: shorten(measured.title), peer, ours: peer === 'fdsplice', ...described(figure, shown) };
+      const figure = figureOf(shown, measured.rounds, peer, referenceOf(results));
+      return {
+        case: shorten(measured.title),
+        peer,
+        ours: peer === referenceOf(results),
+        ...described(figure, shown),
+      };
     });
   });
   const order = results.peers.map(({ name }) => name);
@@ -68,7 +73,7 @@ function bars(results, { name, title, column }) {
     spec: {
       ...frame(title, { results, cases }, [
         'Shorter is better. Bar: median; line: from least to most.',
-        '×: median of the ratios to fdsplice, round by round.',
+        `×: median of the ratios to ${referenceOf(results)}, round by round.`,
       ]),
       data: { values },
       facet: { field: 'case', type: 'nominal', sort: cases.map((one) => shorten(one.title)), title: null },
@@ -113,7 +118,7 @@ function crossover(results) {
   const cases = results.cases.filter(({ work }) => work === 'crossover');
   const values = cases.flatMap((measured) =>
     present(results, measured).flatMap((peer) => {
-      const figure = figureOf(cpuColumn(measured), measured.rounds, peer);
+      const figure = figureOf(cpuColumn(measured), measured.rounds, peer, referenceOf(results));
       return figure ? [{ bytes: bytesOf(measured), engine: engines[peer] ?? peer, ...figure }] : [];
     }),
   );

@@ -1,12 +1,13 @@
 // The configuration of HAProxy as a peer.
 /**
- * A plain TCP relay with HAProxy's default number of threads. HAProxy reserves two descriptors for each connection and pipes for
+ * A plain TCP relay; without `workers`, with HAProxy's default number of threads. HAProxy reserves two descriptors for each connection and pipes for
  * a quarter of them, and does not start without: `maxconn` serves the works here within 20,000 descriptors.
  */
-export function haproxyConfiguration(listen, target, options) {
+export function haproxyConfiguration({ listen, target, workers, options }) {
+  const threads = workers === undefined ? '' : `  nbthread ${workers}\n`;
   return `global
   maxconn 4800
-
+${threads}
 defaults
   mode tcp
   timeout connect 10s

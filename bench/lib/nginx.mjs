@@ -1,8 +1,8 @@
 // The configurations of nginx as a peer: a file server, and a limited TCP relay.
-/** The part of both configurations; `scratch` is a directory that every user may write to. */
-function common(scratch, modules = []) {
+/** The part of both configurations. `scratch` is a directory that every user may write to. */
+function common({ scratch, workers = 'auto' }, modules = []) {
   return `${modules.map((file) => `load_module ${file};\n`).join('')}daemon off;
-worker_processes auto;
+worker_processes ${workers};
 pid ${scratch}/nginx.pid;
 error_log stderr crit;
 # The workers run as the user who started nginx, like every other peer; only root may choose a user.
@@ -14,9 +14,10 @@ events {
 }
 
 /** An HTTP server of a directory's files. */
-export function filesConfiguration({ listen, directory, scratch }) {
+export function filesConfiguration(settings) {
+  const { listen, directory, scratch } = settings;
   const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'];
-  return `${common(scratch)}
+  return `${common(settings)}
 http {
   access_log off;
   sendfile on;
@@ -32,8 +33,9 @@ ${temporary.map((name) => `  ${name}_temp_path ${scratch}/${name};\n`).join('')}
 }
 
 /** A TCP relay with a limit for each connection and direction. */
-export function limitedConfiguration({ listen, target, bytesPerSecond, scratch }) {
-  return `${common(scratch, [streamModule])}
+export function limitedConfiguration(settings) {
+  const { listen, target, bytesPerSecond } = settings;
+  return `${common(settings, [streamModule])}
 stream {
   server {
     listen ${listen} backlog=4096;

@@ -16,7 +16,8 @@ const independentWorks = ['iperf3', 'wrk', 'curl'];
  * All peers except ours. `roles` has the command for each role: `relay` and `limited` take `listen` and `target`, `files` takes
  * `listen` and `directory`, `copies` takes `from` and `to`. `works` and `suits` restrict the cases of a peer. `without` has the
  * reason why a peer lacks a role. A `silent` peer does not print its port, so it gets one. `program` has to be installed,
- * `build` has to be built.
+ * `build` has to be built. A peer with `leastWorkers` exists only
+ * if `--workers` is at least that.
  */
 export const others = [
   bare(
@@ -53,6 +54,10 @@ export const others = [
     },
     ['pingpong', 'churn', 'mixed', 'crossover'],
   ),
+  oursInRust('fdsplice-rust', 'fdsplice::relay of the Rust core on tokio sockets'),
+  oursInRust('fdsplice-rust-owned', 'fdsplice::relay of the Rust core on descriptors that it owns'),
+  pinned(oursInRust('fdsplice-rust', 'fdsplice::relay on tokio sockets')),
+  pinned(oursInRust('fdsplice-rust-owned', 'fdsplice::relay on descriptors that it owns')),
   rust('tokio-copy-8', 'tokio copy_bidirectional, 8 KiB buffers', 'tokio'),
   rust('tokio-copy-64', 'tokio copy_bidirectional, 64 KiB buffers', 'tokio', [...relayWorks(), 'crossover']),
   rust('tokio-splice2', 'tokio_splice2::copy_bidirectional', 'tokio-splice2', [...relayWorks(), 'crossover']),
@@ -63,7 +68,9 @@ export const others = [
     build: 'go',
     version: goVersion,
     roles: {
-      relay: ({ listen, target }) => [join(compiled, 'go-copy'), '--listen', listen, '--target', target],
+      relay: ({ listen, target, workers }) => [
+        ...[...goThreads(workers), join(compiled, 'go-copy'), '--listen', listen, '--target', target],
+      ],
     },
     works: relayWorks(),
     without: { limited: noLimiter },
@@ -96,16 +103,17 @@ export const others = [
     'nginx-stream',
     'nginx stream proxy, each connection limited to its share in each direction',
     {
-      limited: ({ listen, target, bytesPerSecond, streams }) =>
+      limited: ({ listen, target, workers, bytesPerSecond, streams }) =>
         configured('nginx-stream', limitedConfiguration, {
-          ...{ listen, target },
+          ...{ listen, target, workers },
           bytesPerSecond: Math.floor(bytesPerSecond / streams),
         }),
     },
     () => (existsSync(streamModule) ? undefined : `${streamModule} is not installed`),
   ),
   nginx('nginx', 'nginx, sendfile on, tcp_nopush on', {
-    files: ({ listen, directory }) => configured('nginx', filesConfiguration, { listen, directory }),
+    files: ({ listen, directory, workers }) =>
+      configured('nginx', filesConfiguration, { listen, directory, workers }),
   }),
   {
     name: 'go-files',
@@ -113,8 +121,9 @@ export const others = [
     build: 'go',
     version: goVersion,
     roles: {
-      files: ({ listen, directory }) => [
-        ...[join(compiled, 'go-files'), '--listen', listen, '--directory', directory],
+      files: ({ listen, directory, workers }) => [
+        ...[...goThreads(workers), join(compiled, 'go-files')],
+        ...['--listen', listen, '--directory', directory],
       ],
     },
   },
@@ -236,9 +245,40 @@ function bulk(name) {
 function rust(name, about, crate, works = relayWorks()) {
   return {
     ...{ name, about, build: 'rust', version: () => lockedVersion(crate), works },
-    roles: { relay: bulk(name) },
+    roles: { relay: threaded(name) },
     without: { limited: noLimiter },
   };
+}
+
+/** Our own core without Node. */
+function oursInRust(name, about) {
+  const peer = rust(name, about, 'fdsplice');
+  const version = () => [peer.version(), revision(root)].filter(Boolean).join(', ');
+  return { ...peer, version, without: { limited: 'limits as `fdsplice` does' } };
+}
+
+/** A peer with a runtime of one thread for each worker: a connection stays with the thread that accepted it. */
+function pinned(peer) {
+  return {
+    ...peer,
+    name: `${peer.name}-pinned`,
+    about: `${peer.about}, a runtime for each worker`,
+    roles: { relay: (settings) => [...peer.roles.relay(settings), '--pinned'] },
+    leastWorkers: 2,
+  };
+}
+
+/** The command of a relay on tokio, which takes the number of its threads. */
+function threaded(name) {
+  return ({ listen, target, workers }) => [
+    ...[built(name), '--listen', listen, '--target', target],
+    ...(workers === undefined ? [] : ['--workers', `${workers}`]),
+  ];
+}
+
+/** The prefix that bounds the threads that run Go code. `env` executes the program in its own process. */
+function goThreads(workers) {
+  return workers === undefined ? [] : ['env', `GOMAXPROCS=${workers}`];
 }
 
 function bare(name, about, roles, works) {
@@ -252,9 +292,9 @@ function haproxy(name, about, options) {
     program: 'haproxy',
     version: () => output('haproxy', ['-v'])?.split(' ').slice(0, 3).join(' '),
     roles: {
-      relay: ({ listen, target }) => {
+      relay: ({ listen, target, workers }) => {
         const file = join(scratch(), `${name}.cfg`);
-        writeFileSync(file, haproxyConfiguration(listen, target, options));
+        writeFileSync(file, haproxyConfiguration({ listen, target, workers, options }));
         return ['haproxy', '-db', '-f', file];
       },
     },
@@ -284,8 +324,13 @@ function ourVersion(checkout) {
   const { name, version } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8'));
   const binary = readdirSync(checkout).find((file) => file.endsWith('.node'));
   const when = binary && statSync(join(checkout, binary)).mtime.toISOString().slice(0, 16);
-  const revision = output('git', ['-C', checkout, 'describe', '--always', '--dirty']);
-  return [`${name} ${version}`, revision, when && `built ${when}`, nodeVersion()].filter(Boolean).join(', ');
+  return [`${name} ${version}`, revision(checkout), when && `built ${when}`, nodeVersion()]
+    .filter(Boolean)
+    .join(', ');
+}
+
+function revision(checkout) {
+  return output('git', ['-C', checkout, 'describe', '--always', '--dirty']);
 }
 
 function nodeVersion() {

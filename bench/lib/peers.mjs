@@ -8,22 +8,26 @@ import { ours, oursReadingAndWriting, others } from './peer-list.mjs';
 import { notInstalled, output } from './surroundings.mjs';
 
 /** The chosen peers, ours first; `missing` has the reason why a peer cannot be measured. */
-export function findPeers({ peers: names, user, checkout, baseline }, builds) {
+export function findPeers({ peers: names, user, workers, checkout, baseline }, builds) {
   const choice = [oursReadingAndWriting(checkout), ...others];
+  const suits = ({ leastWorkers = 0 }) => (workers ?? 0) >= leastWorkers;
   const known = ['fdsplice', ...choice.map(({ name }) => name)];
   const unknown = (names ?? []).filter((name) => !known.includes(name));
   asUser(user);
   if (unknown.length > 0) {
     throw new StepError(`--peers ${unknown}: there is ${known.join(', ')}`);
   }
+  for (const { name, leastWorkers } of choice.filter((peer) => names?.includes(peer.name) && !suits(peer))) {
+    throw new StepError(`--peers ${name} needs --workers ${leastWorkers} or more`);
+  }
   const chosen = [
     ours('fdsplice', 'this package', checkout),
     ...(baseline === undefined ? [] : [ours('baseline', 'this package, another build', baseline)]),
-    ...choice.filter(({ name }) => names?.includes(name) ?? true),
+    ...choice.filter((peer) => suits(peer) && (names?.includes(peer.name) ?? true)),
   ];
   return chosen.map((peer) => {
     const missing = peer.build ? builds[peer.build] : (notInstalled(peer.program) ?? peer.obstacle?.());
-    return { ...peer, missing, version: missing ? undefined : peer.version(), user };
+    return { ...peer, missing, version: missing ? undefined : peer.version(), user, workers };
   });
 }
 
@@ -34,10 +38,10 @@ export function takesPart({ roles, works, suits }, work) {
 }
 
 /** Starts a peer in the role of the case; resolves when it accepts. `target` is the origin. */
-export async function startPeer({ name, roles, silent, user }, work, target) {
+export async function startPeer({ name, roles, silent, user, workers }, work, target) {
   const role = work.role ?? 'relay';
   const wanted = silent ? await freePort() : 0;
-  const command = roles[role]({ listen: `127.0.0.1:${wanted}`, target, ...work.settings });
+  const command = roles[role]({ listen: `127.0.0.1:${wanted}`, target, workers, ...work.settings });
   const line = [...asUser(work.user ?? user), ...command];
   const child = new Child(name, line[0], line.slice(1), { cwd: root });
   const peer = { pid: child.pid, complaint: () => child.complaint, stop: () => child.stop() };

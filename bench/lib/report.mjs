@@ -1,5 +1,6 @@
 // The results of a run as text: for the terminal and as Markdown.
-import { tableOf } from './table.mjs';
+import { boundsTable } from './bounds.mjs';
+import { referenceOf, tableOf } from './table.mjs';
 
 export function printHead(results) {
   for (const line of machineLines(results)) console.log(line);
@@ -12,6 +13,14 @@ export function printCase(measured, results) {
   const { rows, remarks } = tableOf(measured, results);
   printTable(rows);
   for (const remark of remarks) console.log(remark);
+}
+
+/** The bounds of the run's set, if it has any. */
+export function printBounds(results) {
+  const bounds = boundsTable(results);
+  if (!bounds) return;
+  console.log('\nbounds');
+  printTable(bounds);
 }
 
 /** The whole run as Markdown: machine, peers, and a table for each case. */
@@ -28,6 +37,8 @@ export function markdown(results) {
     parts.push(`### ${measured.title}`, markdownTable(rows));
     if (remarks.length > 0) parts.push(remarks.map(bullet).join('\n'));
   }
+  const bounds = boundsTable(results);
+  if (bounds) parts.push('### Bounds', markdownTable(bounds));
   return `${parts.join('\n\n')}\n`;
 }
 
@@ -40,6 +51,7 @@ function machineLines({ machine, counters, settings }) {
   const { processor, cores, memory, kernel, distribution, user, openFiles, loadBefore } = machine;
   return [
     `${processor}, ${cores} cores, ${(memory / 2 ** 30).toFixed(1)} GiB; Linux ${kernel}, ${distribution}`,
+    `peers with ${settings.workers ?? 'their default number of'} ${settings.workers === 1 ? 'worker' : 'workers'}`,
     `relays run by ${settings.user ?? user}; ${openFiles} open files; network: ${settings.network}; load average ${loadBefore.toFixed(2)}`,
     ...Object.entries(machine.settings).map(([name, value]) => `${name} = ${value}`),
     ...[
@@ -56,9 +68,9 @@ function peerLines({ peers }) {
   );
 }
 
-function methodLine({ settings }) {
-  const { rounds } = settings;
-  return `${rounds} round${rounds === 1 ? '' : 's'}, medians (least–most); ×ours: median of the ratios to ours, round by round`;
+function methodLine(results) {
+  const { rounds } = results.settings;
+  return `${rounds} round${rounds === 1 ? '' : 's'}, medians (least–most); ×ours: median of the ratios to ${referenceOf(results)}, round by round`;
 }
 
 export function printTable(rows) {

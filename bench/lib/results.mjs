@@ -35,3 +35,10 @@ export function checkSameConditions(before, now) {
     }
   }
 }
+
+/** Throws if a resumed run is asked for another number of workers than it was started with. */
+export function checkSameWorkers({ settings: { workers } }, asked) {
+  if (asked !== undefined && asked !== workers) {
+    throw new StepError(`--resume: --workers was ${workers ?? 'not given'} and is ${asked}: start anew`);
+  }
+}

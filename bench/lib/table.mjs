@@ -12,13 +12,17 @@ export function tableOf(measured, results) {
   const { counters, settings } = results;
   const { rounds, absent = {} } = measured;
   const columns = columnsOf(measured);
+  const reference = referenceOf(results);
   const complete = rounds.filter(({ error }) => error === undefined);
   const rows = [];
   const remarks = [];
   for (const { name, missing } of playersOf(measured, results)) {
     const mine = complete.filter(({ peer }) => peer === name);
     if (mine.length > 0) {
-      rows.push([name, ...columns.flatMap((column) => cells(column, mine, complete, counters))]);
+      rows.push([
+        name,
+        ...columns.flatMap((column) => cells(column, { mine, complete, counters, reference })),
+      ]);
     }
     if (missing) remarks.push(`${name} is MISSING: ${missing.split('\n')[0]}`);
     for (const { peer, round, error, skipped } of rounds) {
@@ -37,8 +41,13 @@ export function tableOf(measured, results) {
   return { rows: [['', ...heads], ...rows], remarks };
 }
 
-/** One figure of one peer: median, least and most, and the median of its ratios to ours; `undefined` without values. */
-export function figureOf({ value }, rounds, peer) {
+/** The peer that the ratios of a run refer to. */
+export function referenceOf({ settings }) {
+  return settings.reference ?? 'fdsplice';
+}
+
+/** One figure of one peer: median, least and most, and the median of its ratios to `reference`; `undefined` without values. */
+export function figureOf({ value }, rounds, peer, reference) {
   // A figure that does not exist for a relay is NaN.
   const figure = (round) => {
     const number = value(round);
@@ -46,13 +55,13 @@ export function figureOf({ value }, rounds, peer) {
   };
   const complete = rounds.filter(({ error }) => error === undefined);
   const found = spread(complete.filter((round) => round.peer === peer).map(figure));
-  return found && { ...found, times: pairedRatio(complete, peer, 'fdsplice', figure) };
+  return found && { ...found, times: pairedRatio(complete, peer, reference, figure) };
 }
 
-function cells(column, mine, complete, counters) {
+function cells(column, { mine, complete, counters, reference }) {
   const { digits, compared, needs } = column;
   if (needs && !counters[needs].available) return compared ? ['not supported', ''] : ['not supported'];
-  const found = figureOf(column, complete, mine[0].peer);
+  const found = figureOf(column, complete, mine[0].peer, reference);
   const text = (number) => number.toFixed(digits);
   if (!compared) return [found ? text(found.median) : '–'];
   return [
