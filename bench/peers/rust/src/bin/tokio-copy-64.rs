@@ -3,9 +3,11 @@
 const BUFFER: usize = 64 * 1024;
 
 fn main() -> std::io::Result<()> {
-    fdsplice_bench_peers::serve(|mut client, mut upstream| async move {
-        tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER)
-            .await?;
-        Ok(())
+    fdsplice_bench_peers::serve(|mut client, mut upstream| {
+        Ok(async move {
+            tokio::io::copy_bidirectional_with_sizes(&mut client, &mut upstream, BUFFER, BUFFER)
+                .await?;
+            Ok(())
+        })
     })
 }
