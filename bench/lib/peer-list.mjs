@@ -54,10 +54,9 @@ export const others = [
     },
     ['pingpong', 'churn', 'mixed', 'crossover'],
   ),
-  oursInRust('fdsplice-rust', 'fdsplice::relay of the Rust core on tokio sockets'),
-  oursInRust('fdsplice-rust-owned', 'fdsplice::relay of the Rust core on descriptors that it owns'),
-  pinned(oursInRust('fdsplice-rust', 'fdsplice::relay on tokio sockets')),
-  pinned(oursInRust('fdsplice-rust-owned', 'fdsplice::relay on descriptors that it owns')),
+  ...oursInRust('fdsplice-rust', 'fdsplice::relay of the Rust core on tokio sockets by value'),
+  ...oursInRust('fdsplice-rust-borrowed', 'fdsplice::relay on borrowed tokio sockets'),
+  ...oursInRust('fdsplice-rust-owned', 'fdsplice::relay on owned descriptors, which it inspects'),
   rust('tokio-copy-8', 'tokio copy_bidirectional, 8 KiB buffers', 'tokio'),
   rust('tokio-copy-64', 'tokio copy_bidirectional, 64 KiB buffers', 'tokio', [...relayWorks(), 'crossover']),
   rust('tokio-splice2', 'tokio_splice2::copy_bidirectional', 'tokio-splice2', [...relayWorks(), 'crossover']),
@@ -250,22 +249,19 @@ function rust(name, about, crate, works = relayWorks()) {
   };
 }
 
-/** Our own core without Node. */
+/** Our own core without Node, and the same with a runtime for each worker: a connection stays with the one that accepted it. */
 function oursInRust(name, about) {
   const peer = rust(name, about, 'fdsplice');
   const version = () => [peer.version(), revision(root)].filter(Boolean).join(', ');
-  return { ...peer, version, without: { limited: 'limits as `fdsplice` does' } };
-}
-
-/** A peer with a runtime of one thread for each worker: a connection stays with the thread that accepted it. */
-function pinned(peer) {
-  return {
-    ...peer,
-    name: `${peer.name}-pinned`,
-    about: `${peer.about}, a runtime for each worker`,
+  const alone = { ...peer, version, without: { limited: 'limits as `fdsplice` does' } };
+  const pinned = {
+    ...alone,
+    name: `${name}-pinned`,
+    about: `${about}; a runtime for each worker`,
     roles: { relay: (settings) => [...peer.roles.relay(settings), '--pinned'] },
     leastWorkers: 2,
   };
+  return [alone, pinned];
 }
 
 /** The command of a relay on tokio, which takes the number of its threads. */

@@ -1,6 +1,6 @@
 // Our relay as a user of the package writes it. `--package` selects another built checkout.
 import { loadOurs } from './ours.mjs';
-import { serve, settings } from './serve.mjs';
+import { report, serve, settings } from './serve.mjs';
 
 const { RateLimiter, relay } = await loadOurs(settings.package);
 
@@ -10,7 +10,7 @@ if (settings['read-write']) options.zeroCopy = false;
 
 serve(
   (client, upstream) => {
-    relay(client, upstream, options).catch((error) => console.error(String(error)));
+    relay(client, upstream, options).catch(report);
   },
   { pauseOnConnect: true },
 );

@@ -1,5 +1,5 @@
 // A relay of two `pipe` calls, with the error handling that `pipe` lacks.
-import { serve } from './serve.mjs';
+import { report, serve } from './serve.mjs';
 
 serve((client, upstream) => {
   for (const [socket, other] of [
@@ -7,7 +7,7 @@ serve((client, upstream) => {
     [upstream, client],
   ]) {
     socket.on('error', (error) => {
-      console.error(String(error));
+      report(error);
       other.destroy();
     });
     socket.pipe(other);

@@ -1,9 +1,9 @@
 // A relay of one `stream.pipeline` through both sockets and back.
 import { pipeline } from 'node:stream';
-import { serve } from './serve.mjs';
+import { report, serve } from './serve.mjs';
 
 serve((client, upstream) => {
   pipeline(client, upstream, client, (error) => {
-    if (error) console.error(String(error));
+    if (error) report(error);
   });
 });

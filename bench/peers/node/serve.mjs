@@ -23,6 +23,14 @@ export function serve(relay, { pauseOnConnect = false } = {}) {
   server.listen({ host, port, backlog: 1024 }, () => console.log(`listening ${server.address().port}`));
 }
 
+/** Codes of a peer that has reset its connection or gone: everyday business. */
+const everyday = ['ECONNRESET', 'EPIPE', 'ERR_STREAM_PREMATURE_CLOSE'];
+
+/** Prints the error of a relay. A line for each reset would be part of the measured cost. */
+export function report(error) {
+  if (!everyday.includes(error.code)) console.error(String(error));
+}
+
 function split(address) {
   const colon = address.lastIndexOf(':');
   return [address.slice(0, colon), Number(address.slice(colon + 1))];

@@ -2,11 +2,13 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log"
 	"net"
+	"syscall"
 )
 
 func main() {
@@ -48,9 +50,20 @@ func relay(client *net.TCPConn, target string) {
 // half copies one direction until its end, and passes the end on.
 func half(destination, source *net.TCPConn) {
 	if _, err := io.Copy(destination, source); err != nil {
-		log.Print(err)
+		report(err)
 	}
 	if err := destination.CloseWrite(); err != nil {
-		log.Print(err)
+		report(err)
 	}
+}
+
+// report prints an error. That a peer has reset its connection or gone is everyday business, and a line for each would be part
+// of the measured cost.
+func report(err error) {
+	for _, everyday := range []error{syscall.ECONNRESET, syscall.EPIPE, syscall.ENOTCONN} {
+		if errors.Is(err, everyday) {
+			return
+		}
+	}
+	log.Print(err)
 }

@@ -105,9 +105,8 @@ fn runtime(workers: Option<usize>, uses_time: bool) -> io::Result<Runtime> {
 
 /// Runs a current-thread runtime in each of `workers` threads; ends when one fails.
 ///
-/// All of them accept on duplicates of one listener, so there is one queue of connections. tokio registers a listener
-/// edge-triggered and without `EPOLLEXCLUSIVE`, so a connection wakes every idle runtime, and all but one of them find no
-/// connection.
+/// All of them accept on duplicates of one listener, so there is one queue of connections. tokio registers a listener without
+/// `EPOLLEXCLUSIVE`, so a connection wakes every idle runtime. Most of them find it taken and sleep again.
 fn each_alone<R, F>(workers: usize, listener: Listener, relay: R) -> io::Result<()>
 where
     R: Fn(TcpStream, TcpStream) -> io::Result<F> + Copy + Send + Sync + 'static,
@@ -147,9 +146,18 @@ where
                 Err(error) => Err(error),
             };
             if let Err(error) = ended {
-                eprintln!("{error}");
+                report(&error);
             }
         });
+    }
+}
+
+/// Prints an error. That a peer has reset its connection or gone is everyday business, and a line for each would be part of
+/// the measured cost.
+fn report(error: &io::Error) {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, NotConnected};
+    if !matches!(error.kind(), BrokenPipe | ConnectionReset | NotConnected) {
+        eprintln!("{error}");
     }
 }
 

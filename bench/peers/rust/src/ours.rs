@@ -2,7 +2,7 @@
 
 use std::{io, os::fd::OwnedFd};
 
-use fdsplice::{Endpoint, TrafficResult};
+use fdsplice::{Endpoint, Reason, TrafficResult};
 use tokio::net::TcpStream;
 
 use crate::Ending;
@@ -11,10 +11,13 @@ impl Ending for TrafficResult {
     const USES_TIME: bool = true;
 
     fn into_result(self) -> io::Result<()> {
-        match self.error {
-            None => Ok(()),
-            Some(error) => Err(io::Error::other(error)),
-        }
+        let Some(error) = self.error else {
+            return Ok(());
+        };
+        Err(match error.reason {
+            Reason::System { errno, .. } => errno.into(),
+            _ => io::Error::other(error),
+        })
     }
 }
 
