@@ -76,13 +76,13 @@ declare class RateLimiter {
 }
 
 /**
- * The source of a copy: the number of an open descriptor, a `FileHandle`, `process.stdin`, or a readable Node stream.
- * The kernel moves the bytes of descriptors, TCP and Unix sockets and pipes from child processes; bytes of other streams
+ * The source of a copy: the number of an open descriptor, a `FileHandle`, `process.stdin`, a readable Node stream, or the
+ * path or `file:` URL of a regular file. The kernel moves the bytes of descriptors, TCP and Unix sockets and pipes from child processes; bytes of other streams
  * pass through JavaScript, and so do those of a socket that has a `read` or `push` of its own. The same socket cannot be
  * both source and destination, however it is passed: as a socket, a Proxy around it, a number, or `process.stdin`. A stream
  * that is piped to another one is no source: the pipe and the copy would share its bytes.
  */
-type Source = Readable | FileHandle | number | typeof process.stdin;
+type Source = Readable | FileHandle | number | typeof process.stdin | string | URL;
 /**
  * The destination of a copy or `sendFile`: the number of an open descriptor, a `FileHandle`, `process.stdout`, an HTTP
  * response, or a writable Node stream. The kernel moves the bytes to descriptors, TCP and Unix sockets, pipes to child
@@ -162,12 +162,13 @@ interface CommonOptions {
 interface CopyOptions extends CommonOptions {
     /**
      * First byte to read; the source must be a regular file, and its own position is left alone. Default: the current
-     * position, which advances by the bytes delivered.
+     * position, which advances by the bytes delivered; the first byte of a path.
      */
     start?: number | undefined;
     /**
      * Where to write; the destination must be a regular file that was not opened with `O_APPEND`, and its own position is
-     * left alone. Default: the current position, which advances; with `O_APPEND` the bytes are appended.
+     * left alone. Default: the current position, which advances; with `O_APPEND` the bytes are appended. The file of a path
+     * is truncated without `position`, and keeps its contents with it.
      */
     position?: number | undefined;
     /**
@@ -281,6 +282,12 @@ declare function stats(): Stats;
  * Ownership: both ends stay the caller's. Nothing is closed, and a socket works in Node afterwards as before. While the
  * copy runs, `write()` and `end()` on its destination are held, and take effect after it.
  *
+ * Files: a path or `file:` URL must name a regular file. It is opened for this call and closed at the end in every case,
+ * the source first. A destination is created with mode 0666 minus the umask if it is missing, and truncated, unless
+ * `position` is given. If the source cannot be opened, the destination is neither created nor truncated. After a failure
+ * the destination keeps the bytes that were written. A destination that is the same file as the source, also by another
+ * name, is a caller's mistake unless `position` is given; nothing is truncated then.
+ *
  * HTTP: into a response with a Content-Length, at most the bytes that it still allows are copied. If the copy is to end the
  * response and the source ends before, it fails with `ERR_HTTP_CONTENT_LENGTH_MISMATCH`, and the response is destroyed.
  * Every failure destroys a response that was to be ended and whose headers were sent, so that its client sees the failure.
@@ -293,7 +300,7 @@ declare function stats(): Stats;
  * that error in the result. A caller's mistake always rejects, with a `TypeError`, a `RangeError` or an `Error` with the
  * code `EBADF`, before any byte has moved.
  */
-declare function copy(source: Source, destination: Destination, options?: CopyOptions): Transfer;
+declare function copy(source: Source, destination: Destination | string | URL, options?: CopyOptions): Transfer;
 
 /**
  * Relays bytes between `a` and `b` in both directions at once, until both have ended.

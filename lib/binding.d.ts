@@ -115,6 +115,20 @@ export declare class NativeFiles {
    * by its path, with the descriptor -1.
    */
   querySize(file: number, end: NativeEnd): Refusal | null
+  /**
+   * Opens the ends of a copy that are paths: first the source, then the destination, which is created
+   * if it is missing. `source` is the other end, if that is a file that is open already. The result is
+   * three numbers as for [`NativeFiles::open`]. The third one is 2 if the files are open, for
+   * [`NativeFiles::take_source`] and [`NativeFiles::take_destination`]. Otherwise the file was small and
+   * is copied: the second number is its length, and the third one is 1 if the kernel has copied it.
+   */
+  openPaths(file: number, paths: PathSpec, source?: NativeEnd | undefined | null): Refusal | null
+  /** Stops the opening of the files of a copy: nothing more is opened, created, truncated or copied. */
+  stop(file: number): void
+  /** The opened source of a copy. */
+  takeSource(file: number): NativeEnd | null
+  /** The opened destination of a copy. */
+  takeDestination(file: number): NativeEnd | null
   /** A copy of the bytes that were read when the file was opened and are not sent yet. */
   unsent(file: number): Buffer | null
   /**
@@ -321,6 +335,26 @@ export interface NativeTraffic {
  */
 export declare function openEnd(fd: number, role: string, isNodeTcp: boolean): NativeEnd | Refusal
 
+/** The paths of a copy. */
+export interface PathSpec {
+  /** The path of the source. */
+  source?: string
+  /** The path of the destination. */
+  destination?: string
+  /** Whether the destination keeps its contents. */
+  keepContents: boolean
+  /** Whether a small file may be copied when it is opened. */
+  copyIfSmall: boolean
+  /** First byte to read. */
+  start?: number
+  /** First byte to write. */
+  position?: number
+  /** At most this many bytes. */
+  length?: number
+  /** `false`: through a private buffer. */
+  zeroCopy: boolean
+}
+
 /** The reason why a descriptor cannot be used. Nothing was read, written or kept. */
 export interface Refusal {
   /**
@@ -332,6 +366,8 @@ export interface Refusal {
   errno?: number
   /** The failed system call. */
   syscall?: string
+  /** The end of a copy by paths that was refused: `source` or `destination`. */
+  side?: string
 }
 
 /** Options of sending a file only. */

@@ -313,6 +313,12 @@ export function badPath(name: string, cause: NodeJS.ErrnoException): Mistake {
   return mistake(new TypeError(`"${name}" must be a path or URL of a file: ${message}`, { cause }), code);
 }
 
+/** A path that does not name a file which a copy can use as `side`. `found` is what it names, with its article. */
+export function pathMistake(side: Side, found = 'something else'): Mistake {
+  if (found === 'the source itself') return invalidValue(side, 'must not be the same file as the source');
+  return invalidValue(side, `must name a regular file. It names ${found}`);
+}
+
 /** A descriptor that the caller has closed: a plain `Error`, as in Node. */
 export function badDescriptor(name: string, fd: number, errno: number, syscall: string): Mistake {
   const error = new Error(`EBADF: "${name}" is not an open descriptor (${fd}), ${syscall}`);

@@ -10,13 +10,13 @@ import type { Traffic } from './traffic.js';
 export type { Side, Traffic } from './traffic.js';
 
 /**
- * The source of a copy: the number of an open descriptor, a `FileHandle`, `process.stdin`, or a readable Node stream.
- * The kernel moves the bytes of descriptors, TCP and Unix sockets and pipes from child processes; bytes of other streams
+ * The source of a copy: the number of an open descriptor, a `FileHandle`, `process.stdin`, a readable Node stream, or the
+ * path or `file:` URL of a regular file. The kernel moves the bytes of descriptors, TCP and Unix sockets and pipes from child processes; bytes of other streams
  * pass through JavaScript, and so do those of a socket that has a `read` or `push` of its own. The same socket cannot be
  * both source and destination, however it is passed: as a socket, a Proxy around it, a number, or `process.stdin`. A stream
  * that is piped to another one is no source: the pipe and the copy would share its bytes.
  */
-export type Source = Readable | FileHandle | number | typeof process.stdin;
+export type Source = Readable | FileHandle | number | typeof process.stdin | string | URL;
 
 /**
  * The destination of a copy or `sendFile`: the number of an open descriptor, a `FileHandle`, `process.stdout`, an HTTP
@@ -103,12 +103,13 @@ export interface CommonOptions {
 export interface CopyOptions extends CommonOptions {
   /**
    * First byte to read; the source must be a regular file, and its own position is left alone. Default: the current
-   * position, which advances by the bytes delivered.
+   * position, which advances by the bytes delivered; the first byte of a path.
    */
   start?: number | undefined;
   /**
    * Where to write; the destination must be a regular file that was not opened with `O_APPEND`, and its own position is
-   * left alone. Default: the current position, which advances; with `O_APPEND` the bytes are appended.
+   * left alone. Default: the current position, which advances; with `O_APPEND` the bytes are appended. The file of a path
+   * is truncated without `position`, and keeps its contents with it.
    */
   position?: number | undefined;
   /**

@@ -1,6 +1,6 @@
-// Files that the core opens to send them, and the small ones whose bytes it reads at once.
+// Files that the core opens to send or copy them, and the small ones that it reads or copies at once.
 
-import type { NativeEnd, NativeFiles, Refusal } from '../binding.js';
+import type { NativeEnd, NativeFiles, PathSpec, Refusal } from '../binding.js';
 import { required } from './addon.js';
 import { keepProcessAlive, letProcessEnd } from './keep-alive.js';
 
@@ -67,8 +67,15 @@ export interface FileCall {
 
 let files: NativeFiles | undefined;
 let lastFile = 0;
+/** A result as the core delivers it. */
+interface RawResult {
+  size: number;
+  fd: number;
+  refusal: Refusal | undefined;
+}
+
 /** The functions that take the results of calls, by the numbers of their files. */
-const waiting = new Map<number, (result: FileResult) => void>();
+const waiting = new Map<number, (result: RawResult) => void>();
 
 /** The opened files of this thread, which its transfers take from the core by number. */
 export function nativeFiles(): NativeFiles {
@@ -82,16 +89,15 @@ function deliver(numbers: number[], refusals: Refusal[]): void {
   for (let at = 0; at < numbers.length; at += 3) {
     const [id = 0, size = 0, fd = -1] = numbers.slice(at, at + 3);
     const refusal = size < 0 ? refusals[refused++] : undefined;
-    const file = new PreopenedFile(nativeFiles(), id, size, fd);
-    settle(id, refusal === undefined ? { file, size } : { refusal });
+    settle(id, { size, fd, refusal });
   }
 }
 
-function settle(id: number, result: FileResult): void {
+function settle(id: number, result: RawResult): void {
   const take = waiting.get(id);
   if (take === undefined) {
     // Given up while the result was on its way.
-    result.file?.release();
+    nativeFiles().release(id);
     return;
   }
   waiting.delete(id);
@@ -99,20 +105,30 @@ function settle(id: number, result: FileResult): void {
   take(result);
 }
 
-/** Starts a call. `begin` returns a refusal if it cannot be started. */
+/** Starts a call on one file. */
 function start(begin: (files: NativeFiles, id: number) => Refusal | null): FileCall {
+  return call(begin, (owner, id, { size, fd, refusal }) =>
+    refusal === undefined ? { file: new PreopenedFile(owner, id, size, fd), size } : { refusal },
+  );
+}
+
+/** Starts a call. `begin` returns a refusal if it cannot be started. */
+function call<R>(
+  begin: (files: NativeFiles, id: number) => Refusal | null,
+  decode: (files: NativeFiles, id: number, result: RawResult) => R,
+): { id: number; result: Promise<R>; giveUp: () => void } {
   const owner = nativeFiles();
   const id = (lastFile = (lastFile + 1) % 2 ** 32);
-  const result = new Promise<FileResult>((resolve) => waiting.set(id, resolve));
+  const result = new Promise<R>((resolve) => waiting.set(id, (raw) => resolve(decode(owner, id, raw))));
   keepProcessAlive();
   const refusal = begin(owner, id);
-  if (refusal !== null) settle(id, { refusal });
+  if (refusal !== null) settle(id, { size: -1, fd: -1, refusal });
   const giveUp = () => {
     if (!waiting.delete(id)) return;
     letProcessEnd();
     owner.release(id);
   };
-  return { result, giveUp };
+  return { id, result, giveUp };
 }
 
 /** Opens a file to send it. */
@@ -123,4 +139,36 @@ export function openFile(path: string, { start: first = 0, end, readAhead }: Wan
 /** Queries the size of a file that the caller has opened. */
 export function querySize(end: NativeEnd): FileCall {
   return start((owner, id) => owner.querySize(id, end));
+}
+
+/** The result of opening the ends of a copy that are paths. */
+export type PathResult =
+  | { kind: 'copied'; bytes: number; zeroCopy: number }
+  | { kind: 'opened'; source: NativeEnd | null; destination: NativeEnd | null }
+  | { kind: 'refused'; refusal: Refusal };
+
+/** The opening of the ends of a copy, on a thread of the core. */
+export interface PathCall {
+  readonly result: Promise<PathResult>;
+  /** Keeps the call from opening, creating, truncating or copying anything more. Its result follows. */
+  stop(): void;
+  /** Gives the call up: its result is dropped when it returns. Does nothing when it has returned. */
+  giveUp(): void;
+}
+
+/** Opens the ends of a copy that are paths. `source` is the other end, if that is a file that is open already. */
+export function openPaths(paths: PathSpec, source?: NativeEnd): PathCall {
+  const { id, result, giveUp } = call((owner, id) => owner.openPaths(id, paths, source), decodePaths);
+  return { result, giveUp, stop: () => nativeFiles().stop(id) };
+}
+
+/** What the third number of a result says of the files of a copy; crates/fdsplice-node/src/files.rs has the same. */
+const [COPIED_IN_KERNEL, OPENED] = [1, 2];
+
+function decodePaths(owner: NativeFiles, id: number, { size, fd, refusal }: RawResult): PathResult {
+  if (refusal !== undefined) return { kind: 'refused', refusal };
+  if (fd !== OPENED) return { kind: 'copied', bytes: size, zeroCopy: fd === COPIED_IN_KERNEL ? size : 0 };
+  const [source, destination] = [owner.takeSource(id), owner.takeDestination(id)];
+  owner.release(id);
+  return { kind: 'opened', source, destination };
 }

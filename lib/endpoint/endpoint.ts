@@ -2,8 +2,10 @@
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import type { Duplex, Readable, Writable } from 'node:stream';
+import { fileURLToPath } from 'node:url';
 import {
   badDescriptor,
+  badPath,
   type Failure,
   invalidType,
   invalidValue,
@@ -11,7 +13,7 @@ import {
   systemFailure,
   unavailable,
 } from '../contract/errors.js';
-import { isWebStream } from '../contract/realms.js';
+import { isWebStream, urlOf } from '../contract/realms.js';
 import { inspectFile, isOneConnection, isOneFile } from './file-status.js';
 import { isReadByTransfer } from '../node/held-reads.js';
 import { isWrittenByTransfer } from '../node/held-writes.js';
@@ -35,7 +37,7 @@ import type { Side } from '../contract/traffic.js';
 setProbe(probeInternals);
 
 /** One end of a transfer, after inspection. */
-export type Endpoint = NativeEndpoint | StreamEndpoint | FileEndpoint;
+export type Endpoint = NativeEndpoint | StreamEndpoint | FileEndpoint | PathEndpoint;
 
 /** An end that the core serves, or would serve if it could be opened. */
 export type NativeEndpoint = DescriptorEndpoint | SocketEndpoint | UnavailableEndpoint;
@@ -78,6 +80,15 @@ export interface FileEndpoint {
   owner: unknown;
 }
 
+/** A regular file given by its path. The transfer opens it, and closes it in every case. */
+export interface PathEndpoint {
+  kind: 'path';
+  side: Side;
+  path: string;
+  /** Whether the core opens it. Otherwise Node does, whose permission model may deny this process some files. */
+  isForCore: boolean;
+}
+
 export function isForCore(end: Endpoint): end is NativeEndpoint {
   return end.kind === 'descriptor' || end.kind === 'socket' || end.kind === 'unavailable';
 }
@@ -87,6 +98,29 @@ export function areNative(
   ends: readonly [Endpoint, Endpoint],
 ): ends is readonly [NativeEndpoint, NativeEndpoint] {
   return ends.every(isForCore);
+}
+
+/** Inspects an end of a copy, which may be the path or URL of a file too. */
+export function copyEndpoint(side: 'source' | 'destination', value: unknown): Endpoint {
+  const url = typeof value === 'string' ? undefined : urlOf(value);
+  if (typeof value !== 'string' && url === undefined) return endpoint(side, value);
+  if (url !== undefined && url.protocol !== 'file:') {
+    throw invalidValue(side, `must be a file: URL. Received ${url.href}`);
+  }
+  const { permission } = process as { permission?: unknown };
+  const isForCore = binding() !== undefined && permission === undefined;
+  return { kind: 'path', side, path: pathOf(side, url ?? (value as string)), isForCore };
+}
+
+function pathOf(side: Side, file: string | URL): string {
+  let path;
+  try {
+    path = typeof file === 'string' ? file : fileURLToPath(file);
+  } catch (mistake) {
+    throw badPath(side, mistake as Error);
+  }
+  if (path.includes('\0')) throw invalidValue(side, 'must be a path without null bytes');
+  return path;
 }
 
 /** Inspects the argument called `name`. Throws a caller's mistake, and has then taken nothing over. */

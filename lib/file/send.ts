@@ -52,8 +52,8 @@ export function sendToStream(
   task.obeySignal();
   // Already aborted: the ends are released, so no writer may be created.
   if (task.isOver) return;
-  if (isUsable(target)) writer = writerOf(target, undefined, endDestination);
-  else task.fail(failureOf(target));
+  if (!isUsable(target)) task.fail(failureOf(target));
+  else if (target.kind !== 'path') writer = writerOf(target, undefined, endDestination);
   if (task.isOver || writer === undefined) return;
   const to = writer;
   const begin = () => {

@@ -1,14 +1,31 @@
 // Copies from one descriptor to another on the native engine.
+import type { Socket } from 'node:net';
 import type { Failure } from '../contract/errors.js';
 import type { CopySettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
 import { startNative } from '../core/core.js';
 import type { Openable } from '../endpoint/preparable.js';
+import type { Moved } from '../node/byte-counters.js';
+import type { HeldReads } from '../node/held-reads.js';
 import type { Task } from '../transfer/transfer.js';
-import type { SocketEnd } from './socket-end.js';
 import { startWhenReady } from './start.js';
 
-/** The destination of a copy: a descriptor or socket, or a response whose body goes into its socket. */
+/** The source of a copy: a descriptor or socket, or a file that is opened by its path. */
+export interface CopySource extends Openable {
+  readonly socket: Socket | undefined;
+  readonly reads: HeldReads | undefined;
+  takeOver(): void;
+  account(moved: () => Moved, idleMs: () => number): void;
+  breakOff(): void;
+  giveBack(unread: Uint8Array): void;
+  /** Closes what the transfer has opened; resolves when it is closed. */
+  close?(): Promise<void>;
+}
+
+/**
+ * The destination of a copy: a descriptor or socket, a file that is opened by its path, or a response whose body goes into
+ * its socket.
+ */
 export interface CopyDestination extends Openable {
   /** Whether the caller gave the number of a descriptor, which only the core can end. */
   readonly isNumber: boolean;
@@ -24,6 +41,8 @@ export interface CopyDestination extends Openable {
    */
   hold(written: () => number, idleMs: () => number): void;
   giveBack(): void;
+  /** Closes what the transfer has opened; resolves when it is closed. */
+  close?(): Promise<void>;
   /**
    * Destroys a socket that the core has broken off, because a call holds it that has not returned; breaks off a response
    * whose headers are out.
@@ -36,7 +55,7 @@ export interface CopyDestination extends Openable {
 /** Copies as `settings` say. */
 export function copyNatively(
   task: Task,
-  [from, to]: readonly [SocketEnd, CopyDestination],
+  [from, to]: readonly [CopySource, CopyDestination],
   settings: CopySettings,
 ): void {
   const { moveOptions, limit, endDestination, start, length, position } = settings;
@@ -57,6 +76,8 @@ export function copyNatively(
     } finally {
       to.giveBack();
     }
+    await from.close?.();
+    await to.close?.();
     return endDestination && failure === undefined ? to.end() : undefined;
   };
   from.takeOver();

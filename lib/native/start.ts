@@ -40,14 +40,20 @@ export function close(...ends: (NativeEnd | number)[]): void {
 /** Prepares both ends and calls `start` when they are ready, in this tick if they are. `start` opens them itself. */
 export function prepareBoth(task: Task, ends: readonly [Preparable, Preparable], start: () => void): void {
   const [first, second] = ends;
+  let isSecondDue = second.isLast === true;
   const ready = () => {
-    if (!task.isOver && first.isReady && second.isReady) task.attempt(start);
+    if (task.isOver || !first.isReady) return;
+    if (isSecondDue) {
+      isSecondDue = false;
+      task.attempt(() => prepare(second));
+    } else if (second.isReady) task.attempt(start);
   };
+  const prepare = (end: Preparable) => end.prepare(ready, (failure) => task.fail(failure), task.idleTimeout);
   // Before anything else: with a signal that has already aborted, no byte moves.
   task.obeySignal();
   for (const end of ends) {
     if (task.isOver) break;
-    end.prepare(ready, (failure) => task.fail(failure), task.idleTimeout);
+    if (end === first || end.isLast !== true) prepare(end);
   }
   if (task.isOver || first.isReady === second.isReady) return;
   const guard = () => {

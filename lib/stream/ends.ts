@@ -1,9 +1,10 @@
 // Chooses the reader and the writer for each kind of end, and destroys the ends of a relay of streams.
+import { fstatSync } from 'node:fs';
 import type { Http2Stream } from 'node:http2';
 import { Socket } from 'node:net';
 import { type Duplex, PassThrough, type Readable } from 'node:stream';
 import { clearTimeout, setTimeout } from '../contract/clock.js';
-import type { Endpoint, FileEndpoint, StreamEndpoint } from '../endpoint/endpoint.js';
+import type { Endpoint, FileEndpoint, PathEndpoint, StreamEndpoint } from '../endpoint/endpoint.js';
 import { type Failure, refusalFailure, streamFailure, TransferError } from '../contract/errors.js';
 import type { WritableLike } from '../endpoint/stream-kinds.js';
 import type { UsableEndpoint } from '../endpoint/usable.js';
@@ -14,6 +15,7 @@ import { closeByReset } from '../node/close-by-reset.js';
 import type { HeldCalls, RelayedCall } from '../node/held-calls.js';
 import { BridgeReader, BridgeWriter } from './bridge.js';
 import { FileReader, FileWriter, type HeldFile } from './files.js';
+import { PathReader, PathWriter, type Refuse } from './paths.js';
 import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';
 import { resetFailure } from './reset.js';
@@ -23,7 +25,9 @@ import { StreamWriter } from './writer.js';
 export function readerOf(
   endpoint: UsableEndpoint,
   range: { start: number | undefined; length: number | undefined },
+  refuse: Refuse,
 ): Reader {
+  if (endpoint.kind === 'path') return new PathReader(endpoint, range.start, refuse);
   if (endpoint.kind === 'stream' || endpoint.kind === 'socket') {
     return new StreamReader(endpoint.side, streamOf(endpoint) as Readable, 'lent');
   }
@@ -34,9 +38,36 @@ export function readerOf(
   return new FileReader(heldIn(end), { position: range.start, rewind });
 }
 
+/** The writer of a copy's destination that is a path. `source` and `reader` are the other end. */
+export function pathWriterOf(
+  endpoint: PathEndpoint,
+  position: number | undefined,
+  source: UsableEndpoint,
+  reader: Reader,
+  refuse: Refuse,
+): Writer {
+  if (reader instanceof PathReader) {
+    return new PathWriter(endpoint, refuse, {
+      position,
+      after: reader.opened,
+      source: () => reader.identity,
+    });
+  }
+  const fd =
+    source.kind === 'file'
+      ? source.fd
+      : source.kind === 'descriptor' && source.end.kind === 'file'
+        ? source.end.fd
+        : undefined;
+  return new PathWriter(endpoint, refuse, {
+    position,
+    source: fd === undefined ? undefined : () => fstatSync(fd),
+  });
+}
+
 /** The writer of a copy's destination. `position` applies to files alone. */
 export function writerOf(
-  endpoint: UsableEndpoint,
+  endpoint: Exclude<UsableEndpoint, PathEndpoint>,
   position: number | undefined,
   endDestination: boolean,
   calls?: HeldCalls<WritableLike>,

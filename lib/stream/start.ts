@@ -10,7 +10,7 @@ import type { WritableLike } from '../endpoint/stream-kinds.js';
 import { failureOf, isUsable } from '../endpoint/usable.js';
 import type { HeldCalls, RelayedCall } from '../node/held-calls.js';
 import type { EngineTransfer, Task } from '../transfer/transfer.js';
-import { readerOf, relayEndsOf, type RelayEnds, writerOf } from './ends.js';
+import { pathWriterOf, readerOf, relayEndsOf, type RelayEnds, writerOf } from './ends.js';
 import { type Announced, Flow, type Reader, type Writer } from './flow.js';
 import { StreamRun } from './run.js';
 
@@ -30,14 +30,18 @@ export function copyStreams(
     return;
   }
   const { start, length, position, endDestination, head, limit, moveOptions } = settings;
-  const reader = readerOf(source, { start, length });
+  const refuse = (mistake: Error) => task.refuse(mistake);
+  const reader = readerOf(source, { start, length }, refuse);
   const { release } = task;
   task.release = async (ending) => {
     await reader.release(NOTHING);
     discard(source, destination);
     await release(ending);
   };
-  const writer = writerOf(destination, position, endDestination, calls);
+  const writer =
+    destination.kind === 'path'
+      ? pathWriterOf(destination, position, source, reader, refuse)
+      : writerOf(destination, position, endDestination, calls);
   task.release = release;
   const flow = new Flow(reader, writer, {
     head: copyOf(head),

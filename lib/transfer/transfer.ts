@@ -165,11 +165,12 @@ export class Task {
     attempt((failure) => this.fail(failure), step);
   }
 
-  /** Ends a transfer that has not started yet because of a caller's mistake: it rejects, also with `reject: false`. */
+  /** Ends a transfer that has moved nothing because of a caller's mistake: it rejects, also with `reject: false`. */
   refuse(mistake: Error): void {
     if (this.isOver) return;
     this.#mistake = mistake;
-    this.#end(undefined);
+    if (this.#running === undefined) this.#end(undefined);
+    else this.fail(aborted(mistake));
   }
 
   /** Starts an engine. `start` is given the function that the engine calls with the outcome. */

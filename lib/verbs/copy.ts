@@ -2,14 +2,15 @@
 import { invalidValue } from '../contract/errors.js';
 import { type CopySettings, copySettings } from '../contract/options.js';
 import type { CopyOptions, Destination, Source, Transfer } from '../contract/types.js';
-import { canBeEnded, discard, type Endpoint, endpoint } from '../endpoint/endpoint.js';
+import { canBeEnded, copyEndpoint, discard, type Endpoint } from '../endpoint/endpoint.js';
 import { copyToResponse, exceedsStrictly, limitCopy, prepareCopy } from '../http/copy-response.js';
 import { isResponse } from '../http/response.js';
 import { copyNatively } from '../native/copy.js';
+import { copyPaths } from '../native/copy-paths.js';
 import { copyStreams } from '../stream/start.js';
 import { refused, Task } from '../transfer/transfer.js';
 import { checkEnds } from './check-ends.js';
-import { nativeCopyEnds } from './engine.js';
+import { nativeCopyEnds, nativePaths } from './engine.js';
 
 /**
  * Copies bytes from `source` to `destination` until the end of the source or `length` bytes, by the cheapest way that
@@ -17,6 +18,12 @@ import { nativeCopyEnds } from './engine.js';
  *
  * Ownership: both ends stay the caller's. Nothing is closed, and a socket works in Node afterwards as before. While the
  * copy runs, `write()` and `end()` on its destination are held, and take effect after it.
+ *
+ * Files: a path or `file:` URL must name a regular file. It is opened for this call and closed at the end in every case,
+ * the source first. A destination is created with mode 0666 minus the umask if it is missing, and truncated, unless
+ * `position` is given. If the source cannot be opened, the destination is neither created nor truncated. After a failure
+ * the destination keeps the bytes that were written. A destination that is the same file as the source, also by another
+ * name, is a caller's mistake unless `position` is given; nothing is truncated then.
  *
  * HTTP: into a response with a Content-Length, at most the bytes that it still allows are copied. If the copy is to end the
  * response and the source ends before, it fails with `ERR_HTTP_CONTENT_LENGTH_MISMATCH`, and the response is destroyed.
@@ -30,35 +37,46 @@ import { nativeCopyEnds } from './engine.js';
  * that error in the result. A caller's mistake always rejects, with a `TypeError`, a `RangeError` or an `Error` with the
  * code `EBADF`, before any byte has moved.
  */
-export function copy(source: Source, destination: Destination, options?: CopyOptions): Transfer {
+export function copy(
+  source: Source,
+  destination: Destination | string | URL,
+  options?: CopyOptions,
+): Transfer {
   let settings, ends, nativeEnds;
+  let task: Task | undefined;
+  // A path turns out to be no regular file only when it is opened.
+  const refuse = (mistake: Error) => task?.refuse(mistake);
   try {
     settings = copySettings(options);
     ends = checkEnds(
-      () => endpoint('source', source),
-      () => endpoint('destination', destination),
+      () => copyEndpoint('source', source),
+      () => copyEndpoint('destination', destination),
     );
     requireFiles(ends, settings);
     settings.endDestination &&= canBeEnded(destination);
     if (isResponse(destination)) prepareCopy(destination);
     const isStream = isResponse(destination) && exceedsStrictly(ends[0], destination, settings);
-    nativeEnds = isStream ? undefined : nativeCopyEnds(ends, settings.signal?.aborted === true);
+    nativeEnds = isStream ? undefined : nativeCopyEnds(ends, settings, refuse);
   } catch (mistake) {
     if (ends !== undefined) discard(...ends);
     return refused(mistake as Error);
   }
-  const task = new Task('copy', settings);
-  task.attempt(() => {
-    if (nativeEnds !== undefined) {
+  const started = new Task('copy', settings);
+  task = started;
+  const paths = nativePaths(ends);
+  started.attempt(() => {
+    if (paths !== undefined) {
+      copyPaths(started, paths, settings);
+    } else if (nativeEnds !== undefined) {
       if (isResponse(destination)) limitCopy(settings, destination);
-      copyNatively(task, nativeEnds, settings);
+      copyNatively(started, nativeEnds, settings);
     } else if (isResponse(destination)) {
-      copyToResponse(task, ends, destination, settings);
+      copyToResponse(started, ends, destination, settings);
     } else {
-      copyStreams(task, ends, settings);
+      copyStreams(started, ends, settings);
     }
   });
-  return task.transfer;
+  return started.transfer;
 }
 
 /** Rejects a position in an end that is not a regular file. */
@@ -69,6 +87,7 @@ function requireFiles([source, destination]: [Endpoint, Endpoint], { start, posi
   // An unavailable end has no kind. The copy fails when it is opened.
   const isFile = (end: Endpoint) =>
     end.kind === 'file' ||
+    end.kind === 'path' ||
     end.kind === 'unavailable' ||
     (end.kind === 'descriptor' && end.end.kind === 'file');
   const appends = (end: Endpoint) =>

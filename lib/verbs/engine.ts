@@ -1,10 +1,18 @@
 // Chooses the engine of a transfer, once per call. Native: the core can use the descriptors of both ends. Stream:
 // everything else, and every transfer without a core. For the body of an HTTP response the choice depends on its headers;
 // `takesNativeBody` in lib/http/response.ts makes it for `copy` here and for `sendFile` when the file is open.
-import { areNative, type Endpoint, isForCore, type NativeEndpoint } from '../endpoint/endpoint.js';
+import {
+  areNative,
+  type Endpoint,
+  isForCore,
+  type NativeEndpoint,
+  type PathEndpoint,
+} from '../endpoint/endpoint.js';
+import type { CopySettings } from '../contract/options.js';
 import { isClosed } from '../http/connection.js';
 import { isResponse, ResponseEnd, takesNativeBody } from '../http/response.js';
-import type { CopyDestination } from '../native/copy.js';
+import type { CopyDestination, CopySource } from '../native/copy.js';
+import { PathEnd } from '../native/path-end.js';
 import { SocketEnd } from '../native/socket-end.js';
 
 type Ends = readonly [Endpoint, Endpoint];
@@ -14,13 +22,32 @@ export function nativeRelayEnds(ends: Ends): readonly [NativeEndpoint, NativeEnd
   return areNative(ends) ? ends : undefined;
 }
 
+/** Both ends of a copy that are paths which the core opens; `undefined` for all other copies. */
+export function nativePaths([source, destination]: Ends): readonly [PathEndpoint, PathEndpoint] | undefined {
+  if (source.kind !== 'path' || destination.kind !== 'path' || !source.isForCore) return undefined;
+  return [source, destination];
+}
+
 /**
  * The ends of a copy for the native engine; `undefined` for the stream engine. Sends the headers of a plain response,
  * unless the copy is already aborted.
  */
-export function nativeCopyEnds(ends: Ends, isAborted: boolean): [SocketEnd, CopyDestination] | undefined {
+export function nativeCopyEnds(
+  ends: Ends,
+  settings: Pick<CopySettings, 'signal' | 'position'>,
+  refuse: (mistake: Error) => void,
+): [CopySource, CopyDestination] | undefined {
   if (areNative(ends)) return [new SocketEnd(ends[0]), new SocketEnd(ends[1])];
   const [source, destination] = ends;
+  const isAborted = settings.signal?.aborted === true;
+  if (source.kind === 'path' && source.isForCore && isForCore(destination)) {
+    return [new PathEnd(source, refuse), new SocketEnd(destination)];
+  }
+  if (destination.kind === 'path' && destination.isForCore && isForCore(source)) {
+    const opened = source.kind === 'descriptor' ? source.end : undefined;
+    const keepContents = settings.position !== undefined;
+    return [new SocketEnd(source), new PathEnd(destination, refuse, { keepContents, source: opened })];
+  }
   if (destination.kind !== 'stream' || !isForCore(source)) return undefined;
   const { stream } = destination;
   if (!isResponse(stream) || isClosed(stream) || !takesNativeBody(stream, isAborted)) return undefined;

@@ -1,4 +1,4 @@
-//! Files opened by path to be sent, on the threads that the core has for calls that may block. A call
+//! Files opened by path to be sent or copied, on the threads that the core has for calls that may block. A call
 //! that hangs there occupies none of the threads that Node shares among all its file calls, and the
 //! process can exit without it.
 
@@ -7,7 +7,10 @@ use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use fdsplice::{BackgroundCall, Endpoint, EndpointError, PreopenedFile};
+use fdsplice::{
+    BackgroundCall, Control, CopyPaths, CopyRange, Endpoint, EndpointError, OpenedPaths, PathError,
+    PreopenedFile, Side,
+};
 use napi::Status;
 use napi::bindgen_prelude::{Buffer, Error, FnArgs, Function, Result};
 use napi::threadsafe_function::{ThreadsafeFunction, ThreadsafeFunctionCallMode};
@@ -30,7 +33,63 @@ type Deliver = ThreadsafeFunction<(), (), Batch, Status, false, true>;
 /// A file that JavaScript can refer to.
 enum File {
     Opening(BackgroundCall),
+    /// Files of a copy that are being opened, and the handle to stop that.
+    OpeningPaths(BackgroundCall, Control),
     Open(PreopenedFile),
+    /// The opened files of a copy.
+    Paths(Option<Endpoint>, Option<Endpoint>),
+}
+
+/// What the third number of a result says of the files of a copy.
+const COPIED_BY_BUFFER: i32 = 0;
+const COPIED_IN_KERNEL: i32 = 1;
+const OPENED: i32 = 2;
+
+/// The paths of a copy.
+#[napi(object)]
+pub struct PathSpec {
+    /// The path of the source.
+    pub source: Option<String>,
+    /// The path of the destination.
+    pub destination: Option<String>,
+    /// Whether the destination keeps its contents.
+    pub keep_contents: bool,
+    /// Whether a small file may be copied when it is opened.
+    pub copy_if_small: bool,
+    /// First byte to read.
+    pub start: Option<f64>,
+    /// First byte to write.
+    pub position: Option<f64>,
+    /// At most this many bytes.
+    pub length: Option<f64>,
+    /// `false`: through a private buffer.
+    pub zero_copy: bool,
+}
+
+impl PathSpec {
+    fn paths(self, source: Option<&NativeEnd>, control: &Control) -> CopyPaths {
+        let mut paths = CopyPaths::new()
+            .keep_contents(self.keep_contents)
+            .control(control.clone());
+        if let Some(source) = source.and_then(NativeEnd::endpoint) {
+            paths = paths.reads_from(source);
+        }
+        if let Some(path) = self.source {
+            paths = paths.source(path);
+        }
+        if let Some(path) = self.destination {
+            paths = paths.destination(path);
+        }
+        if self.copy_if_small {
+            paths = paths.copy_if_small(CopyRange {
+                start: self.start.map_or(0, integer),
+                position: self.position.map_or(0, integer),
+                length: self.length.map(integer),
+                copy_only: !self.zero_copy,
+            });
+        }
+        paths
+    }
 }
 
 /// Files by the numbers that JavaScript gave them.
@@ -55,12 +114,12 @@ impl Files {
     fn begin(
         &self,
         file: u32,
-        open: impl FnOnce() -> std::result::Result<BackgroundCall, EndpointError>,
+        open: impl FnOnce() -> std::result::Result<File, EndpointError>,
     ) -> Option<Refusal> {
         // The lock keeps the result from arriving before the file is known.
         self.with(|files| match open() {
-            Ok(call) => {
-                files.insert(file, File::Opening(call));
+            Ok(opening) => {
+                files.insert(file, opening);
                 None
             }
             Err(error) => Some(refusal(error)),
@@ -128,32 +187,69 @@ impl Reply {
     fn opened(self, opened: std::result::Result<PreopenedFile, EndpointError>) {
         let found = opened.map(|file| {
             let fd = file.endpoint().map_or(-1, Endpoint::as_raw_fd);
-            (file.size(), fd, Some(file))
+            (file.size(), fd, Some(File::Open(file)))
         });
-        self.send(found);
+        self.send(found.map_err(refusal));
     }
 
     fn sized(self, size: std::result::Result<u64, EndpointError>) {
-        self.send(size.map(|size| (size, -1, None)));
+        self.send(size.map(|size| (size, -1, None)).map_err(refusal));
     }
 
+    fn opened_paths(self, opened: std::result::Result<OpenedPaths, PathError>) {
+        let found = match opened {
+            Ok(OpenedPaths::Copied { bytes, zero_copy }) => {
+                let by = if zero_copy {
+                    COPIED_IN_KERNEL
+                } else {
+                    COPIED_BY_BUFFER
+                };
+                Ok((bytes, by, None))
+            }
+            Ok(OpenedPaths::Open {
+                source,
+                destination,
+            }) => Ok((0, OPENED, Some(File::Paths(source, destination)))),
+            Ok(_) => Err(refusal(EndpointError::System {
+                errno: rustix::io::Errno::IO,
+                syscall: "open",
+            })),
+            Err(PathError { side, error, .. }) => Err(Refusal {
+                side: Some(side.as_str().to_owned()),
+                ..refusal(error)
+            }),
+        };
+        let copied = match found {
+            Ok((bytes, COPIED_BY_BUFFER, _)) => Some((bytes, false)),
+            Ok((bytes, COPIED_IN_KERNEL, _)) => Some((bytes, true)),
+            _ => None,
+        };
+        if self.send(found)
+            && let Some((bytes, zero_copy)) = copied
+        {
+            registry::ended_at_once(bytes, zero_copy);
+        }
+    }
+
+    /// Passes the result on. Returns whether JavaScript still waits for it.
     #[allow(
         clippy::cast_precision_loss,
         reason = "JavaScript numbers; exact up to 2^53"
     )]
-    fn send(self, found: std::result::Result<(u64, i32, Option<PreopenedFile>), EndpointError>) {
+    fn send(self, found: std::result::Result<(u64, i32, Option<File>), Refusal>) -> bool {
         let (size, fd, file, refusal) = match found {
             Ok((size, fd, file)) => (size as f64, fd, file, None),
-            Err(error) => (-1.0, -1, None, Some(refusal(error))),
+            Err(refusal) => (-1.0, -1, None, Some(refusal)),
         };
         let is_wanted = self.files.with(|files| {
-            let Some(File::Opening(call)) = files.remove(&self.file) else {
+            let Some(File::Opening(call) | File::OpeningPaths(call, _)) = files.remove(&self.file)
+            else {
                 // JavaScript has released it meanwhile.
                 return false;
             };
             call.detach();
             if let Some(file) = file {
-                files.insert(self.file, File::Open(file));
+                files.insert(self.file, file);
             }
             true
         });
@@ -166,6 +262,7 @@ impl Reply {
                 refusal,
             });
         }
+        is_wanted
     }
 }
 
@@ -220,6 +317,7 @@ impl NativeFiles {
                 read_ahead,
                 move |opened| reply.opened(opened),
             )
+            .map(File::Opening)
         })
     }
 
@@ -234,8 +332,62 @@ impl NativeFiles {
                 syscall: "fstat",
             };
             let endpoint = end.endpoint().ok_or(closed)?;
-            endpoint.size_in_background(move |size| reply.sized(size))
+            endpoint
+                .size_in_background(move |size| reply.sized(size))
+                .map(File::Opening)
         })
+    }
+
+    /// Opens the ends of a copy that are paths: first the source, then the destination, which is created
+    /// if it is missing. `source` is the other end, if that is a file that is open already. The result is
+    /// three numbers as for [`NativeFiles::open`]. The third one is 2 if the files are open, for
+    /// [`NativeFiles::take_source`] and [`NativeFiles::take_destination`]. Otherwise the file was small and
+    /// is copied: the second number is its length, and the third one is 1 if the kernel has copied it.
+    #[napi]
+    pub fn open_paths(
+        &self,
+        file: u32,
+        paths: PathSpec,
+        source: Option<&NativeEnd>,
+    ) -> Option<Refusal> {
+        let reply = self.reply(file);
+        self.files.begin(file, || {
+            let control = Control::new();
+            let paths = paths.paths(source, &control);
+            let call = paths.open_in_background(move |opened| reply.opened_paths(opened))?;
+            Ok(File::OpeningPaths(call, control))
+        })
+    }
+
+    /// Stops the opening of the files of a copy: nothing more is opened, created, truncated or copied.
+    #[napi]
+    pub fn stop(&self, file: u32) {
+        self.files.with(|files| {
+            if let Some(File::OpeningPaths(_, control)) = files.get(&file) {
+                control.abort();
+            }
+        });
+    }
+
+    /// The opened source of a copy.
+    #[napi]
+    pub fn take_source(&self, file: u32) -> Option<NativeEnd> {
+        self.take_end(file, Side::Source)
+    }
+
+    /// The opened destination of a copy.
+    #[napi]
+    pub fn take_destination(&self, file: u32) -> Option<NativeEnd> {
+        self.take_end(file, Side::Destination)
+    }
+
+    fn take_end(&self, file: u32, side: Side) -> Option<NativeEnd> {
+        let end = self.files.with(|files| match files.get_mut(&file)? {
+            File::Paths(source, _) if side == Side::Source => source.take(),
+            File::Paths(_, destination) => destination.take(),
+            _ => None,
+        });
+        end.map(NativeEnd::new)
     }
 
     fn reply(&self, file: u32) -> Reply {
@@ -251,7 +403,7 @@ impl NativeFiles {
     pub fn unsent(&self, file: u32) -> Option<Buffer> {
         self.files.with(|files| match files.get(&file)? {
             File::Open(file) => Some(Buffer::from(file.unsent()?)),
-            File::Opening(_) => None,
+            _ => None,
         })
     }
 
@@ -268,7 +420,7 @@ impl NativeFiles {
             let all = with_descriptor(socket, |socket| opened.send_now(socket)) == Some(true);
             if all {
                 files.remove(&file);
-                registry::sent_at_once(bytes as u64);
+                registry::ended_at_once(bytes as u64, false);
             }
             all
         })
@@ -287,6 +439,10 @@ impl NativeFiles {
     /// Closes a file that no transfer has taken. Its opening is given up if it has not returned.
     #[napi]
     pub fn release(&self, file: u32) {
-        drop(self.files.with(|files| files.remove(&file)));
+        let removed = self.files.with(|files| files.remove(&file));
+        if let Some(File::OpeningPaths(_, control)) = &removed {
+            control.abort();
+        }
+        drop(removed);
     }
 }

@@ -16,6 +16,8 @@ pub struct Refusal {
     pub errno: Option<i32>,
     /// The failed system call.
     pub syscall: Option<String>,
+    /// The end of a copy by paths that was refused: `source` or `destination`.
+    pub side: Option<String>,
 }
 
 pub(crate) fn refusal(error: EndpointError) -> Refusal {
@@ -28,6 +30,7 @@ pub(crate) fn refusal(error: EndpointError) -> Refusal {
         found: found.map(str::to_owned),
         errno: system.map(|(errno, _)| -errno.raw_os_error()),
         syscall: system.map(|(_, syscall)| syscall.to_owned()),
+        side: None,
     }
 }
 

@@ -213,9 +213,12 @@ pub(crate) fn abort_all(environment: u64, grace: Duration) {
 }
 
 /// Counts a transfer that was completed in one call.
-pub(crate) fn sent_at_once(bytes: u64) {
+pub(crate) fn ended_at_once(bytes: u64, zero_copy: bool) {
     let mut registry = lock();
-    registry.moved.tx = registry.moved.tx.saturating_add(bytes);
+    let mut moved = Traffic::default();
+    moved.tx = bytes;
+    moved.zero_copy = if zero_copy { bytes } else { 0 };
+    add(&mut registry.moved, moved);
     registry.completed += 1;
 }
 

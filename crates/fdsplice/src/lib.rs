@@ -62,6 +62,8 @@ pub use error::{EndpointError, Reason, Side, TransferError};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use fd::{Endpoint, Kind, Role, TransferEnd};
 #[cfg(any(target_os = "linux", target_os = "android"))]
+pub use file::by_path::{CopyPaths, CopyRange, OpenedPaths, PathError};
+#[cfg(any(target_os = "linux", target_os = "android"))]
 pub use file::read_ahead::PreopenedFile;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub use limits::memory::{HeldStats, held_stats};

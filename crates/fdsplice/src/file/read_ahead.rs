@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, fstat, open};
+use rustix::fs::{Mode, OFlags, fstat, open};
 use rustix::io::{Errno, pread, retry_on_intr};
 use rustix::net::{SendFlags, send};
 
 use crate::error::{EndpointError, TransferError};
 use crate::fd::{Endpoint, Kind, socket_kind, true_size_of};
+use crate::file::by_path::require_regular;
 use crate::file::range::{Remaining, true_size};
 use crate::limits::memory::{self, Charge};
 use crate::threads::{BackgroundCall, Lane};
@@ -59,20 +60,7 @@ impl PreopenedFile {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
         let fd = retry_on_intr(|| open(path, flags, Mode::empty())).map_err(failed("open"))?;
         let found = fstat(&fd).map_err(failed("fstat"))?;
-        let kind = FileType::from_raw_mode(found.st_mode);
-        if kind != FileType::RegularFile {
-            return Err(EndpointError::Unsupported {
-                expected: "a regular file",
-                found: match kind {
-                    FileType::Directory => "a directory",
-                    FileType::Fifo => "a FIFO",
-                    FileType::Socket => "a socket",
-                    FileType::BlockDevice => "a block device",
-                    FileType::CharacterDevice => "a character device",
-                    _ => "not a file",
-                },
-            });
-        }
+        require_regular(&found)?;
         let mut size = true_size_of(fd.as_fd(), &found);
         let wanted = Remaining::of_file(start, last, size);
         if read_ahead && !memory::is_used_up() && wanted.is_exact() && wanted.bytes() <= SMALL {
