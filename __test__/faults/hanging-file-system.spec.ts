@@ -1,7 +1,7 @@
 // File systems that stop answering, as FUSE and NFS do. Limits and aborts end a transfer whose call hangs. The thread and
 // the descriptors of the call are released when it returns, and its late result is discarded.
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
@@ -63,6 +63,63 @@ async function ended(t: ExecutionContext, transfer: Transfer, stop: (transfer: T
   stop(transfer);
   return failure(t, transfer);
 }
+
+for (const [operation, size] of [
+  ['lookup', 100],
+  ['open', 100],
+  ['read', 100],
+  ['read', 2 * MiB],
+] as const) {
+  fuseTest(
+    `a copy between paths is ended while the ${operation} of its source of ${size} bytes hangs`,
+    async (t, fuse) => {
+      const folder = mkdtempSync(join(tmpdir(), 'fdsplice-hang-'));
+      t.teardown(() => rmSync(folder, { recursive: true }));
+      await fuse.hang(operation);
+      for (const [index, { code, options, stop }] of stops().entries()) {
+        const to = join(folder, `${index}`);
+        const transfer = copy(fuse.file(size), to, options);
+        await fuse.hasHeld(index + 1);
+        const error = await within(PROMPT_MS, 'the copy ends', ended(t, transfer, stop));
+        t.deepEqual([error.code, error.traffic.total], [code, 0]);
+        t.is(existsSync(to), operation === 'read');
+      }
+      await fuse.release();
+      await until(
+        'the calls return',
+        () => stats().threads.stuck,
+        (stuck) => stuck === 0,
+      );
+      for (const [index] of stops().entries()) {
+        const to = join(folder, `${index}`);
+        if (operation === 'read') t.is(readFileSync(to).length, 0);
+        else t.false(existsSync(to), 'nothing is created after the end');
+      }
+    },
+  );
+}
+
+fuseTest(
+  'a copy between a path that hangs and a socket is ended, and the socket stays usable',
+  async (t, fuse) => {
+    await fuse.hang('open');
+    for (const [index, { code, options, stop }] of stops().entries()) {
+      const { near, far } = await connection(t);
+      far.write('bytes');
+      const isSource = index % 2 === 0;
+      const transfer = isSource
+        ? copy(fuse.file(100), near, options)
+        : copy(near, fuse.file(100), { ...options, position: 0 });
+      await fuse.hasHeld(index + 1);
+      const error = await within(PROMPT_MS, 'the copy ends', ended(t, transfer, stop));
+      t.deepEqual([error.code, error.traffic.total], [code, 0]);
+      near.write('answer');
+      t.is(String((await once(far, 'data'))[0]), 'answer');
+      t.is(String((await once(near, 'data'))[0]), 'bytes');
+    }
+    await fuse.release();
+  },
+);
 
 for (const [operation, size] of [
   ['lookup', 100],

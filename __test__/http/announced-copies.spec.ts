@@ -48,7 +48,7 @@ for (const [name, source] of Object.entries(SOURCES)) {
         response.setHeader('Content-Length', 400);
         const from = await source(t, bytes, path);
         results.push(await copy(from, response, { endDestination: true }));
-        if (typeof from !== 'number' && 'destroy' in from) from.destroy();
+        if (typeof from === 'object' && 'destroy' in from) from.destroy();
       })();
     });
     const received = await exchanged(port, 'GET /', 'GET /');

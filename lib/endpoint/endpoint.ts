@@ -103,7 +103,9 @@ export function areNative(
 /** Inspects an end of a copy, which may be the path or URL of a file too. */
 export function copyEndpoint(side: 'source' | 'destination', value: unknown): Endpoint {
   const url = typeof value === 'string' ? undefined : urlOf(value);
-  if (typeof value !== 'string' && url === undefined) return endpoint(side, value);
+  if (typeof value !== 'string' && url === undefined) {
+    return endpoint(side, value, side, ', or the path or URL of a file');
+  }
   if (url !== undefined && url.protocol !== 'file:') {
     throw invalidValue(side, `must be a file: URL. Received ${url.href}`);
   }
@@ -123,8 +125,11 @@ function pathOf(side: Side, file: string | URL): string {
   return path;
 }
 
-/** Inspects the argument called `name`. Throws a caller's mistake, and has then taken nothing over. */
-export function endpoint(side: Side, value: unknown, name: string = side): Endpoint {
+/**
+ * Inspects the argument called `name`. Throws a caller's mistake, and has then taken nothing over. `others` names what else
+ * the caller accepts.
+ */
+export function endpoint(side: Side, value: unknown, name: string = side, others = ''): Endpoint {
   const isRelay = side === 'a' || side === 'b';
   if (isSessionSocket(value)) {
     throw invalidValue(side, 'must be one stream of an HTTP/2 session, not the socket that they all share');
@@ -150,14 +155,14 @@ export function endpoint(side: Side, value: unknown, name: string = side): Endpo
     (reads && !isReadable(value)) ||
     (writes && !isWritable(value))
   ) {
-    throw invalidType(side, expected(side, value), value);
+    throw invalidType(side, expected(side, value, others), value);
   }
   const stream = value as StreamEndpoint['stream'];
   checkStream(side, stream, 'stream');
   return { kind: 'stream', side, stream };
 }
 
-function expected(side: Side, value: unknown): string {
+function expected(side: Side, value: unknown, others: string): string {
   const kind = {
     source: 'a readable stream',
     destination: 'a writable stream',
@@ -166,7 +171,7 @@ function expected(side: Side, value: unknown): string {
   };
   const handle = side === 'a' || side === 'b' ? '' : ', a FileHandle';
   const advice = isWebStream(value) ? '; wrap a web stream by Readable.fromWeb() or its like' : '';
-  return `${kind[side]} of Node's, as a net.Socket is${handle} or the number of an open descriptor${advice}`;
+  return `${kind[side]} of Node's, as a net.Socket is${handle} or the number of an open descriptor${others}${advice}`;
 }
 
 /** Whether a value may be process.stdin or process.stdout. Node creates those when they are first accessed. */

@@ -199,6 +199,7 @@ impl Reply {
     fn opened_paths(self, opened: std::result::Result<OpenedPaths, PathError>) {
         let found = match opened {
             Ok(OpenedPaths::Copied { bytes, zero_copy }) => {
+                registry::ended_at_once(bytes, zero_copy);
                 let by = if zero_copy {
                     COPIED_IN_KERNEL
                 } else {
@@ -219,24 +220,15 @@ impl Reply {
                 ..refusal(error)
             }),
         };
-        let copied = match found {
-            Ok((bytes, COPIED_BY_BUFFER, _)) => Some((bytes, false)),
-            Ok((bytes, COPIED_IN_KERNEL, _)) => Some((bytes, true)),
-            _ => None,
-        };
-        if self.send(found)
-            && let Some((bytes, zero_copy)) = copied
-        {
-            registry::ended_at_once(bytes, zero_copy);
-        }
+        self.send(found);
     }
 
-    /// Passes the result on. Returns whether JavaScript still waits for it.
+    /// Passes the result on, unless JavaScript no longer waits for it.
     #[allow(
         clippy::cast_precision_loss,
         reason = "JavaScript numbers; exact up to 2^53"
     )]
-    fn send(self, found: std::result::Result<(u64, i32, Option<File>), Refusal>) -> bool {
+    fn send(self, found: std::result::Result<(u64, i32, Option<File>), Refusal>) {
         let (size, fd, file, refusal) = match found {
             Ok((size, fd, file)) => (size as f64, fd, file, None),
             Err(refusal) => (-1.0, -1, None, Some(refusal)),
@@ -262,7 +254,6 @@ impl Reply {
                 refusal,
             });
         }
-        is_wanted
     }
 }
 

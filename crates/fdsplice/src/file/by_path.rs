@@ -154,7 +154,7 @@ impl CopyPaths {
             && let Some(range) = self.small
             && !same
             && !self.control.is_aborted()
-            && let Some(copied) = copy_small(from, found, to, range)
+            && let Some(copied) = self.copy_small(from, found, to, range)
         {
             return Ok(copied);
         }
@@ -224,6 +224,97 @@ impl CopyPaths {
     }
 }
 
+impl CopyPaths {
+    /// Copies a small range. `None` if it is not small, or not copied as far as the size of the source
+    /// promised: an ordinary copy of the same range then writes the same bytes again, and reports what fails.
+    fn copy_small(
+        &self,
+        source: &OwnedFd,
+        found: &Stat,
+        destination: &OwnedFd,
+        range: CopyRange,
+    ) -> Option<OpenedPaths> {
+        let size = true_size_of(source.as_fd(), found);
+        let available = size.saturating_sub(range.start);
+        let bytes = available.min(range.length.unwrap_or(u64::MAX));
+        // st_blocks counts 512-byte units (`stat(2)`). Holes are skipped by the ordinary copy.
+        let has_holes = i128::from(found.st_blocks) * 512 < i128::from(found.st_size);
+        if bytes > SMALL || has_holes || range.position.checked_add(bytes).is_none() {
+            return None;
+        }
+        let needs_end = range.length.is_none_or(|length| length > bytes);
+        let zero_copy = if bytes <= READ {
+            self.through_buffer(source, destination, range, bytes, needs_end)?;
+            false
+        } else if range.copy_only {
+            return None;
+        } else {
+            self.in_kernel(source, destination, range, bytes, needs_end)?;
+            true
+        };
+        Some(OpenedPaths::Copied { bytes, zero_copy })
+    }
+
+    /// Copies `bytes` bytes through a buffer. `None` if the source has fewer, or with `needs_end` more, or a
+    /// call fails.
+    fn through_buffer(
+        &self,
+        source: &OwnedFd,
+        destination: &OwnedFd,
+        range: CopyRange,
+        bytes: u64,
+        needs_end: bool,
+    ) -> Option<()> {
+        let bytes = usize::try_from(bytes).ok()?;
+        // One byte more than the file has: a read that returns fewer bytes than that has met the end.
+        let mut buffer: Vec<u8> = Vec::with_capacity(bytes + usize::from(needs_end));
+        if buffer.capacity() > 0 {
+            retry_on_intr(|| pread(source, spare_capacity(&mut buffer), range.start)).ok()?;
+        }
+        let has_more = needs_end && buffer.len() > bytes;
+        if buffer.len() < bytes || has_more {
+            return None;
+        }
+        let mut written = 0;
+        // A call that was given up while it was reading must not write any more.
+        while written < bytes && !self.control.is_aborted() {
+            let at = range.position + written as u64;
+            match retry_on_intr(|| pwrite(destination, &buffer[written..bytes], at)).ok()? {
+                0 => return None,
+                more => written += more,
+            }
+        }
+        (written == bytes).then_some(())
+    }
+
+    /// As [`CopyPaths::through_buffer`], with `copy_file_range`.
+    fn in_kernel(
+        &self,
+        source: &OwnedFd,
+        destination: &OwnedFd,
+        range: CopyRange,
+        bytes: u64,
+        needs_end: bool,
+    ) -> Option<()> {
+        let (mut from, mut to) = (range.start, range.position);
+        let end = range.start + bytes;
+        while from < end {
+            if self.control.is_aborted() {
+                return None;
+            }
+            let left = usize::try_from(end - from).ok()?;
+            let copied = retry_on_intr(|| {
+                copy_file_range(source, Some(&mut from), destination, Some(&mut to), left)
+            });
+            if copied.ok()? == 0 {
+                return None;
+            }
+        }
+        let is_end = !needs_end || retry_on_intr(|| pread(source, &mut [0; 1], end)).ok()? == 0;
+        is_end.then_some(())
+    }
+}
+
 /// What a destination is that must not be truncated.
 const SOURCE_ITSELF: &str = "the source itself";
 
@@ -265,88 +356,6 @@ pub(super) fn require_regular(found: &Stat) -> Result<(), EndpointError> {
         expected: "a regular file",
         found,
     })
-}
-
-/// Copies a small range. `None` if it is not small, or not copied as far as the size of the source
-/// promised: an ordinary copy of the same range then writes the same bytes again, and reports what fails.
-fn copy_small(
-    source: &OwnedFd,
-    found: &Stat,
-    destination: &OwnedFd,
-    range: CopyRange,
-) -> Option<OpenedPaths> {
-    let size = true_size_of(source.as_fd(), found);
-    let available = size.saturating_sub(range.start);
-    let bytes = available.min(range.length.unwrap_or(u64::MAX));
-    // st_blocks counts 512-byte units (`stat(2)`). Holes are skipped by the ordinary copy.
-    let has_holes = i128::from(found.st_blocks) * 512 < i128::from(found.st_size);
-    if bytes > SMALL || has_holes || range.position.checked_add(bytes).is_none() {
-        return None;
-    }
-    let needs_end = range.length.is_none_or(|length| length > bytes);
-    let zero_copy = if bytes <= READ {
-        through_buffer(source, destination, range, bytes, needs_end)?;
-        false
-    } else if range.copy_only {
-        return None;
-    } else {
-        in_kernel(source, destination, range, bytes, needs_end)?;
-        true
-    };
-    Some(OpenedPaths::Copied { bytes, zero_copy })
-}
-
-/// Copies `bytes` bytes through a buffer. `None` if the source has fewer, or with `needs_end` more, or a
-/// call fails.
-fn through_buffer(
-    source: &OwnedFd,
-    destination: &OwnedFd,
-    range: CopyRange,
-    bytes: u64,
-    needs_end: bool,
-) -> Option<()> {
-    let bytes = usize::try_from(bytes).ok()?;
-    // One byte more than the file has: a read that returns fewer bytes than that has met the end.
-    let mut buffer: Vec<u8> = Vec::with_capacity(bytes + usize::from(needs_end));
-    if buffer.capacity() > 0 {
-        retry_on_intr(|| pread(source, spare_capacity(&mut buffer), range.start)).ok()?;
-    }
-    let has_more = needs_end && buffer.len() > bytes;
-    if buffer.len() < bytes || has_more {
-        return None;
-    }
-    let mut written = 0;
-    while written < bytes {
-        let at = range.position + written as u64;
-        match retry_on_intr(|| pwrite(destination, &buffer[written..bytes], at)).ok()? {
-            0 => return None,
-            more => written += more,
-        }
-    }
-    Some(())
-}
-
-/// As [`through_buffer`], with `copy_file_range`.
-fn in_kernel(
-    source: &OwnedFd,
-    destination: &OwnedFd,
-    range: CopyRange,
-    bytes: u64,
-    needs_end: bool,
-) -> Option<()> {
-    let (mut from, mut to) = (range.start, range.position);
-    let end = range.start + bytes;
-    while from < end {
-        let left = usize::try_from(end - from).ok()?;
-        let copied = retry_on_intr(|| {
-            copy_file_range(source, Some(&mut from), destination, Some(&mut to), left)
-        });
-        if copied.ok()? == 0 {
-            return None;
-        }
-    }
-    let is_end = !needs_end || retry_on_intr(|| pread(source, &mut [0; 1], end)).ok()? == 0;
-    is_end.then_some(())
 }
 
 fn at(side: Side) -> impl Fn(EndpointError) -> PathError {
