@@ -178,7 +178,7 @@ interface CopyOptions extends CommonOptions {
     length?: number | undefined;
     /**
      * Whether to end the destination when done (FIN on a socket, `end()` on a stream). A number or `FileHandle` is never
-     * closed, and `process.stdout` and `process.stderr` stay open. Default `false`.
+     * closed, `process.stdout` and `process.stderr` stay open, and the file of a path is always closed. Default `false`.
      */
     endDestination?: boolean | undefined;
     /** Bytes to write before anything from the source; counted, and not part of `length`. */

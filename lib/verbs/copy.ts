@@ -43,9 +43,8 @@ export function copy(
   options?: CopyOptions,
 ): Transfer {
   let settings, ends, nativeEnds;
-  let task: Task | undefined;
   // A path turns out to be no regular file only when it is opened.
-  const refuse = (mistake: Error) => task?.refuse(mistake);
+  const refuse = (mistake: Error) => task.refuse(mistake);
   try {
     settings = copySettings(options);
     ends = checkEnds(
@@ -61,22 +60,21 @@ export function copy(
     if (ends !== undefined) discard(...ends);
     return refused(mistake as Error);
   }
-  const started = new Task('copy', settings);
-  task = started;
+  const task = new Task('copy', settings);
   const paths = nativePaths(ends);
-  started.attempt(() => {
+  task.attempt(() => {
     if (paths !== undefined) {
-      copyPaths(started, paths, settings);
+      copyPaths(task, paths, settings);
     } else if (nativeEnds !== undefined) {
       if (isResponse(destination)) limitCopy(settings, destination);
-      copyNatively(started, nativeEnds, settings);
+      copyNatively(task, nativeEnds, settings);
     } else if (isResponse(destination)) {
-      copyToResponse(started, ends, destination, settings);
+      copyToResponse(task, ends, destination, settings);
     } else {
-      copyStreams(started, ends, settings);
+      copyStreams(task, ends, settings);
     }
   });
-  return started.transfer;
+  return task.transfer;
 }
 
 /** Rejects a position in an end that is not a regular file. */

@@ -1,5 +1,5 @@
 // A peer that copies files one after the other. Each line of input is a number of files; the answer follows their copies.
-import { copyFile, open } from 'node:fs/promises';
+import { copyFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
@@ -17,19 +17,7 @@ const { values: settings } = parseArgs({
 const copiers = {
   async ours() {
     const { copy } = await loadOurs(settings.package);
-    return async (from, to) => {
-      const source = await open(from);
-      try {
-        const destination = await open(to, 'w');
-        try {
-          await copy(source, destination);
-        } finally {
-          await destination.close();
-        }
-      } finally {
-        await source.close();
-      }
-    };
+    return copy;
   },
   copyFile: () => copyFile,
 };

@@ -136,7 +136,7 @@ impl CopyPaths {
     /// [`EndpointError::System`], and [`EndpointError::Unsupported`] if a path does not name a regular
     /// file, or if the destination is the source and would be truncated. Nothing was truncated then.
     pub fn open(&self) -> Result<OpenedPaths, PathError> {
-        let source = self.source.as_deref().map(|path| open_source(path));
+        let source = self.source.as_deref().map(open_source);
         let source = source.transpose().map_err(at(Side::Source))?;
         if self.control.is_aborted() {
             return Err(at(Side::Source)(failed("open")(Errno::CANCELED)));
