@@ -10,6 +10,7 @@ pub(crate) mod bulk;
 pub(crate) mod held;
 pub(crate) mod plan;
 mod pull;
+mod quantum;
 pub(crate) mod watch;
 
 use std::pin::pin;
@@ -22,6 +23,7 @@ use tokio::task::yield_now;
 use crate::direction::bulk::BulkDetector;
 use crate::direction::held::{Held, Pushed};
 use crate::direction::plan::{Plan, Route};
+use crate::direction::quantum::Quantum;
 use crate::engine::{Engine, engines};
 use crate::fault::{End, IoFailure};
 use crate::fd::{Facts, TransferEnd};
@@ -29,10 +31,6 @@ use crate::limits::deadline::Stall;
 use crate::limits::memory;
 use crate::limits::rate::Limit;
 
-/// Bytes one poll moves before the other transfers of its thread run.
-const QUANTUM: u64 = 1024 * 1024;
-/// Bytes of the quantum that one pass costs at least, even if it moves none.
-const PASS: u64 = 4096;
 /// How often one poll pushes to a destination that accepts nothing although it is ready.
 const PUSHES: u32 = 64;
 
@@ -191,9 +189,9 @@ impl Direction {
     ) -> Poll<Result<(), IoFailure>> {
         // Invariant: each pass of the loop takes bytes, ends the direction, or clears the readiness
         // that it acted on. Neither is certain: `EAGAIN` may come from an end that is ready, and a
-        // readiness stays if an event has renewed it, or if the peer has ended. So a pass costs at
-        // least `PASS` of the quantum, and the loop ends after `QUANTUM / PASS` passes.
-        let mut quantum = QUANTUM;
+        // readiness stays if an event has renewed it, or if the peer has ended. So a pass costs a part
+        // of the quantum in any case, and the number of passes is limited.
+        let mut quantum = Quantum::new();
         loop {
             ready!(self.poll_push(cx, route))?;
             if self.ends_after == Some(0) {
@@ -212,7 +210,7 @@ impl Direction {
                 self.held.return_pipe();
                 return Poll::Ready(self.finish(route));
             };
-            let most = if quantum == 0 {
+            let most = if quantum.is_used_up() {
                 self.wait = Wait::Turn;
                 yield_to_others(cx);
                 Poll::Pending
@@ -231,7 +229,8 @@ impl Direction {
             if let Some((throttle, direction)) = limit {
                 throttle.used_part(*direction, taken as u64);
             }
-            quantum = quantum.saturating_sub(PASS.max(taken as u64));
+            let spliced = self.engine == Engine::SpliceDirect || self.held.is_in_pipe();
+            quantum.charge(taken, spliced);
         }
     }
 
@@ -280,8 +279,8 @@ impl Direction {
         self.pass_end_on = false;
         // After a splice only a recv can confirm that the source is empty, so recv is used alone.
         self.engine = Engine::ReadWrite;
-        let mut quantum = QUANTUM;
-        while quantum > 0 {
+        let mut quantum = Quantum::new();
+        while !quantum.is_used_up() {
             ready!(self.poll_push(cx, route))?;
             let taken = match route.source {
                 Some(source) if self.phase == Phase::Open => {
@@ -293,7 +292,7 @@ impl Direction {
                 self.phase = Phase::Ended;
                 return Poll::Ready(Ok(()));
             }
-            quantum = quantum.saturating_sub(taken as u64);
+            quantum.charge(taken, false);
         }
         yield_to_others(cx);
         Poll::Pending
