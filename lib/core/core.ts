@@ -23,39 +23,40 @@ createLimitsWith((bytesPerSecond, burst) => {
 
 /** A transfer in the core, which identifies it by a number. */
 export class NativeTransfer {
-  readonly #dispatcher: Dispatcher;
   readonly #id: number;
 
-  constructor(dispatcher: Dispatcher, id: number) {
-    this.#dispatcher = dispatcher;
+  constructor(id: number) {
     this.#id = id;
   }
 
   traffic(): { tx: number; rx: number } {
-    return this.#dispatcher.traffic(this.#id);
+    return dispatch().traffic(this.#id);
   }
 
   /** Milliseconds since it moved bytes; `Infinity` when it has moved none. */
   idleMs(): number {
-    return this.#dispatcher.idleMs(this.#id);
+    return dispatch().idleMs(this.#id);
   }
 
   abort(): void {
-    this.#dispatcher.abort(this.#id);
+    dispatch().abort(this.#id);
   }
 
   /** Ends one end of a relay before the other one has ended. */
   end(side: Side): void {
-    this.#dispatcher.end(this.#id, side === 'b');
+    dispatch().end(this.#id, side === 'b');
   }
 }
 
+/** What is called with the outcome of a transfer: a function, or an object, which spares many transfers the function. */
+export type Receiver = ((outcome: NativeOutcome) => void) | { settled(outcome: NativeOutcome): void };
+
 /**
- * The function to call at the end of each transfer, by its number. The registry of transfers is in the binding
- * (crates/fdsplice-node/src/registry.rs). Only the functions are here: the binding could hold one only through a
+ * What to call at the end of each transfer, by its number. The registry of transfers is in the binding
+ * (crates/fdsplice-node/src/registry.rs). Only the receivers are here: the binding could hold one only through a
  * reference, which would have to be made and released for every transfer.
  */
-const callbacks = new Map<number, (outcome: NativeOutcome) => void>();
+const receivers = new Map<number, Receiver>();
 let lastId = 0;
 let dispatcher: Dispatcher | undefined;
 
@@ -75,23 +76,22 @@ export function isSame(one: NativeEnd, other: NativeEnd): boolean {
   return required().isSame(one, other);
 }
 
-/** Starts a transfer in the core, and calls `settled` on this thread when it has ended. */
+/** Starts a transfer in the core, and calls `receiver` on this thread when it has ended. */
 export function startNative(
   begin: (dispatcher: Dispatcher, id: number) => void,
-  settled: (outcome: NativeOutcome) => void,
+  receiver: Receiver,
 ): NativeTransfer {
   const id = nextId();
-  const core = dispatch();
-  begin(core, id);
-  callbacks.set(id, settled);
+  begin(dispatch(), id);
+  receivers.set(id, receiver);
   keepProcessAlive();
-  return new NativeTransfer(core, id);
+  return new NativeTransfer(id);
 }
 
 function nextId(): number {
   do {
     lastId = (lastId + 1) % 2 ** 32;
-  } while (callbacks.has(lastId));
+  } while (receivers.has(lastId));
   return lastId;
 }
 
@@ -110,10 +110,11 @@ function deliver(numbers: number[], failures: NativeFailure[]): void {
 }
 
 function settle(id: number, outcome: NativeOutcome): void {
-  const settled = callbacks.get(id);
-  if (callbacks.delete(id)) letProcessEnd();
+  const receiver = receivers.get(id);
+  if (receivers.delete(id)) letProcessEnd();
   try {
-    settled?.(outcome);
+    if (typeof receiver === 'function') receiver(outcome);
+    else receiver?.settled(outcome);
   } catch (error) {
     // An uncaught exception, as from any callback of Node, but after the rest of the batch.
     nextTick(() => {

@@ -29,8 +29,16 @@ export function decodeBatch(
 ): void {
   let failed = 0;
   for (let at = 0; at < numbers.length; at += NUMBERS) {
-    const [id = 0, tx = 0, rx = 0, zeroCopy = 0, aEnded, bEnded, hasFailed] = numbers.slice(at, at + NUMBERS);
-    const error = hasFailed === 0 ? undefined : failures[failed++];
-    settle(id, { tx, rx, zeroCopy, aEnded: aEnded !== 0, bEnded: bEnded !== 0, error });
+    // No slice and no destructuring: an outcome is decoded for every short relay.
+    const number = (index: number) => numbers[at + index] ?? 0;
+    const error = number(6) === 0 ? undefined : failures[failed++];
+    settle(number(0), {
+      tx: number(1),
+      rx: number(2),
+      zeroCopy: number(3),
+      aEnded: number(4) !== 0,
+      bEnded: number(5) !== 0,
+      error,
+    });
   }
 }

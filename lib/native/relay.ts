@@ -1,110 +1,174 @@
 // Relays between two descriptors on the native engine.
 import type { EndRole } from '../binding.js';
-import { nextTick } from '../contract/clock.js';
+import { nextTick, setTimeout } from '../contract/clock.js';
 import { type Failure, invalidState, nodeError } from '../contract/errors.js';
 import type { RelaySettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
+import type { Transfer } from '../contract/types.js';
 import { type NativeEnd, type NativeTransfer, startNative } from '../core/core.js';
 import type { NativeEndpoint } from '../endpoint/endpoint.js';
 import { takeDownPipes } from '../endpoint/pipes.js';
-import type { Task } from '../transfer/transfer.js';
-import { SocketEnd } from './socket-end.js';
-import { close, prepareBoth } from './start.js';
+import type { Moved } from '../node/byte-counters.js';
+import type { RelayedCall } from '../node/held-calls.js';
+import { type Ending, LATER, Task } from '../transfer/transfer.js';
+import { RelayEnd, type RelayOfEnd } from './relay-end.js';
+import { close, GUARD_AFTER } from './start.js';
 
 /** Relays as `settings` say. */
 export function relayNatively(
-  task: Task,
-  [a, b]: readonly [NativeEndpoint, NativeEndpoint],
+  ends: readonly [NativeEndpoint, NativeEndpoint],
   settings: RelaySettings,
-): void {
-  const { moveOptions } = settings;
-  const headOfA = copyOf(settings.headFromA);
-  const headOfB = copyOf(settings.headFromB);
-  const [both, tx, rx] = settings.limits;
-  const endOfA = new SocketEnd(a);
-  const endOfB = new SocketEnd(b);
-  const ends = [endOfA, endOfB] as const;
-  const emits = { a: emittedErrors(a), b: emittedErrors(b) };
-  let running: NativeTransfer | undefined;
-  task.release = (ending) =>
-    new Promise((resolve, reject) => {
-      let open = 2;
-      const closed = (error?: Error) => {
-        open -= 1;
-        if (error !== undefined) reject(error);
-        else if (open === 0) resolve();
-      };
-      const { failure, outcome } = ending;
-      // The core resets a socket that it was given. One that it never got is reset here, and so are both of a relay
-      // whose task has died.
-      const reset = failure !== undefined && (outcome === undefined || outcome.error?.reason === 'died');
-      const error = (side: 'a' | 'b') =>
-        settings.emitsErrors === true && failure?.side === side ? emits[side](failure) : undefined;
-      endOfA.destroy({ ended: outcome?.aEnded ?? false, reset, error: error('a') }, closed);
-      endOfB.destroy({ ended: outcome?.bEnded ?? false, reset, error: error('b') }, closed);
-    });
-  const isPiped = takeDownPipes(a, b);
-  for (const end of ends) {
-    end.takeOver();
-    end.reads?.refuse();
-    end.writes?.report((call) => {
-      if (call === 'write') task.fail(invalidState(end.side));
-      else if (call === 'destroy') task.fail(end.loss);
-      else if (running === undefined) end.isEndDue = true;
-      else if (!task.isOver) running.end(end.side);
-    });
-    if (!isPiped) end.writes?.refuse();
-    // Its listeners may have destroyed an end.
-    if (task.isOver) return;
+): Transfer {
+  const relay = new NativeRelay(ends, settings);
+  relay.attempt(() => relay.begin());
+  return relay.transfer;
+}
+
+/**
+ * The life of one native relay. It is one object with methods, and so is each end: closures for each relay, with what they
+ * refer to, would be more of the memory of an idle relay than its two sockets.
+ */
+class NativeRelay extends Task implements RelayOfEnd {
+  readonly #a: RelayEnd;
+  readonly #b: RelayEnd;
+  readonly #settings: RelaySettings;
+  #transfer: NativeTransfer | undefined;
+
+  constructor([a, b]: readonly [NativeEndpoint, NativeEndpoint], settings: RelaySettings) {
+    super('relay', settings);
+    this.#settings = settings;
+    this.#a = new RelayEnd(this, a);
+    this.#b = new RelayEnd(this, b);
   }
-  const prepare = () => {
-    if (isPiped && !task.isOver) for (const end of ends) end.writes?.refuse();
-    prepareBoth(task, ends, start);
-  };
-  const start = () => {
-    const openA = endOfA.lend();
-    const openB = isFailure(openA) ? openA : endOfB.lend();
+
+  /** Takes the sockets over, and starts the relay when both ends are ready. */
+  begin(): void {
+    const { headFromA, headFromB } = this.#settings;
+    const a = this.#a;
+    const b = this.#b;
+    if (headFromA !== undefined) a.head = Uint8Array.from(headFromA);
+    if (headFromB !== undefined) b.head = Uint8Array.from(headFromB);
+    const isPiped = takeDownPipes(a.endpoint, b.endpoint);
+    a.takeOver(!isPiped);
+    // Its listeners may have destroyed an end.
+    if (this.isOver) return;
+    b.takeOver(!isPiped);
+    if (this.isOver) return;
+    if (isPiped) nextTick(() => this.attempt(() => this.#prepareUnpiped()));
+    else this.#prepare();
+  }
+
+  #prepareUnpiped(): void {
+    if (this.isOver) return;
+    this.#a.refuse();
+    this.#b.refuse();
+    this.#prepare();
+  }
+
+  #prepare(): void {
+    // Before anything else: with a signal that has already aborted, no byte moves.
+    this.obeySignal();
+    const { idleTimeout } = this;
+    if (!this.isOver) this.#a.prepare(idleTimeout);
+    if (!this.isOver) this.#b.prepare(idleTimeout);
+    if (this.isOver || this.#a.isReady === this.#b.isReady) return;
+    setTimeout(guard, GUARD_AFTER, this).unref();
+  }
+
+  /** Watches the end that is ready while the other one is not. */
+  guard(): void {
+    if (this.isOver || this.#a.isReady === this.#b.isReady) return;
+    (this.#a.isReady ? this.#a : this.#b).guard();
+  }
+
+  ready(): void {
+    if (this.isOver || !this.#a.isReady || !this.#b.isReady) return;
+    this.attempt(() => this.#start());
+  }
+
+  #start(): void {
+    const a = this.#a;
+    const b = this.#b;
+    const openA = a.lend();
+    const openB = isFailure(openA) ? openA : b.lend();
     if (isFailure(openA) || isFailure(openB)) {
       if (!isFailure(openA) && typeof openA !== 'number') openA.release();
-      task.fail(isFailure(openA) ? openA : (openB as Failure));
+      this.fail(isFailure(openA) ? openA : (openB as Failure));
       return;
     }
-    const [roleOfA, roleOfB] = [role(endOfA, headOfA), role(endOfB, headOfB)];
-    const counts = () => task.traffic;
-    const idleMs = () => task.idleMs;
-    // Node has already counted the bytes that it had read itself.
-    const readFromA = roleOfA?.head?.length ?? 0;
-    const readFromB = roleOfB?.head?.length ?? 0;
-    endOfA.account(() => ({ read: Math.max(0, counts().tx - readFromA), written: counts().rx }), idleMs);
-    endOfB.account(() => ({ read: Math.max(0, counts().rx - readFromB), written: counts().tx }), idleMs);
-    const isDefault = moveOptions.zeroCopy && Object.keys(moveOptions).length === 1;
+    const roleOfA = role(a);
+    const roleOfB = role(b);
+    a.account();
+    b.account();
     try {
-      task.run((settled) => {
-        running = startNative(
-          (core, id) =>
-            core.relay(
-              id,
-              openA,
-              openB,
-              roleOfA,
-              roleOfB,
-              isDefault ? undefined : moveOptions,
-              inCore(both),
-              inCore(tx),
-              inCore(rx),
-            ),
-          settled,
-        );
-        for (const { isEndDue, side } of ends) if (isEndDue) running.end(side);
-        return running;
-      });
+      this.run(() => (this.#transfer = this.#startNative(openA, openB, roleOfA, roleOfB)));
     } catch (error) {
       close(openA, openB);
       throw error;
     }
-  };
-  if (isPiped) nextTick(() => task.attempt(prepare));
-  else prepare();
+  }
+
+  #startNative(
+    a: NativeEnd | number,
+    b: NativeEnd | number,
+    roleOfA: EndRole | undefined,
+    roleOfB: EndRole | undefined,
+  ): NativeTransfer {
+    const { moveOptions, limits } = this.#settings;
+    const [both, tx, rx] = limits;
+    const isDefault = moveOptions.zeroCopy && Object.keys(moveOptions).length === 1;
+    const options = isDefault ? undefined : moveOptions;
+    const running = startNative(
+      (core, id) =>
+        core.relay(id, a, b, roleOfA, roleOfB, options, inCore(both), inCore(tx), inCore(rx)),
+      this,
+    );
+    if (this.#a.isEndDue) running.end('a');
+    if (this.#b.isEndDue) running.end('b');
+    return running;
+  }
+
+  called(end: RelayEnd, call: RelayedCall): void {
+    if (call === 'write') this.fail(invalidState(end.side));
+    else if (call === 'destroy') this.fail(end.loss);
+    else if (this.#transfer === undefined) end.isEndDue = true;
+    else if (!this.isOver) this.#transfer.end(end.side);
+  }
+
+  movedFor(end: RelayEnd): Moved {
+    const { tx, rx } = this.traffic;
+    const [read, written] = end === this.#a ? [tx, rx] : [rx, tx];
+    return { read: Math.max(0, read - end.readByNode), written };
+  }
+
+  protected override releaseEnds({ failure, outcome }: Ending): typeof LATER {
+    let open = 2;
+    const closed = (error?: Error) => {
+      if (open === 0) return;
+      open = error === undefined ? open - 1 : 0;
+      if (open === 0) this.released(error);
+    };
+    // The core resets a socket that it was given. One that it never got is reset here, and so are both of a relay
+    // whose task has died.
+    const reset = failure !== undefined && (outcome === undefined || outcome.error?.reason === 'died');
+    this.#a.destroy(outcome?.aEnded ?? false, reset, this.#emitted(this.#a, failure), closed);
+    this.#b.destroy(outcome?.bEnded ?? false, reset, this.#emitted(this.#b, failure), closed);
+    return LATER;
+  }
+
+  /**
+   * The error that a socket emits for a failure. Node ends a socket without `allowHalfOpen` at the end of its input, and
+   * reports no error that comes later.
+   */
+  #emitted(end: RelayEnd, failure: Failure | undefined): Error | undefined {
+    if (this.#settings.emitsErrors !== true || failure === undefined || failure.side !== end.side)
+      return undefined;
+    return failure.afterEnd === true && !end.isHalfOpen ? undefined : nodeError(failure);
+  }
+}
+
+function guard(relay: NativeRelay): void {
+  relay.attempt(() => relay.guard());
 }
 
 function isFailure(opened: NativeEnd | number | Failure): opened is Failure {
@@ -112,26 +176,14 @@ function isFailure(opened: NativeEnd | number | Failure): opened is Failure {
 }
 
 /** The role of an end; `undefined` for the core's default: handed over, open for writing, nothing read from it yet. */
-function role({ socket, reads }: SocketEnd, head: Uint8Array | undefined): EndRole | undefined {
-  const unread = reads?.takeUnread();
-  const isRead = unread !== undefined && unread.length > 0;
+function role(end: RelayEnd): EndRole | undefined {
+  const unread = end.takeUnread();
+  const { socket, head } = end;
   const handedOver = socket !== undefined;
   const writeEnded = socket?.writableEnded ?? false;
-  if (handedOver && !writeEnded && !isRead && head === undefined) return undefined;
-  const bytes = isRead ? (head === undefined ? unread : Buffer.concat([head, unread])) : head;
+  if (handedOver && !writeEnded && unread === undefined && head === undefined) return undefined;
+  const bytes = head === undefined || unread === undefined ? (head ?? unread) : Buffer.concat([head, unread]);
+  end.head = undefined;
+  end.readByNode = bytes?.length ?? 0;
   return { handedOver, writeEnded, ...(bytes === undefined ? {} : { head: bytes }) };
-}
-
-function copyOf(head: Uint8Array | undefined): Uint8Array | undefined {
-  return head === undefined ? undefined : Uint8Array.from(head);
-}
-
-/**
- * Makes the error that a socket emits for a failure. Node ends a socket without `allowHalfOpen` at the end of its input, and
- * reports no error that comes later.
- */
-function emittedErrors(end: NativeEndpoint): (failure: Failure) => Error | undefined {
-  // Read now: the relay changes the property.
-  const isHalfOpen = end.kind !== 'socket' || end.socket.allowHalfOpen;
-  return (failure) => (failure.afterEnd === true && !isHalfOpen ? undefined : nodeError(failure));
 }

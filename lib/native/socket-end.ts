@@ -1,7 +1,7 @@
-// One end of a native transfer: it is connected and flushed, given to the core, and afterwards given back or destroyed.
+// One end of a native copy or sendFile: it is connected and flushed, given to the core, and afterwards given back.
 import type { Socket } from 'node:net';
 import { now } from '../contract/clock.js';
-import { account, type Moved } from '../node/byte-counters.js';
+import { account, type Moved, type Running, stopAccounting } from '../node/byte-counters.js';
 import type { NativeEndpoint } from '../endpoint/endpoint.js';
 import type { Openable } from '../endpoint/preparable.js';
 import {
@@ -25,14 +25,7 @@ import type { Side } from '../contract/traffic.js';
 
 function nothing(): void {}
 
-/** How the socket of a relay is destroyed. */
-interface Destruction {
-  ended: boolean;
-  reset: boolean;
-  error: Error | undefined;
-}
-
-/** A socket, or a descriptor given as a number, as one end of a native transfer. */
+/** A socket, or a descriptor given as a number, as one end of a native copy or sendFile. */
 export class SocketEnd implements Openable {
   readonly side: Side;
   readonly isFramed = false;
@@ -41,8 +34,6 @@ export class SocketEnd implements Openable {
   reads: HeldReads | undefined;
   /** Present on a socket that is written to, once it was taken over. */
   writes: HeldWrites | undefined;
-  /** Whether its owner has ended the socket before the relay could start. */
-  isEndDue = false;
   readonly #descriptor: NativeEnd | undefined;
   readonly #unavailable: Failure | undefined;
   #isListening = false;
@@ -53,9 +44,7 @@ export class SocketEnd implements Openable {
   #watch: NativeTransfer | undefined;
   #ready = false;
   #idle: TimeLimit | undefined;
-  #stopAccounting = nothing;
-  #sawClose = false;
-  #closed = nothing;
+  #running: Running | undefined;
 
   constructor(endpoint: NativeEndpoint) {
     const { side } = endpoint;
@@ -102,11 +91,7 @@ export class SocketEnd implements Openable {
     // Failures are reported in the result alone. Without a listener, Node would throw them.
     this.#isListening = true;
     socket.on('error', nothing);
-    const onClose = () => {
-      this.#sawClose = true;
-      fail(this.loss);
-      this.#closed();
-    };
+    const onClose = () => fail(this.loss);
     socket.on('close', onClose);
     this.#onClose = onClose;
     const flush = () => {
@@ -140,15 +125,6 @@ export class SocketEnd implements Openable {
     const cause = socket?.errored ?? null;
     const byNode = this.#ready ? undefined : nodeFailure(side, cause);
     return byNode ?? socketDestroyed(side, cause, this.#wasConnecting && !this.#ready);
-  }
-
-  /** The end as a relay takes it: a TCP socket as its number, which the core duplicates. */
-  lend(): NativeEnd | number | Failure {
-    const { socket } = this;
-    const fd = this.#number();
-    if (socket === undefined || fd === undefined || !isTcp(socket)) return this.open();
-    this.#watch?.abort();
-    return fd;
   }
 
   /** The socket's own descriptor, valid for one call. */
@@ -209,7 +185,9 @@ export class SocketEnd implements Openable {
 
   /** From here on the bytes that the core moves count for the socket; `idleMs` is the time since the last of them. */
   account(moved: () => Moved, idleMs: () => number): void {
-    if (this.socket !== undefined) this.#stopAccounting = account(this.socket, moved, idleMs);
+    if (this.socket === undefined) return;
+    this.#running = { moved, idleMs };
+    account(this.socket, this.#running);
   }
 
   /** Whether the end is a number. Node does not know its socket, so the core has to end it. */
@@ -235,69 +213,11 @@ export class SocketEnd implements Openable {
 
   /** Gives the end back to its owner as it was, with `unread` first in line to be read. */
   giveBack(unread: Uint8Array = Buffer.alloc(0)): void {
-    this.#stopAccounting();
+    if (this.socket !== undefined && this.#running !== undefined) stopAccounting(this.socket, this.#running);
     this.release();
     this.#stopListening();
     this.reads?.giveBack(unread);
     this.writes?.giveBack();
-  }
-
-  /**
-   * Destroys the socket and calls `closed` when it is closed, or with the error that its `destroy` has thrown. A socket
-   * whose input has `ended` emits 'end' before, and one that is destroyed with an `error` emits it.
-   * There are no promises here: they would be a third of the time that a short relay costs this thread.
-   */
-  destroy({ ended, reset, error: failed }: Destruction, closed: (error?: Error) => void): void {
-    this.#stopAccounting();
-    this.release();
-    const { socket } = this;
-    if (socket === undefined) {
-      closed();
-      return;
-    }
-    // Without a listener, Node would throw the error of a socket that was destroyed before the transfer listened.
-    if (!this.#isListening) socket.on('error', nothing);
-    let isReleased = false;
-    let isDone = false;
-    const release = () => {
-      if (isReleased) return;
-      isReleased = true;
-      this.reads?.release();
-      this.writes?.release();
-      try {
-        if (reset) resetOrDestroy(socket);
-        else socket.destroy(failed);
-      } catch (error) {
-        done(error as Error);
-      }
-    };
-    const done = (error?: Error) => {
-      release();
-      if (isDone) return;
-      isDone = true;
-      socket.off('end', release);
-      this.#stopListening();
-      closed(error);
-    };
-    // After a destroy() by JavaScript, `closed` is true well before 'close' is emitted.
-    if (this.#onClose !== undefined ? this.#sawClose : socket.closed) {
-      done();
-      return;
-    }
-    try {
-      if (this.#onClose !== undefined) this.#closed = done;
-      else socket.once('close', () => done());
-      if (ended && !socket.destroyed && !socket.readableEnded) {
-        // 'end' is emitted in the next tick, and not at all once the socket is destroyed.
-        socket.on('end', release);
-        socket.push(null);
-        socket.read(0);
-        return;
-      }
-    } catch (error) {
-      done(error as Error);
-    }
-    release();
   }
 
   #stopListening(): void {
@@ -310,13 +230,4 @@ export class SocketEnd implements Openable {
     this.#onClose = undefined;
     this.#onConnect = undefined;
   }
-}
-
-function resetOrDestroy(socket: Socket): void {
-  // Only TCP has a reset. A socket that is still connecting would wait for its connection first, and one that is being
-  // shut down would never be closed.
-  const isEnding = socket.writableEnded && !socket.writableFinished;
-  const canReset = isTcp(socket) && !socket.connecting && !socket.destroyed && !isEnding;
-  if (canReset) socket.resetAndDestroy();
-  else socket.destroy();
 }

@@ -5,7 +5,7 @@ import type { Openable, Preparable } from '../endpoint/preparable.js';
 import type { Task } from '../transfer/transfer.js';
 
 /** Milliseconds before a ready end is watched while the other one is still connecting. Most connects are faster. */
-const GUARD_AFTER = 50;
+export const GUARD_AFTER = 50;
 
 /** Prepares both ends, opens them and calls `start`, all in this tick if both are ready. */
 export function startWhenReady(

@@ -22,18 +22,28 @@ export interface Moved {
   written: number;
 }
 
-interface Running {
-  moved: () => Moved;
+/** A transfer in the core, as the sockets see it whose bytes it moves. */
+export interface Running {
+  moved(): Moved;
   /** Milliseconds since the last of these bytes. */
-  idleMs: () => number;
+  idleMs(): number;
 }
 
+// One for each relayed socket, so its fields are few: what only some sockets need is in an object that they make.
 interface Account {
   /** Bytes of transfers that have ended. */
-  ended: Moved;
-  running: readonly Running[];
-  /** When the last byte of the ended transfers moved, by `now()`. */
-  movedAt: number;
+  read: number;
+  written: number;
+  /** At most two transfers at a time: one that reads from the socket, and one that writes to it. */
+  running: Running | undefined;
+  other: Running | undefined;
+  /** When the last byte of the ended transfers moved, by `now()`. Absent if there was none. */
+  movedAt: number | undefined;
+  /** Present once the idle timer has fired. */
+  idleness: Idleness | undefined;
+}
+
+interface Idleness {
   /** Whether the idle timer runs for the rest of a period. The next byte that Node moves starts a whole one. */
   isShortened: boolean;
   /** The idle timer that was set by {@link watch}, until it fires or Node moves a byte. */
@@ -49,25 +59,28 @@ const ACCOUNT = Symbol('fdsplice: account');
 type Counted = Socket & { [ACCOUNT]?: Account };
 
 /**
- * Makes `bytesRead` and `bytesWritten` of a socket include the bytes that the core moves, and its idle timer count from
- * the last of them, which moved `idleMs` ago. Returns a function that ends this and keeps the final counts.
+ * Makes `bytesRead` and `bytesWritten` of a socket include the bytes of a transfer in the core, and its idle timer count
+ * from the last of them, until {@link stopAccounting}.
  */
-export function account(
-  socket: Counted,
-  moved: () => Moved,
-  idleMs: () => number = () => Infinity,
-): () => void {
+export function account(socket: Counted, transfer: Running): void {
   const opened = socket[ACCOUNT] ?? open(socket);
-  const running = { moved, idleMs };
-  opened.running = [...opened.running, running];
+  if (opened.running === undefined) opened.running = transfer;
+  else opened.other = transfer;
   if (socket.timeout !== undefined && socket.timeout > 0 && hasIdleTimerFired(socket)) watch(socket, opened);
-  return () => {
-    const { read, written } = moved();
-    opened.running = opened.running.filter((each) => each !== running);
-    opened.ended.read += read;
-    opened.ended.written += written;
-    opened.movedAt = Math.max(opened.movedAt, now() - idleMs());
-  };
+}
+
+/** Keeps the final counts of a transfer that has ended. Does nothing if {@link account} was not called for it. */
+export function stopAccounting(socket: Counted, transfer: Running): void {
+  const opened = socket[ACCOUNT];
+  if (opened === undefined) return;
+  if (opened.running === transfer) opened.running = undefined;
+  else if (opened.other === transfer) opened.other = undefined;
+  else return;
+  const { read, written } = transfer.moved();
+  opened.read += read;
+  opened.written += written;
+  // A socket that is destroyed has no idle timer any more.
+  if (!socket.destroyed) opened.movedAt = Math.max(opened.movedAt ?? -Infinity, now() - transfer.idleMs());
 }
 
 const COUNTS: PropertyDescriptorMap & ThisType<Counted> = {
@@ -85,20 +98,26 @@ const COUNTS: PropertyDescriptorMap & ThisType<Counted> = {
   },
 };
 
+const IS_COUNTED = Symbol('fdsplice: counted');
+
 /** For the prototype of each class of sockets, the prototype that inherits from it and counts. */
 const prototypes = new WeakMap<object, object>();
 
 /**
+ * The counting prototype of a class; the prototype itself if it counts already.
+ *
  * All sockets of a class share one counting prototype. Defining these properties on each socket takes four times as
  * long, and closures for each socket would give each a layout of its own in the JavaScript engine.
  */
-function counted(prototype: object): object {
+export function counted(prototype: object): object {
   const known = prototypes.get(prototype);
   if (known !== undefined) return known;
+  if (Reflect.get(prototype, IS_COUNTED) === true) return prototype;
   const made = Object.create(prototype, {
     ...COUNTS,
     [ON_IDLE]: { value: fireIfIdle, writable: true, configurable: true },
     [RESTART_IDLE]: { value: restartIdle, writable: true, configurable: true },
+    [IS_COUNTED]: { value: true },
   }) as object;
   prototypes.set(prototype, made);
   return made;
@@ -106,16 +125,17 @@ function counted(prototype: object): object {
 
 function open(socket: Counted): Account {
   const opened: Account = {
-    ended: { read: 0, written: 0 },
-    running: [],
-    movedAt: -Infinity,
-    isShortened: false,
-    watching: undefined,
-    watchingStart: undefined,
-    watchedSince: 0,
+    read: 0,
+    written: 0,
+    running: undefined,
+    other: undefined,
+    movedAt: undefined,
+    idleness: undefined,
   };
   socket[ACCOUNT] = opened;
-  changeClass(socket, counted(Object.getPrototypeOf(socket) as object));
+  const prototype = Object.getPrototypeOf(socket) as object;
+  const counting = counted(prototype);
+  if (counting !== prototype) changeClass(socket, counting);
   // A timer that is already set is bound to Node's own method.
   if (socket.timeout !== undefined && socket.timeout > 0) adoptIdleTimer(socket);
   return opened;
@@ -123,9 +143,8 @@ function open(socket: Counted): Account {
 
 function total({ [ACCOUNT]: account }: Counted, key: keyof Moved): number {
   if (account === undefined) return 0;
-  let sum = account.ended[key];
-  for (const { moved } of account.running) sum += moved()[key];
-  return sum;
+  const { running, other } = account;
+  return account[key] + (running?.moved()[key] ?? 0) + (other?.moved()[key] ?? 0);
 }
 
 /**
@@ -138,27 +157,29 @@ function fireIfIdle(this: Counted): void {
     reportIdle(this);
     return;
   }
+  const idleness = idlenessOf(account);
   const idleMs = idleMsOf(account);
   const left = (this.timeout ?? 0) - idleMs;
   if (left > 0) {
-    account.isShortened = true;
+    idleness.isShortened = true;
     shortenIdleTimer(this, Math.ceil(left));
     return;
   }
   const timer = idleTimerOf(this);
   const isWatching =
-    timer !== undefined && timer === account.watching && startOf(timer) === account.watchingStart;
-  const isReported = isWatching && now() - idleMs <= account.watchedSince;
-  account.watching = timer;
+    timer !== undefined && timer === idleness.watching && startOf(timer) === idleness.watchingStart;
+  const isReported = isWatching && now() - idleMs <= idleness.watchedSince;
+  idleness.watching = timer;
   if (!isReported) {
-    account.watchedSince = now();
+    idleness.watchedSince = now();
     reportIdle(this);
   }
   // A listener may have set the timer anew, and Node may have postponed its report.
   const isUntouched =
-    timer !== undefined && idleTimerOf(this) === timer && account.watching === timer && !isSetAnew(timer);
-  account.watching = undefined;
-  if (isUntouched && account.running.length > 0) watch(this, account, account.watchedSince);
+    timer !== undefined && idleTimerOf(this) === timer && idleness.watching === timer && !isSetAnew(timer);
+  idleness.watching = undefined;
+  const isRunning = account.running !== undefined || account.other !== undefined;
+  if (isUntouched && isRunning) watch(this, account, idleness.watchedSince);
 }
 
 /**
@@ -166,26 +187,34 @@ function fireIfIdle(this: Counted): void {
  * does not report again until a byte has moved.
  */
 function watch(socket: Counted, account: Account, since = now()): void {
+  const idleness = idlenessOf(account);
   shortenIdleTimer(socket, socket.timeout ?? 0);
-  account.isShortened = false;
-  account.watching = idleTimerOf(socket);
-  account.watchingStart = account.watching === undefined ? undefined : startOf(account.watching);
-  account.watchedSince = since;
+  idleness.isShortened = false;
+  idleness.watching = idleTimerOf(socket);
+  idleness.watchingStart = idleness.watching === undefined ? undefined : startOf(idleness.watching);
+  idleness.watchedSince = since;
+}
+
+function idlenessOf(account: Account): Idleness {
+  return (account.idleness ??= {
+    isShortened: false,
+    watching: undefined,
+    watchingStart: undefined,
+    watchedSince: 0,
+  });
 }
 
 /** Milliseconds since the core moved a byte of the socket; `Infinity` if it has moved none. */
-function idleMsOf({ running, movedAt }: Account): number {
-  let idle = now() - movedAt;
-  for (const { idleMs } of running) idle = Math.min(idle, idleMs());
-  return idle;
+function idleMsOf({ running, other, movedAt = -Infinity }: Account): number {
+  return Math.min(now() - movedAt, running?.idleMs() ?? Infinity, other?.idleMs() ?? Infinity);
 }
 
 /** Node calls this for each byte that it moves. */
 function restartIdle(this: Counted): void {
-  const account = this[ACCOUNT];
-  if (account !== undefined) account.watching = undefined;
-  if (account?.isShortened === true) {
-    account.isShortened = false;
+  const idleness = this[ACCOUNT]?.idleness;
+  if (idleness !== undefined) idleness.watching = undefined;
+  if (idleness?.isShortened === true) {
+    idleness.isShortened = false;
     shortenIdleTimer(this, this.timeout ?? 0);
   }
   restartIdleTimer(this);

@@ -25,18 +25,19 @@ interface HeldCall {
   args: unknown[];
 }
 
-const CALLED = Symbol('fdsplice: called');
+/** The key under which the functions below find what to report to. */
+export const CALLED = Symbol('fdsplice: called');
 
 type Refusing = object & { [CALLED]?: (call: RelayedCall) => void };
 
 // These functions are shared by all streams in relays. Closures for each stream would be a good part of the
 // memory that an idle relay takes.
-function refuseWrite(this: Refusing, ...args: unknown[]): boolean {
+export function refuseWrite(this: Refusing, ...args: unknown[]): boolean {
   refuse(this, args);
   return false;
 }
 
-function refuseEnd(this: Refusing, ...args: unknown[]): unknown {
+export function refuseEnd(this: Refusing, ...args: unknown[]): unknown {
   const [data] = args;
   if (data == null || typeof data === 'function' || (data as { length?: number }).length === 0) {
     const callback = args.find((arg) => typeof arg === 'function') as (() => void) | undefined;
@@ -49,9 +50,9 @@ function refuseEnd(this: Refusing, ...args: unknown[]): unknown {
 }
 
 /** The order of the 'close' events of two streams is not the order in which they were destroyed. */
-function reportDestroy(this: Refusing, ...args: unknown[]): void {
+export function reportDestroy(this: Refusing, ...args: unknown[]): void {
   this[CALLED]?.('destroy');
-  destroyByClass(this, ...args);
+  destroyByClass(this, reportDestroy, args);
 }
 
 /** Node's own method would destroy the socket once it has ended, although its input may go on. */
@@ -69,7 +70,7 @@ function callAtEnd(stream: EventEmitter, callback: () => void): void {
 }
 
 /** A cork would keep back for good what Node still has to write before the transfer. */
-function ignoreCork(): void {}
+export function ignoreCork(): void {}
 
 function refuse(stream: Refusing, args: unknown[]): void {
   stream[CALLED]?.('write');

@@ -10,6 +10,7 @@ import {
   stopReading,
 } from './internals.js';
 import { PropertyOverlay } from './overlay.js';
+import { isRelayed } from './relayed-socket.js';
 
 const NOTHING = Buffer.alloc(0);
 
@@ -18,7 +19,7 @@ const read = new WeakSet<object>();
 
 /** Whether a transfer is reading from this stream. */
 export function isReadByTransfer(stream: object): boolean {
-  return read.has(stateOf(stream, 'readable'));
+  return isRelayed(stream) || read.has(stateOf(stream, 'readable'));
 }
 
 /** Marks a stream that a transfer reads from, until {@link unmarkRead}. */
@@ -30,10 +31,17 @@ export function unmarkRead(stream: object): void {
   read.delete(stateOf(stream, 'readable'));
 }
 
-/** Shared by all sockets in relays. Node itself reads 0 bytes, to start reading or to report the end of input. */
-function readNothing(this: Socket, size?: number): null {
-  if (size === 0) Socket.prototype.read.call(this, 0);
-  return null;
+/** Takes all bytes that Node has read from a socket and that no reader has taken. */
+export function takeBuffered(socket: Socket): Buffer {
+  const chunks: Buffer[] = [];
+  const overlay = new PropertyOverlay(socket);
+  // `read()` emits 'data' too, and these bytes are no longer meant for its listeners.
+  const emit = socket.emit.bind(socket) as (event: string, ...args: unknown[]) => boolean;
+  overlay.set('emit', (event: string, ...args: unknown[]) => event !== 'data' && emit(event, ...args));
+  const read = () => Socket.prototype.read.call(socket) as Buffer | null;
+  for (let chunk = read(); chunk !== null; chunk = read()) chunks.push(chunk);
+  overlay.restore();
+  return Buffer.concat(chunks);
 }
 
 /** A socket that Node does not read from, because a transfer does. */
@@ -66,11 +74,6 @@ export class HeldReads {
     if (this.#wasFlowing) this.#socket.pause();
   }
 
-  /** Keeps the owner of a relayed socket from the bytes that Node has read, by `read()` or `resume()`. */
-  refuse(): void {
-    this.#overlay.set('read', readNothing);
-  }
-
   /** Whether Node goes on reading, because its handle refused to stop. */
   get hasFailed(): boolean {
     return isNodeReading(this.#socket);
@@ -80,23 +83,13 @@ export class HeldReads {
   takeUnread(limit = Infinity): Buffer {
     const socket = this.#socket;
     if (limit === 0 || socket.readableLength === 0) return NOTHING;
-    const chunks: Buffer[] = [];
     const readOn = this.#readOn;
-    // `read()` emits 'data' too, and these bytes are no longer meant for its listeners.
-    const emit = socket.emit.bind(socket) as (event: string, ...args: unknown[]) => boolean;
-    this.#overlay.set(
-      'emit',
-      (event: string, ...args: unknown[]) => event !== 'data' && emit(event, ...args),
-    );
-    const read = () => Socket.prototype.read.call(socket) as Buffer | null;
-    for (let chunk = read(); chunk !== null; chunk = read()) chunks.push(chunk);
-    this.#overlay.restore('emit');
+    const unread = takeBuffered(socket);
     if (!readOn) {
       // `read()` has requested more bytes, which no reader had done. Later requests must get through.
       this.#readOn = false;
       forgetPendingRead(socket);
     }
-    const unread = Buffer.concat(chunks);
     if (unread.length > limit) socket.unshift(unread.subarray(limit));
     return unread.subarray(0, limit);
   }
@@ -105,17 +98,11 @@ export class HeldReads {
   giveBack(unread: Uint8Array): void {
     const socket = this.#socket;
     this.#overlay.restore();
-    this.release();
+    unmarkRead(socket);
+    socket.allowHalfOpen = this.#allowedHalfOpen;
     if (socket.destroyed) return;
     if (unread.length > 0) socket.unshift(unread);
     if (this.#readOn) readAgain(socket);
     if (this.#wasFlowing) socket.resume();
-  }
-
-  /** Removes the overlay from a socket that is about to be destroyed. */
-  release(): void {
-    unmarkRead(this.#socket);
-    this.#overlay.detach();
-    this.#socket.allowHalfOpen = this.#allowedHalfOpen;
   }
 }

@@ -3,6 +3,7 @@
 import { Socket } from 'node:net';
 import { HeldCalls } from './held-calls.js';
 import { interceptSystemWrites, queuedInHandle, stateOf } from './internals.js';
+import { isRelayed } from './relayed-socket.js';
 
 type WriteCallback = (error?: Error | null) => void;
 
@@ -11,7 +12,7 @@ const written = new WeakSet<object>();
 
 /** Whether a transfer is writing to this stream. */
 export function isWrittenByTransfer(stream: object): boolean {
-  return written.has(stateOf(stream, 'writable'));
+  return isRelayed(stream) || written.has(stateOf(stream, 'writable'));
 }
 
 /** Marks a stream that a transfer writes to, until {@link unmarkWritten}. */
@@ -21,6 +22,33 @@ export function markWritten(stream: object): void {
 
 export function unmarkWritten(stream: object): void {
   written.delete(stateOf(stream, 'writable'));
+}
+
+/** Whether Node still has something to write to a socket, or an end to send. */
+export function isWriting(socket: Socket): boolean {
+  const { writableCorked, writableEnded, writableFinished } = socket;
+  return pendingBytes(socket) > 0 || writableCorked > 0 || (writableEnded && !writableFinished);
+}
+
+/** Bytes that Node still has to write, without the part of a large write that the system has taken. */
+export function pendingBytes(socket: Socket): number {
+  return socket.writableLength + queuedInHandle(socket);
+}
+
+/** Calls `done` when Node has written everything it had to; never if the socket is destroyed before. */
+export function flush(socket: Socket, done: () => void): void {
+  while (socket.writableCorked > 0) socket.uncork();
+  if (socket.writableEnded) {
+    if (socket.writableFinished) done();
+    else socket.once('finish', done);
+    return;
+  }
+  // The callback of an empty write comes after those of all earlier writes. The socket's own `write` may be replaced for
+  // the transfer.
+  const write = Socket.prototype.write.bind(socket) as (chunk: string, callback: WriteCallback) => boolean;
+  write('', (error) => {
+    if (error == null) done();
+  });
 }
 
 /** A socket that Node does not write to, because a transfer does. */
@@ -33,32 +61,19 @@ export class HeldWrites extends HeldCalls<Socket> {
     markWritten(socket);
   }
 
-  /** Whether Node still has something to write, or an end to send. */
+  /** As {@link isWriting}. */
   get isWriting(): boolean {
-    const { writableCorked, writableEnded, writableFinished } = this.target;
-    return this.pending > 0 || writableCorked > 0 || (writableEnded && !writableFinished);
+    return isWriting(this.target);
   }
 
-  /** Bytes that Node still has to write, without the part of a large write that the system has taken. */
+  /** As {@link pendingBytes}. */
   get pending(): number {
-    return this.target.writableLength + queuedInHandle(this.target);
+    return pendingBytes(this.target);
   }
 
-  /** Calls `done` when Node has written everything it had to; never if the socket is destroyed before. */
+  /** As {@link flush}. */
   flush(done: () => void): void {
-    const socket = this.target;
-    while (socket.writableCorked > 0) socket.uncork();
-    if (socket.writableEnded) {
-      if (socket.writableFinished) done();
-      else socket.once('finish', done);
-      return;
-    }
-    // The callback of an empty write comes after those of all earlier writes. The socket's own `write` may be laid over
-    // for the transfer.
-    const write = Socket.prototype.write.bind(socket) as (chunk: string, callback: WriteCallback) => boolean;
-    write('', (error) => {
-      if (error == null) done();
-    });
+    flush(this.target, done);
   }
 
   /** Accepts writes again, and holds them where Node would hand them to the system. */
@@ -75,11 +90,5 @@ export class HeldWrites extends HeldCalls<Socket> {
     if (this.target.destroyed) return;
     this.replay();
     this.#heldWrite?.();
-  }
-
-  /** Removes the overlay from a socket that is about to be destroyed. */
-  release(): void {
-    unmarkWritten(this.target);
-    this.detach();
   }
 }

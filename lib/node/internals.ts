@@ -155,9 +155,14 @@ export function startReading(socket: Socket): number {
   return handleOf(socket)?.readStart() ?? 0;
 }
 
-/** Reports to `wanted` where Node would start reading. Without the hook, Node would take bytes of the transfer. */
+/**
+ * The key of the method that Node calls where it would start reading. Without it, Node would take bytes of the transfer.
+ */
+export const READ_MORE = '_read';
+
+/** Reports to `wanted` where Node would start reading. */
 export function interceptReads(overlay: PropertyOverlay, wanted: () => void): void {
-  overlay.set('_read', wanted);
+  overlay.set(READ_MORE, wanted);
 }
 
 /**
@@ -227,10 +232,14 @@ export function pipesInto(stream: EventEmitter): number {
  */
 export const DESTROY = '_destroy';
 
-/** Calls the method with the key {@link DESTROY} that the class of a stream has. */
-export function destroyByClass(stream: object, ...args: unknown[]): void {
-  const { _destroy } = Object.getPrototypeOf(stream) as { _destroy?: (...args: unknown[]) => void };
-  _destroy?.apply(stream, args);
+/**
+ * Calls the method with the key {@link DESTROY} that the class of a stream has, where `replacement` is in its place on the
+ * stream or on a prototype.
+ */
+export function destroyByClass(stream: object, replacement: unknown, args: unknown[]): void {
+  let prototype = Object.getPrototypeOf(stream) as { _destroy?: (...args: unknown[]) => void } | null;
+  while (prototype?._destroy === replacement) prototype = Object.getPrototypeOf(prototype) as typeof prototype;
+  prototype?._destroy?.apply(stream, args);
 }
 
 // Counts

@@ -9,7 +9,7 @@ import { closeSync, readSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { Writable } from 'node:stream';
-import { account } from './byte-counters.js';
+import { account, stopAccounting } from './byte-counters.js';
 import { carrierOf, replaceClose } from './carrier-internals.js';
 import { fireIdleTimer, ON_IDLE, reportIdle, RESTART_IDLE } from './idle-timer-internals.js';
 import {
@@ -226,8 +226,9 @@ function restartIdleWorks(scene: Scene): boolean {
 
 function countsWork({ socket }: Scene): boolean {
   const { bytesRead, bytesWritten } = socket;
-  const end = account(socket, () => ({ read: 5, written: 7 }));
-  end();
+  const transfer = { moved: () => ({ read: 5, written: 7 }), idleMs: () => 0 };
+  account(socket, transfer);
+  stopAccounting(socket, transfer);
   return socket.bytesRead === bytesRead + 5 && socket.bytesWritten === bytesWritten + 7 && bytesWritten > 0;
 }
 

@@ -68,6 +68,12 @@ export interface Ending {
   outcome: NativeOutcome | undefined;
 }
 
+/** `LATER`: the promise settles when {@link Task.released} is called. */
+export type Release = Promise<Failure | void> | typeof LATER | void;
+
+/** Returned by a release that calls {@link Task.released} at its end, which spares short transfers a promise. */
+export const LATER = Symbol('fdsplice: later');
+
 /**
  * The life of one transfer: its ends are prepared, an engine moves the bytes, the ends are released, the promise
  * settles. The first failure wins, wherever it was detected.
@@ -75,7 +81,7 @@ export interface Ending {
 export class Task {
   readonly transfer: Transfer;
   /** Releases the ends. The promise settles afterwards, with the failure that this returns, if there was none before. */
-  release: (ending: Ending) => Promise<Failure | void> | void = nothing;
+  release: (ending: Ending) => Release = nothing;
   /** The engine that moves the bytes, or would have moved them. */
   engine: TrafficResult['engine'] = binding() === undefined ? 'stream' : 'native';
   readonly #settings: Settings;
@@ -91,6 +97,7 @@ export class Task {
   #forgetSignal: (() => void) | undefined;
   #running: EngineTransfer | undefined;
   #traffic: Traffic = NO_TRAFFIC;
+  #zeroCopy = 0;
   #failure: Failure | undefined;
   #over = false;
   /** The total at the last call of `onProgress`. */
@@ -105,7 +112,10 @@ export class Task {
       this.#caller = new AsyncResource('fdsplice.Transfer');
     let resolve: (result: TrafficResult) => void = () => {};
     let reject: (error: Error) => void = () => {};
-    const transfer = new TransferPromise((...settle) => ([resolve, reject] = settle));
+    const transfer = new TransferPromise((byResult, byError) => {
+      resolve = byResult;
+      reject = byError;
+    });
     transfer.task = this;
     this.transfer = transfer;
     this.#resolve = resolve;
@@ -149,14 +159,14 @@ export class Task {
     if (this.isOver) return;
     this.#failure = failure;
     if (this.#running === undefined) {
-      this.#end(undefined);
+      this.settled(undefined);
       return;
     }
     try {
       this.#running.abort();
     } catch {
       // The engine reports no outcome any more.
-      this.#end(undefined);
+      this.settled(undefined);
     }
   }
 
@@ -169,14 +179,14 @@ export class Task {
   refuse(mistake: Error): void {
     if (this.isOver) return;
     this.#mistake = mistake;
-    if (this.#running === undefined) this.#end(undefined);
+    if (this.#running === undefined) this.settled(undefined);
     else this.fail(aborted(mistake));
   }
 
   /** Starts an engine. `start` is given the function that the engine calls with the outcome. */
   run(start: (settled: Settled) => EngineTransfer, engine = this.engine): void {
     this.engine = engine;
-    this.#running = start((outcome, failure) => this.#end(outcome, failure));
+    this.#running = start((outcome, failure) => this.settled(outcome, failure));
     const { onProgress, progressInterval } = this.#settings;
     if (onProgress === undefined || this.#over) return;
     const report = () => this.#inContext(() => this.#report());
@@ -202,8 +212,25 @@ export class Task {
     else this.#caller.runInAsyncScope(call);
   }
 
-  #end(outcome: NativeOutcome | undefined, failure?: Failure): void {
-    this.#inContext(() => this.#finish(outcome, failure));
+  /** Ends the transfer with what its engine reports; `failure` is one that the engine has detected itself. */
+  settled(outcome: NativeOutcome | undefined, failure?: Failure): void {
+    if (this.#caller === undefined) this.#finish(outcome, failure);
+    else this.#caller.runInAsyncScope(() => this.#finish(outcome, failure));
+  }
+
+  /** Releases the ends as {@link release} says; a class of its own may do it itself. */
+  protected releaseEnds(ending: Ending): Release {
+    return this.release(ending);
+  }
+
+  /** Settles the promise after a release that returned {@link LATER}; `error` is what that release has thrown. */
+  protected released(error?: unknown): void {
+    if (error !== undefined) this.#failure ??= streamFailure(this.#sideOfDestination, error);
+    this.#inContext(() => this.#settle());
+  }
+
+  get #sideOfDestination(): Side | undefined {
+    return this.#kind === 'relay' ? undefined : 'destination';
   }
 
   #finish(outcome: NativeOutcome | undefined, detected: Failure | undefined): void {
@@ -220,31 +247,33 @@ export class Task {
       this.#failure = failure === undefined ? undefined : (wasFirst ?? failure);
     }
     this.#over = true;
+    this.#zeroCopy = outcome?.zeroCopy ?? 0;
     this.#forgetSignal?.();
     clearInterval(this.#timer);
     this.#report();
     // Ending the destination can throw, for example on a response whose Content-Length differs from the length of its body.
     const unreleased = (error: unknown) => {
-      this.#failure ??= streamFailure(this.#kind === 'relay' ? undefined : 'destination', error);
-      this.#settle(outcome);
+      this.#failure ??= streamFailure(this.#sideOfDestination, error);
+      this.#settle();
     };
     let released;
     try {
-      released = this.release({ failure: this.#failure, outcome });
+      released = this.releaseEnds({ failure: this.#failure, outcome });
     } catch (error) {
       unreleased(error);
       return;
     }
-    if (released === undefined) this.#settle(outcome);
+    if (released === LATER) return;
+    if (released === undefined) this.#settle();
     else {
       released.then((failure) => {
         this.#failure ??= failure ?? undefined;
-        this.#settle(outcome);
+        this.#settle();
       }, unreleased);
     }
   }
 
-  #settle(outcome: NativeOutcome | undefined): void {
+  #settle(): void {
     const failure = this.#failure;
     if (this.#mistake !== undefined) {
       this.#trace?.failed(this.#mistake);
@@ -260,8 +289,8 @@ export class Task {
             afterEnd: this.#kind === 'relay' ? failure.afterEnd === true : undefined,
           });
     const durationMs = now() - this.#startedAt;
-    const zeroCopy = outcome?.zeroCopy ?? 0;
     const { tx, rx, total } = this.#traffic;
+    const zeroCopy = this.#zeroCopy;
     const result: TrafficResult = { tx, rx, total, zeroCopy, durationMs, engine: this.engine, error };
     if (error === null) this.#trace?.ended(result);
     else this.#trace?.failed(error, result);

@@ -17,11 +17,6 @@ import { SocketEnd } from '../native/socket-end.js';
 
 type Ends = readonly [Endpoint, Endpoint];
 
-/** The ends of a relay for the native engine; `undefined` for the stream engine. */
-export function nativeRelayEnds(ends: Ends): readonly [NativeEndpoint, NativeEndpoint] | undefined {
-  return areNative(ends) ? ends : undefined;
-}
-
 /** Both ends of a copy that are paths which the core opens; `undefined` for all other copies. */
 export function nativePaths([source, destination]: Ends): readonly [PathEndpoint, PathEndpoint] | undefined {
   if (source.kind !== 'path' || destination.kind !== 'path' || !source.isForCore) return undefined;

@@ -1,12 +1,11 @@
 // relay(): both directions between two ends at once.
 import { type RelaySettings, relaySettings } from '../contract/options.js';
 import type { RelayEnd, RelayOptions, Transfer } from '../contract/types.js';
-import { type Endpoint, endpoint } from '../endpoint/endpoint.js';
+import { areNative, type Endpoint, endpoint } from '../endpoint/endpoint.js';
 import { relayNatively } from '../native/relay.js';
 import { relayStreams } from '../stream/start.js';
 import { refused, Task } from '../transfer/transfer.js';
 import { checkEnds } from './check-ends.js';
-import { nativeRelayEnds } from './engine.js';
 
 /**
  * Relays bytes between `a` and `b` in both directions at once, until both have ended.
@@ -51,11 +50,8 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
 
 /** Relays between two ends that have been checked. */
 export function startRelay(ends: [Endpoint, Endpoint], settings: RelaySettings): Transfer {
+  if (areNative(ends)) return relayNatively(ends, settings);
   const task = new Task('relay', settings);
-  task.attempt(() => {
-    const nativeEnds = nativeRelayEnds(ends);
-    if (nativeEnds === undefined) relayStreams(task, ends, settings);
-    else relayNatively(task, nativeEnds, settings);
-  });
+  task.attempt(() => relayStreams(task, ends, settings));
   return task.transfer;
 }
