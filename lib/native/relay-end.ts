@@ -45,15 +45,16 @@ export interface RelayOfEnd {
 
 /** What only few ends have, and most of those only until the relay starts. */
 interface Rare {
+  /** The transfer that watches for a reset. */
   watch?: NativeTransfer;
   idle?: TimeLimit;
   overlay?: PropertyOverlay | undefined;
 }
 
-// Each field costs an idle relay 16 bytes.
 /** A socket, or a descriptor given as a number, as one end of a native relay. */
 export class RelayEnd implements SocketOwner, Running {
-  readonly endpoint: NativeEndpoint;
+  readonly side: Side;
+  readonly socket: Socket | undefined;
   /** Bytes to deliver before anything that is read from the end. Absent once the core has them. */
   head: Uint8Array | undefined;
   /** How many bytes of the head were given or had been read by Node, so that Node has counted them. */
@@ -63,6 +64,8 @@ export class RelayEnd implements SocketOwner, Running {
   /** Whether the socket does not end by itself at the end of its input, but for the relay. */
   readonly isHalfOpen: boolean;
   readonly #relay: RelayOfEnd;
+  /** What a number was opened as. */
+  readonly #opened: NativeEnd | Failure | undefined;
   #phase: 'new' | 'connecting' | 'flushing' | 'ready' | 'closed' = 'new';
   #rare: Rare | undefined;
   /** Called when the socket is closed, once it is destroyed. */
@@ -70,16 +73,11 @@ export class RelayEnd implements SocketOwner, Running {
 
   constructor(relay: RelayOfEnd, endpoint: NativeEndpoint) {
     this.#relay = relay;
-    this.endpoint = endpoint;
-    this.isHalfOpen = endpoint.kind !== 'socket' || endpoint.socket.allowHalfOpen;
-  }
-
-  get side(): Side {
-    return this.endpoint.side;
-  }
-
-  get socket(): Socket | undefined {
-    return this.endpoint.kind === 'socket' ? this.endpoint.socket : undefined;
+    this.side = endpoint.side;
+    this.socket = endpoint.kind === 'socket' ? endpoint.socket : undefined;
+    this.isHalfOpen = this.socket?.allowHalfOpen ?? true;
+    if (endpoint.kind === 'descriptor') this.#opened = endpoint.end;
+    else if (endpoint.kind === 'unavailable') this.#opened = endpoint.failure;
   }
 
   get isReady(): boolean {
@@ -183,15 +181,13 @@ export class RelayEnd implements SocketOwner, Running {
   /** The end as the core takes it: a TCP socket as its number, which the core duplicates. */
   lend(): NativeEnd | number | Failure {
     this.#rare?.watch?.abort();
-    const { endpoint, side } = this;
-    if (endpoint.kind === 'descriptor') return endpoint.end;
-    if (endpoint.kind === 'unavailable') return endpoint.failure;
-    const { socket } = endpoint;
+    const { side, socket } = this;
+    if (this.#opened !== undefined) return this.#opened;
     // A flush can call back after a destroy() whose 'close' event is still to come.
-    if (socket.destroyed) return this.loss;
+    if (socket === undefined || socket.destroyed) return this.loss;
     const fd = descriptorOf(socket);
     if (fd !== undefined && isTcp(socket)) return fd;
-    const opened = openEnd(fd ?? -1, side, isTcp(socket));
+    const opened = openEnd(fd ?? -1, side);
     return opened.end ?? refusalFailure(opened.refusal, side);
   }
 
@@ -237,9 +233,9 @@ export class RelayEnd implements SocketOwner, Running {
    * There are no promises here: they would be a third of the time that a short relay costs this thread.
    */
   destroy(ended: boolean, reset: boolean, failed: Error | undefined, closed: (error?: Error) => void): void {
-    const { socket, endpoint } = this;
+    const { socket } = this;
     this.#rare?.watch?.abort();
-    if (endpoint.kind === 'descriptor') endpoint.end.release();
+    if (this.#opened !== undefined && !isFailure(this.#opened)) this.#opened.release();
     if (socket === undefined) {
       closed();
       return;
@@ -288,6 +284,10 @@ export class RelayEnd implements SocketOwner, Running {
     }
     release();
   }
+}
+
+export function isFailure(opened: NativeEnd | number | Failure): opened is Failure {
+  return typeof opened !== 'number' && 'code' in opened;
 }
 
 function resetOrDestroy(socket: Socket): void {

@@ -11,7 +11,7 @@ import { takeDownPipes } from '../endpoint/pipes.js';
 import type { Moved } from '../node/byte-counters.js';
 import type { RelayedCall } from '../node/held-calls.js';
 import { type Ending, LATER, Task } from '../transfer/transfer.js';
-import { RelayEnd, type RelayOfEnd } from './relay-end.js';
+import { isFailure, RelayEnd, type RelayOfEnd } from './relay-end.js';
 import { close, GUARD_AFTER } from './start.js';
 
 /** Relays as `settings` say. */
@@ -20,7 +20,7 @@ export function relayNatively(
   settings: RelaySettings,
 ): Transfer {
   const relay = new NativeRelay(ends, settings);
-  relay.attempt(() => relay.begin());
+  relay.attempt(() => relay.begin(ends));
   return relay.transfer;
 }
 
@@ -42,13 +42,13 @@ class NativeRelay extends Task implements RelayOfEnd {
   }
 
   /** Takes the sockets over, and starts the relay when both ends are ready. */
-  begin(): void {
+  begin(ends: readonly [NativeEndpoint, NativeEndpoint]): void {
     const { headFromA, headFromB } = this.#settings;
     const a = this.#a;
     const b = this.#b;
     if (headFromA !== undefined) a.head = Uint8Array.from(headFromA);
     if (headFromB !== undefined) b.head = Uint8Array.from(headFromB);
-    const isPiped = takeDownPipes(a.endpoint, b.endpoint);
+    const isPiped = takeDownPipes(...ends);
     a.takeOver(!isPiped);
     // Its listeners may have destroyed an end.
     if (this.isOver) return;
@@ -169,10 +169,6 @@ class NativeRelay extends Task implements RelayOfEnd {
 
 function guard(relay: NativeRelay): void {
   relay.attempt(() => relay.guard());
-}
-
-function isFailure(opened: NativeEnd | number | Failure): opened is Failure {
-  return typeof opened !== 'number' && 'code' in opened;
 }
 
 /** The role of an end; `undefined` for the core's default: handed over, open for writing, nothing read from it yet. */

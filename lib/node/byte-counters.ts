@@ -29,11 +29,11 @@ export interface Running {
   idleMs(): number;
 }
 
-// One for each relayed socket, so its fields are few: what only some sockets need is in an object that they make.
-interface Account {
+/** What is known of a socket whose bytes the core has moved. */
+class Account {
   /** Bytes of transfers that have ended. */
-  read: number;
-  written: number;
+  read = 0;
+  written = 0;
   /** At most two transfers at a time: one that reads from the socket, and one that writes to it. */
   running: Running | undefined;
   other: Running | undefined;
@@ -56,23 +56,36 @@ interface Idleness {
 
 const ACCOUNT = Symbol('fdsplice: account');
 
-type Counted = Socket & { [ACCOUNT]?: Account };
+/** During the first transfer of a socket, the account is the transfer itself: an idle relay then has no other object. */
+type Counted = Socket & { [ACCOUNT]?: Account | Running | undefined };
+
+/**
+ * Gives a socket the property that its account will be in. A property that is added after a change of the prototype gives
+ * each object a layout of its own in V8, of 800 bytes, so everything that changes the prototype calls this before.
+ */
+export function reserveAccount(socket: Counted): void {
+  if (!(ACCOUNT in socket)) socket[ACCOUNT] = undefined;
+}
 
 /**
  * Makes `bytesRead` and `bytesWritten` of a socket include the bytes of a transfer in the core, and its idle timer count
  * from the last of them, until {@link stopAccounting}.
  */
 export function account(socket: Counted, transfer: Running): void {
-  const opened = socket[ACCOUNT] ?? open(socket);
-  if (opened.running === undefined) opened.running = transfer;
-  else opened.other = transfer;
-  if (socket.timeout !== undefined && socket.timeout > 0 && hasIdleTimerFired(socket)) watch(socket, opened);
+  if (socket[ACCOUNT] === undefined) {
+    open(socket, transfer);
+  } else {
+    const opened = accountOf(socket);
+    if (opened.running === undefined) opened.running = transfer;
+    else opened.other = transfer;
+  }
+  if (socket.timeout !== undefined && socket.timeout > 0 && hasIdleTimerFired(socket)) watch(socket);
 }
 
 /** Keeps the final counts of a transfer that has ended. Does nothing if {@link account} was not called for it. */
 export function stopAccounting(socket: Counted, transfer: Running): void {
-  const opened = socket[ACCOUNT];
-  if (opened === undefined) return;
+  if (socket[ACCOUNT] === undefined) return;
+  const opened = accountOf(socket);
   if (opened.running === transfer) opened.running = undefined;
   else if (opened.other === transfer) opened.other = undefined;
   else return;
@@ -81,6 +94,16 @@ export function stopAccounting(socket: Counted, transfer: Running): void {
   opened.written += written;
   // A socket that is destroyed has no idle timer any more.
   if (!socket.destroyed) opened.movedAt = Math.max(opened.movedAt ?? -Infinity, now() - transfer.idleMs());
+}
+
+/** The account of a socket that has one, as an object of its own. */
+function accountOf(socket: Counted): Account {
+  const known = socket[ACCOUNT];
+  if (known instanceof Account) return known;
+  const made = new Account();
+  made.running = known;
+  socket[ACCOUNT] = made;
+  return made;
 }
 
 const COUNTS: PropertyDescriptorMap & ThisType<Counted> = {
@@ -123,26 +146,18 @@ export function counted(prototype: object): object {
   return made;
 }
 
-function open(socket: Counted): Account {
-  const opened: Account = {
-    read: 0,
-    written: 0,
-    running: undefined,
-    other: undefined,
-    movedAt: undefined,
-    idleness: undefined,
-  };
-  socket[ACCOUNT] = opened;
+function open(socket: Counted, transfer: Running): void {
+  socket[ACCOUNT] = transfer;
   const prototype = Object.getPrototypeOf(socket) as object;
   const counting = counted(prototype);
   if (counting !== prototype) changeClass(socket, counting);
   // A timer that is already set is bound to Node's own method.
   if (socket.timeout !== undefined && socket.timeout > 0) adoptIdleTimer(socket);
-  return opened;
 }
 
 function total({ [ACCOUNT]: account }: Counted, key: keyof Moved): number {
   if (account === undefined) return 0;
+  if (!(account instanceof Account)) return account.moved()[key];
   const { running, other } = account;
   return account[key] + (running?.moved()[key] ?? 0) + (other?.moved()[key] ?? 0);
 }
@@ -152,11 +167,11 @@ function total({ [ACCOUNT]: account }: Counted, key: keyof Moved): number {
  * to the rest of the period that began with it.
  */
 function fireIfIdle(this: Counted): void {
-  const account = this[ACCOUNT];
-  if (account === undefined) {
+  if (this[ACCOUNT] === undefined) {
     reportIdle(this);
     return;
   }
+  const account = accountOf(this);
   const idleness = idlenessOf(account);
   const idleMs = idleMsOf(account);
   const left = (this.timeout ?? 0) - idleMs;
@@ -179,15 +194,15 @@ function fireIfIdle(this: Counted): void {
     timer !== undefined && idleTimerOf(this) === timer && idleness.watching === timer && !isSetAnew(timer);
   idleness.watching = undefined;
   const isRunning = account.running !== undefined || account.other !== undefined;
-  if (isUntouched && isRunning) watch(this, account, idleness.watchedSince);
+  if (isUntouched && isRunning) watch(this, idleness.watchedSince);
 }
 
 /**
  * Sets the idle timer anew after it has fired: Node does so for a byte that it moves itself, and the core reports none. It
  * does not report again until a byte has moved.
  */
-function watch(socket: Counted, account: Account, since = now()): void {
-  const idleness = idlenessOf(account);
+function watch(socket: Counted, since = now()): void {
+  const idleness = idlenessOf(accountOf(socket));
   shortenIdleTimer(socket, socket.timeout ?? 0);
   idleness.isShortened = false;
   idleness.watching = idleTimerOf(socket);
@@ -211,7 +226,8 @@ function idleMsOf({ running, other, movedAt = -Infinity }: Account): number {
 
 /** Node calls this for each byte that it moves. */
 function restartIdle(this: Counted): void {
-  const idleness = this[ACCOUNT]?.idleness;
+  const account = this[ACCOUNT];
+  const idleness = account instanceof Account ? account.idleness : undefined;
   if (idleness !== undefined) idleness.watching = undefined;
   if (idleness?.isShortened === true) {
     idleness.isShortened = false;

@@ -2,7 +2,7 @@
 // what its owner calls is reported to the relay. The methods are on a prototype that all relayed sockets of a class share:
 // as properties of each socket, with what they replace, they would take a KiB of every idle relay.
 import { Socket } from 'node:net';
-import { counted } from './byte-counters.js';
+import { counted, reserveAccount } from './byte-counters.js';
 import { CALLED, ignoreCork, refuseEnd, refuseWrite, type RelayedCall, reportDestroy } from './held-calls.js';
 import { changeClass, DESTROY, isNodeReading, READ_MORE, stopReading } from './internals.js';
 import { PropertyOverlay } from './overlay.js';
@@ -77,7 +77,9 @@ function heldClass(prototype: object): object {
  */
 export function takeSocket(socket: Socket, owner: SocketOwner): PropertyOverlay | undefined {
   const relayed: Relayed = socket;
+  // Before the change of the class, as there.
   relayed[OWNER] = owner;
+  reserveAccount(socket);
   changeClass(socket, heldClass(Object.getPrototypeOf(socket) as object));
   // Without this, an end of input that Node has already read would make Node send FIN.
   socket.allowHalfOpen = true;
