@@ -97,7 +97,17 @@ export function sendFileSettings(options: SendFileOptions | undefined): SendFile
 let defaults: RelaySettings | undefined;
 
 export function relaySettings(options: RelayOptions | undefined): RelaySettings {
-  if (options === undefined) return (defaults ??= relaySettings({}));
+  if (options === undefined || hasNone(options)) return (defaults ??= settingsOf({}));
+  return settingsOf(options);
+}
+
+/** Whether this is an object literal without options. */
+function hasNone(options: unknown): boolean {
+  if (typeof options !== 'object' || options === null) return false;
+  return Object.getPrototypeOf(options) === Object.prototype && Object.keys(options).length === 0;
+}
+
+function settingsOf(options: RelayOptions): RelaySettings {
   const known = rejectUnknown(options, RELAY);
   const { rateLimit } = known;
   const isPerDirection = isPlainObject(rateLimit) && !isLimiter(rateLimit);

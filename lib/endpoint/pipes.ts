@@ -15,20 +15,21 @@ export function requireOwnPipes(one: Endpoint, other: Endpoint): void {
       throw invalidValue('source', 'must not be piped to a stream: unpipe() it first');
     return;
   }
-  for (const [end, opposite] of [
-    [one, other],
-    [other, one],
-  ] as const) {
-    const out = pipesOut(end);
-    if (pipesBetween(out, opposite) < out.length) {
-      throw invalidValue(
-        end.side,
-        `must not be piped to a stream other than "${opposite.side}": unpipe() it first`,
-      );
-    }
-    if (pipesBetween(pipesOut(opposite), end) < pipesIn(end)) {
-      throw invalidValue(end.side, `must not have a stream other than "${opposite.side}" piped into it`);
-    }
+  requireOwn(one, other);
+  requireOwn(other, one);
+}
+
+function requireOwn(end: Endpoint, opposite: Endpoint): void {
+  const out = pipesOut(end);
+  if (out.length > 0 && pipesBetween(out, opposite) < out.length) {
+    throw invalidValue(
+      end.side,
+      `must not be piped to a stream other than "${opposite.side}": unpipe() it first`,
+    );
+  }
+  const into = pipesIn(end);
+  if (into > 0 && pipesBetween(pipesOut(opposite), end) < into) {
+    throw invalidValue(end.side, `must not have a stream other than "${opposite.side}" piped into it`);
   }
 }
 
@@ -48,9 +49,11 @@ export function takeDownPipes(a: Endpoint, b: Endpoint): boolean {
   return isPiped;
 }
 
+const NONE: readonly object[] = [];
+
 function pipesOut(end: Endpoint): readonly object[] {
   const stream = streamIn(end);
-  return stream === undefined ? [] : pipesOf(stream);
+  return stream === undefined ? NONE : pipesOf(stream);
 }
 
 /** How many of the pipes lead to this end. */
@@ -64,5 +67,6 @@ function pipesBetween(pipes: readonly object[], end: Endpoint): number {
 function pipesIn(end: Endpoint): number {
   const stream: Partial<EventEmitter> | undefined = streamIn(end);
   // Not every look-alike of a stream has all methods of EventEmitter.
-  return stream?.listeners === undefined ? 0 : pipesInto(stream as EventEmitter);
+  if (stream?.listeners === undefined || stream.listenerCount?.('unpipe') === 0) return 0;
+  return pipesInto(stream as EventEmitter);
 }

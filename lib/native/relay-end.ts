@@ -89,8 +89,7 @@ export class RelayEnd implements SocketOwner, Running {
     const { socket } = this;
     if (socket === undefined) return;
     const wasFlowing = socket.readableFlowing === true;
-    this.#keep(takeSocket(socket, this));
-    if (refuses) this.refuse();
+    this.#keep(takeSocket(socket, this, refuses));
     // Last, because it calls listeners.
     if (wasFlowing) socket.pause();
   }
@@ -123,8 +122,10 @@ export class RelayEnd implements SocketOwner, Running {
       this.#relay.fail(notStopped(side));
       return;
     }
-    this.#phase = socket.connecting ? 'connecting' : 'flushing';
+    const phase = socket.connecting ? 'connecting' : 'flushing';
     listen(socket, this);
+    // Not before: a listener for 'newListener' may throw, and the end does not hear of the socket's end then.
+    this.#phase = phase;
     if (this.#phase === 'flushing') this.#flush(socket);
     if (!this.isReady && idleTimeout !== undefined) this.#watchIdleness(socket, idleTimeout);
   }

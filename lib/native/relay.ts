@@ -119,8 +119,7 @@ class NativeRelay extends Task implements RelayOfEnd {
     const isDefault = moveOptions.zeroCopy && Object.keys(moveOptions).length === 1;
     const options = isDefault ? undefined : moveOptions;
     const running = startNative(
-      (core, id) =>
-        core.relay(id, a, b, roleOfA, roleOfB, options, inCore(both), inCore(tx), inCore(rx)),
+      (core, id) => core.relay(id, a, b, roleOfA, roleOfB, options, inCore(both), inCore(tx), inCore(rx)),
       this,
     );
     if (this.#a.isEndDue) running.end('a');

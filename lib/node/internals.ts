@@ -238,7 +238,8 @@ export const DESTROY = '_destroy';
  */
 export function destroyByClass(stream: object, replacement: unknown, args: unknown[]): void {
   let prototype = Object.getPrototypeOf(stream) as { _destroy?: (...args: unknown[]) => void } | null;
-  while (prototype?._destroy === replacement) prototype = Object.getPrototypeOf(prototype) as typeof prototype;
+  while (prototype?._destroy === replacement)
+    prototype = Object.getPrototypeOf(prototype) as typeof prototype;
   prototype?._destroy?.apply(stream, args);
 }
 

@@ -48,64 +48,80 @@ const HELD = {
 };
 
 /** Moreover, calls are reported instead of being made. */
-const REFUSING = { write: value(refuseWrite), end: value(refuseEnd), cork: value(ignoreCork) };
+const REFUSING = { ...HELD, write: value(refuseWrite), end: value(refuseEnd), cork: value(ignoreCork) };
 
-const heldClasses = new WeakMap<object, object>();
-const refusingClasses = new WeakMap<object, object>();
-
-function derived(
-  classes: WeakMap<object, object>,
-  prototype: object,
-  properties: PropertyDescriptorMap,
-): object {
-  let made = classes.get(prototype);
-  if (made === undefined) {
-    made = Object.create(prototype, properties) as object;
-    classes.set(prototype, made);
-  }
-  return made;
+/** One kind of these classes: its methods, and for the counting prototype of each class of sockets, the one made of it. */
+interface Kind {
+  readonly methods: PropertyDescriptorMap;
+  readonly keys: readonly PropertyKey[];
+  readonly made: WeakMap<object, object>;
 }
 
-function heldClass(prototype: object): object {
-  const counting = counted(prototype);
-  return derived(heldClasses, counting, { ...HELD, [BEFORE]: { value: counting } });
+const kind = (methods: PropertyDescriptorMap): Kind => ({
+  methods,
+  keys: Reflect.ownKeys(methods).filter((key) => key !== CALLED),
+  made: new WeakMap(),
+});
+const HELD_KIND = kind(HELD);
+const REFUSING_KIND = kind(REFUSING);
+
+function classOf({ methods, made }: Kind, before: object): object {
+  const known = made.get(before);
+  if (known !== undefined) return known;
+  const created = Object.create(before, { ...methods, [BEFORE]: { value: before } }) as object;
+  made.set(before, created);
+  return created;
 }
 
 /**
- * Takes a socket over in one synchronous step: Node takes no byte from it any more, and the socket's own class, an overlay
- * on the methods that it has itself, and `owner` get what is called. Returns the way back for that overlay, if there is one.
+ * Takes a socket over in one synchronous step: Node takes no byte from it any more, and `owner` gets what is called. With
+ * `refuses`, writes of the socket's owner are refused; otherwise {@link refuseCalls} does that later. Returns an overlay on
+ * the methods that the socket has itself, if it has any.
  */
-export function takeSocket(socket: Socket, owner: SocketOwner): PropertyOverlay | undefined {
+export function takeSocket(
+  socket: Socket,
+  owner: SocketOwner,
+  refuses: boolean,
+): PropertyOverlay | undefined {
   const relayed: Relayed = socket;
   // Before the change of the class, as there.
   relayed[OWNER] = owner;
   reserveAccount(socket);
-  changeClass(socket, heldClass(Object.getPrototypeOf(socket) as object));
+  const used = refuses ? REFUSING_KIND : HELD_KIND;
+  changeClass(socket, classOf(used, counted(Object.getPrototypeOf(socket) as object)));
   // Without this, an end of input that Node has already read would make Node send FIN.
   socket.allowHalfOpen = true;
-  const overlay = coverOwn(socket, HELD);
+  const overlay = coverOwn(socket, used);
   if (isNodeReading(socket)) stopReading(socket);
   return overlay;
 }
 
-/** Refuses writes of the socket's owner from here on. */
-export function refuseCalls(socket: Socket, overlay: PropertyOverlay | undefined): PropertyOverlay | undefined {
-  changeClass(socket, derived(refusingClasses, Object.getPrototypeOf(socket) as object, REFUSING));
-  return coverOwn(socket, REFUSING, overlay);
+/** Refuses writes of the owner of a socket that was taken from here on. */
+export function refuseCalls(
+  socket: Socket,
+  overlay: PropertyOverlay | undefined,
+): PropertyOverlay | undefined {
+  const before = (socket as Relayed)[BEFORE];
+  if (before === undefined) return overlay;
+  changeClass(socket, classOf(REFUSING_KIND, before));
+  return coverOwn(socket, REFUSING_KIND, overlay);
 }
 
 /** Covers methods that a socket has itself, as one whose `cork` or `_destroy` somebody has replaced. They are few. */
 function coverOwn(
   socket: Socket,
-  methods: PropertyDescriptorMap,
+  { keys, methods }: Kind,
   overlay?: PropertyOverlay,
 ): PropertyOverlay | undefined {
   let used = overlay;
-  for (const key of Reflect.ownKeys(methods)) {
+  for (const key of keys) {
     if (!Object.hasOwn(socket, key)) continue;
     const own: unknown = Reflect.get(socket, key);
+    const method: unknown = methods[key]?.value;
+    // Covered before, when the class was the first kind.
+    if (own === method || (key === DESTROY && overlay !== undefined)) continue;
     used ??= new PropertyOverlay(socket);
-    used.set(key, key === DESTROY && typeof own === 'function' ? reportingDestroy(own) : methods[key]?.value);
+    used.set(key, key === DESTROY && typeof own === 'function' ? reportingDestroy(own) : method);
   }
   return used;
 }
@@ -119,7 +135,11 @@ function reportingDestroy(own: Function) {
 }
 
 /** Gives back the class of a socket that is about to be destroyed. Its counts stay. */
-export function releaseSocket(socket: Socket, overlay: PropertyOverlay | undefined, allowHalfOpen: boolean): void {
+export function releaseSocket(
+  socket: Socket,
+  overlay: PropertyOverlay | undefined,
+  allowHalfOpen: boolean,
+): void {
   const before = (socket as Relayed)[BEFORE];
   if (before === undefined) return;
   changeClass(socket, before);
