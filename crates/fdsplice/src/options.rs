@@ -39,7 +39,8 @@ macro_rules! one_way_options {
         /// Wanted capacity of the kernel pipe in bytes, rounded and capped by the kernel.
         #[must_use]
         pub fn pipe_size(mut self, bytes: usize) -> Self {
-            self.plan.pipe_size = Some(bytes);
+            // The kernel rounds up to a page, so 1 byte stands for 0.
+            self.plan.pipe_size = std::num::NonZeroUsize::new(bytes.max(1));
             self
         }
 

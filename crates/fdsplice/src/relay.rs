@@ -9,14 +9,14 @@ use std::task::Poll;
 
 use rustix::io::Errno;
 use rustix::net::sockopt;
-use tracing::Instrument;
+use tracing::Span;
 
 use crate::direction::Direction;
 use crate::error::{Side, TransferError};
 use crate::fd::{Endpoint, LossWatch, Role, TransferEnd};
-use crate::limits::relay::RelayRules;
 use crate::traffic::{Control, TrafficResult};
 
+use ending::Failed;
 use exchange::{Exchange, Halt, there_and_back};
 pub use options::RelayOptions;
 
@@ -86,6 +86,7 @@ fn relay_ends<'a>(
     mut options: RelayOptions,
 ) -> impl Future<Output = TrafficResult> + Send {
     let span = tracing::debug_span!("relay", a = ?a.kind(), b = ?b.kind());
+    let span = (!span.is_disabled()).then(|| Box::new(span));
     let head_from_a = std::mem::take(&mut options.head_from_a);
     let head_from_b = std::mem::take(&mut options.head_from_b);
     // A head for a side that was shut down for writing is a failure: its write fails with EPIPE.
@@ -103,15 +104,79 @@ fn relay_ends<'a>(
     let control = options.control;
     let mut ends = [a, b];
     async move {
-        let result = match prepare(&mut ends, sets_nodelay) {
-            Ok(()) => run(&ends, &mut tx, &mut rx, rules, &control).await,
-            Err(error) => control.result(Some(error)),
+        let result = if let Err(error) = prepare(&mut ends, sets_nodelay) {
+            control.result(Some(error))
+        } else {
+            let mut reset = ResetOnDrop(Some(&ends));
+            let mut exchange = Exchange::new(&ends, &mut tx, &mut rx, rules, &control);
+            let outcome = poll_fn(|cx| in_span(span.as_deref(), || exchange.poll(cx))).await;
+            drop(exchange);
+            // Before the ending, whose reads return 0 behind a reset too.
+            let mut input_ended = [tx.source_ended(), rx.source_ended()];
+            let error = match outcome {
+                Ok(()) => None,
+                Err(Halt::Other(reason, side)) => Some(TransferError::other(reason, side)),
+                Err(Halt::Failed(failed)) => {
+                    // On the heap, because few relays need this state.
+                    let ending = after_failure(failed, [&mut tx, &mut rx], &ends, &control);
+                    let mut ending = Box::pin(ending);
+                    let ended = poll_fn(|cx| {
+                        let span = span.as_deref();
+                        in_span(span, || ending.as_mut().poll(cx))
+                    });
+                    let (error, had_ended) = ended.await;
+                    for (ended, had_ended) in input_ended.iter_mut().zip(had_ended) {
+                        *ended |= had_ended;
+                    }
+                    error
+                }
+            };
+            if error.is_none() {
+                reset.0 = None;
+            }
+            TrafficResult {
+                a_ended: input_ended[0],
+                b_ended: input_ended[1],
+                ..control.result(error)
+            }
         };
-        tracing::debug!(tx = result.tx, rx = result.rx, zero_copy = result.zero_copy,
-            error = ?result.error, "ended");
+        in_span(span.as_deref(), || {
+            tracing::debug!(tx = result.tx, rx = result.rx, zero_copy = result.zero_copy,
+                error = ?result.error, "ended");
+        });
         result
     }
-    .instrument(span)
+}
+
+/// Ends a relay after a failure of one side. Returns the failure, unless the relay has succeeded, and
+/// which of the ends had ended their input before it.
+async fn after_failure(
+    failed: Failed,
+    [tx, rx]: [&mut Direction; 2],
+    ends: &[TransferEnd<'_>; 2],
+    control: &Control,
+) -> (Option<TransferError>, [bool; 2]) {
+    let [there, back] = there_and_back(ends, control);
+    let (tx, rx) = ((tx, there), (rx, back));
+    let (from, to) = match failed.side {
+        Side::B => (rx, tx),
+        _ => (tx, rx),
+    };
+    let error = ending::after_failure(failed, from, to, control).await;
+    let had_ended = [Side::A, Side::B].map(|side| {
+        error
+            .as_ref()
+            .is_none_or(|it| it.after_end && it.side == Some(side))
+    });
+    (error, had_ended)
+}
+
+/// Runs a part of a relay in its span, if there is one.
+fn in_span<T>(span: Option<&Span>, part: impl FnOnce() -> T) -> T {
+    match span {
+        Some(span) => span.in_scope(part),
+        None => part(),
+    }
 }
 
 /// Waits until the connection of a socket fails, without reading from it or writing to it. This is
@@ -167,50 +232,6 @@ fn prepare(ends: &mut [TransferEnd<'_>; 2], sets_nodelay: bool) -> Result<(), Tr
         let _ = sockopt::set_tcp_nodelay(end, true);
     }
     Ok(())
-}
-
-async fn run(
-    ends: &[TransferEnd<'_>; 2],
-    tx: &mut Direction,
-    rx: &mut Direction,
-    rules: Option<Box<RelayRules>>,
-    control: &Control,
-) -> TrafficResult {
-    let mut reset = ResetOnDrop(Some(ends));
-    let mut exchange = Exchange::new(ends, tx, rx, rules, control);
-    let outcome = poll_fn(|cx| exchange.poll(cx)).await;
-    let Exchange { tx, rx, .. } = exchange;
-    let (mut a_ended, mut b_ended) = (tx.source_ended(), rx.source_ended());
-    let error = match outcome {
-        Ok(()) => None,
-        Err(Halt::Other(reason, side)) => Some(TransferError::other(reason, side)),
-        Err(Halt::Failed(failed)) => {
-            let [there, back] = there_and_back(ends, control);
-            let (tx, rx) = ((tx, there), (rx, back));
-            let (from, to) = match failed.side {
-                Side::B => (rx, tx),
-                _ => (tx, rx),
-            };
-            // On the heap, because few relays need this state.
-            let error = Box::pin(ending::after_failure(failed, from, to, control)).await;
-            let has_ended = |side| {
-                error
-                    .as_ref()
-                    .is_none_or(|it| it.after_end && it.side == Some(side))
-            };
-            a_ended |= has_ended(Side::A);
-            b_ended |= has_ended(Side::B);
-            error
-        }
-    };
-    if error.is_none() {
-        reset.0 = None;
-    }
-    TrafficResult {
-        a_ended,
-        b_ended,
-        ..control.result(error)
-    }
 }
 
 /// Resets the ends of a relay that has failed, panicked, or was dropped before its end.

@@ -395,13 +395,13 @@ fn a_relay_without_nodelay_leaves_the_option_alone() {
 
 /// A relay waits for as long as its connection is idle, so its memory decides how many fit.
 #[test]
-fn the_future_of_a_relay_is_at_most_1_kib() {
+fn the_future_of_a_relay_is_at_most_640_bytes() {
     let ((_client, a), (_origin, b)) = (connected(), connected());
     runtime().block_on(async {
         let (mut a, mut b) = (Inner::tcp(Form::Owned, a), Inner::tcp(Form::Owned, b));
         let future = relay(a.end(), b.end(), RelayOptions::new());
         let size = size_of_val(&future);
         println!("{size} bytes");
-        assert!(size <= 1024, "{size} bytes");
+        assert!(size <= 640, "{size} bytes");
     });
 }

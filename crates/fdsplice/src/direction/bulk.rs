@@ -5,17 +5,17 @@
 /// engines back and forth.
 #[derive(Debug, Default)]
 pub(crate) struct BulkDetector {
-    average: usize,
+    average: u32,
     bulk: bool,
 }
 
 /// Above this average a pipe is cheaper than a buffer; the two cost the same at about 16 KiB.
-const BULK_FROM: usize = 16 * 1024;
+const BULK_FROM: u32 = 16 * 1024;
 /// Below this average a buffer is cheaper again.
-const BULK_UNTIL: usize = 8 * 1024;
+const BULK_UNTIL: u32 = 8 * 1024;
 /// Larger reads count as this many bytes: one huge splice must not keep a flow of small messages in
 /// bulk for long.
-const SAMPLE_CAP: usize = 64 * 1024;
+const SAMPLE_CAP: u32 = 64 * 1024;
 
 impl BulkDetector {
     pub(crate) fn is_bulk(&self) -> bool {
@@ -24,7 +24,8 @@ impl BulkDetector {
 
     /// Adds a read of `bytes` to the average.
     pub(crate) fn note(&mut self, bytes: usize) {
-        self.average = (self.average * 3 + bytes.min(SAMPLE_CAP)) / 4;
+        let sample = u32::try_from(bytes).map_or(SAMPLE_CAP, |bytes| bytes.min(SAMPLE_CAP));
+        self.average = (self.average * 3 + sample) / 4;
         self.bulk = self.average >= if self.bulk { BULK_UNTIL } else { BULK_FROM };
     }
 }
@@ -43,7 +44,7 @@ mod tests {
     #[test]
     fn full_reads_become_bulk_at_once_and_messages_end_it() {
         let mut detector = BulkDetector::default();
-        detector.note(SAMPLE_CAP);
+        detector.note(SAMPLE_CAP as usize);
         assert!(detector.is_bulk());
         for _ in 0..10 {
             detector.note(64);

@@ -1,6 +1,7 @@
 //! The bytes between the two ends of a direction: taken from the source, not yet accepted by the
 //! destination. Transfers with the reactor and transfers with blocking calls both keep theirs here.
 
+use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
@@ -170,11 +171,11 @@ impl Held {
     /// Leases a pipe, unless one is on loan already. `None` where no pipe can be had.
     pub(crate) fn lease_pipe(
         &mut self,
-        size: Option<usize>,
+        size: Option<NonZeroUsize>,
         borrower: Borrower,
     ) -> Option<&mut Lease> {
         if self.lease.is_none() {
-            self.lease = Lease::take(size, borrower);
+            self.lease = Lease::take(size.map(NonZeroUsize::get), borrower);
         }
         self.lease.as_mut()
     }

@@ -13,6 +13,7 @@ mod pull;
 mod quantum;
 pub(crate) mod watch;
 
+use std::num::NonZeroUsize;
 use std::pin::pin;
 use std::task::{Context, Poll, ready};
 
@@ -74,7 +75,7 @@ pub(crate) struct Direction {
     ends_after: Option<u64>,
     ended_early: bool,
     engine: Engine,
-    pipe_size: Option<usize>,
+    pipe_size: Option<NonZeroUsize>,
     /// Number of buffered reads until a pipe is requested again.
     lease_pause: u32,
     detector: BulkDetector,

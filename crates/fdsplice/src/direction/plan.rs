@@ -1,5 +1,7 @@
 //! The request for one direction of a transfer, and the ends that it connects.
 
+use std::num::NonZeroUsize;
+
 use crate::fd::TransferEnd;
 use crate::traffic::Counter;
 
@@ -20,7 +22,7 @@ pub(crate) struct Plan {
     /// The peer knows how many bytes to expect.
     pub(crate) framed: bool,
     /// Wanted capacity of the pipe in bytes.
-    pub(crate) pipe_size: Option<usize>,
+    pub(crate) pipe_size: Option<NonZeroUsize>,
 }
 
 /// How much of the source is wanted.

@@ -45,8 +45,9 @@ pub struct TransferEnd<'a> {
 
 #[derive(Debug)]
 enum Io<'a> {
-    /// Registered when its transfer starts, by the runtime that runs the transfer.
-    Unregistered(Endpoint),
+    /// Registered when its transfer starts, by the runtime that runs the transfer. On the heap, because
+    /// most transfers outlast this state.
+    Unregistered(Box<Endpoint>),
     Own(AsyncFd<OwnedFd>),
     Tcp(TcpStream),
     Unix(UnixStream),
@@ -56,7 +57,7 @@ enum Io<'a> {
 impl From<Endpoint> for TransferEnd<'_> {
     fn from(endpoint: Endpoint) -> Self {
         let facts = endpoint.facts();
-        Self::new(Io::Unregistered(endpoint), facts)
+        Self::new(Io::Unregistered(Box::new(endpoint)), facts)
     }
 }
 
@@ -193,7 +194,7 @@ impl<'a> TransferEnd<'a> {
             Io::Unix(socket) => Io::Unix(socket),
             Io::Borrowed(registration) => {
                 let duplicate = fcntl_dupfd_cloexec(registration, 0)?;
-                Io::Unregistered(Endpoint::uninspected(duplicate, self.facts))
+                Io::Unregistered(Box::new(Endpoint::uninspected(duplicate, self.facts)))
             }
         };
         Ok(TransferEnd::new(io, self.facts))

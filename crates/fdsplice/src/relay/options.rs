@@ -1,5 +1,6 @@
 //! The options of a relay.
 
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use crate::direction::plan::Plan;
@@ -13,7 +14,7 @@ pub struct RelayOptions {
     pub(super) head_from_a: Vec<u8>,
     pub(super) head_from_b: Vec<u8>,
     copy_only: bool,
-    pipe_size: Option<usize>,
+    pipe_size: Option<NonZeroUsize>,
     pub(super) keeps_nagle: bool,
     pub(super) rules: RelayRules,
     pub(super) control: Control,
@@ -50,7 +51,8 @@ impl RelayOptions {
     /// Wanted capacity of the kernel pipes in bytes, rounded and capped by the kernel.
     #[must_use]
     pub fn pipe_size(mut self, bytes: usize) -> Self {
-        self.pipe_size = Some(bytes);
+        // The kernel rounds up to a page, so 1 byte stands for 0.
+        self.pipe_size = NonZeroUsize::new(bytes.max(1));
         self
     }
 
