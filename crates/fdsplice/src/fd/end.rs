@@ -264,12 +264,16 @@ impl<'a> TransferEnd<'a> {
     /// distinguish from it. A short read then does not prove that the socket is empty, because reads
     /// stop in front of the out-of-band byte.
     pub(crate) fn is_urgent(&self) -> bool {
-        self.attempt(Interest::PRIORITY, || ((), false)).is_some()
+        self.registration().is_reported(Interest::PRIORITY)
     }
 
     /// Whether `EAGAIN` from a splice of this source may come from an out-of-band byte.
     pub(crate) fn may_be_urgent(&self) -> bool {
         !self.registration().reports_urgent() || self.is_urgent()
+    }
+
+    pub(super) fn is_reported(&self, interest: Interest) -> bool {
+        self.registration().is_reported(interest)
     }
 
     pub(super) fn wait_for(&self, interest: Interest) -> Waiting<'_> {

@@ -15,7 +15,10 @@ use crate::fd::registration::Waiting;
 impl TransferEnd<'_> {
     /// Takes an error that the reactor has reported. Does not wait for one.
     pub(crate) fn take_failure(&self) -> Option<Errno> {
-        self.attempt(Interest::ERROR, || ((), true))?;
+        if !self.is_reported(Interest::ERROR) {
+            return None;
+        }
+        self.attempt(Interest::ERROR, || ((), true));
         if self.facts.is_socket() {
             // `None`: a read or write has taken the error, and reports it.
             self.take_loss().map(|errno| self.explain(errno))

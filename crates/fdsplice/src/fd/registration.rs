@@ -30,6 +30,10 @@ pub(crate) trait Registration: AsFd + fmt::Debug + Send + Sync {
         call: &mut dyn FnMut() -> io::Result<()>,
     ) -> io::Result<()>;
 
+    /// Whether the reactor has reported `interest`. This is one load, because each poll of a relay asks
+    /// for a failure of both ends.
+    fn is_reported(&self, interest: Interest) -> bool;
+
     /// Waits for a report of `interest`. Unlike the polls, this also wakes for an error while the
     /// descriptor is readable.
     fn wait_for(&self, interest: Interest) -> Waiting<'_>;
@@ -55,6 +59,10 @@ impl Registration for AsyncFd<OwnedFd> {
         call: &mut dyn FnMut() -> io::Result<()>,
     ) -> io::Result<()> {
         self.try_io(interest, |_| call())
+    }
+
+    fn is_reported(&self, interest: Interest) -> bool {
+        self.try_io(interest, |_| Ok(())).is_ok()
     }
 
     fn wait_for(&self, interest: Interest) -> Waiting<'_> {
@@ -83,6 +91,10 @@ macro_rules! socket_registration {
                 call: &mut dyn FnMut() -> io::Result<()>,
             ) -> io::Result<()> {
                 self.try_io(interest, call)
+            }
+
+            fn is_reported(&self, interest: Interest) -> bool {
+                self.try_io(interest, || Ok(())).is_ok()
             }
 
             fn wait_for(&self, interest: Interest) -> Waiting<'_> {
@@ -122,6 +134,10 @@ impl Registration for pipe::Receiver {
         }
     }
 
+    fn is_reported(&self, interest: Interest) -> bool {
+        interest.is_readable() && self.try_io(|| Ok(())).is_ok()
+    }
+
     fn wait_for(&self, interest: Interest) -> Waiting<'_> {
         Box::pin(self.ready(interest))
     }
@@ -146,6 +162,10 @@ impl Registration for pipe::Sender {
         } else {
             Err(not_reported())
         }
+    }
+
+    fn is_reported(&self, interest: Interest) -> bool {
+        interest.is_writable() && self.try_io(|| Ok(())).is_ok()
     }
 
     fn wait_for(&self, interest: Interest) -> Waiting<'_> {
