@@ -173,13 +173,6 @@ fn open<'a>(
     mut source: Option<TransferEnd<'a>>,
     mut destination: TransferEnd<'a>,
 ) -> Result<Opened<'a>, TransferError> {
-    let endpoints = source.as_ref().and_then(TransferEnd::endpoint);
-    if let Some((source, destination)) = endpoints.zip(destination.endpoint())
-        && source.is_itself(destination)
-    {
-        let error = TransferError::system(Errno::INVAL, "splice", Side::Destination);
-        return Err(error);
-    }
     let check = |end: &TransferEnd<'_>, role, side, call| {
         let checked = end.require(role);
         checked.map_err(|_| TransferError::system(Errno::BADF, call, side))
@@ -188,6 +181,13 @@ fn open<'a>(
         check(source, Role::Source, Side::Source, "read")?;
     }
     check(&destination, Role::Destination, Side::Destination, "write")?;
+    if source
+        .as_ref()
+        .is_some_and(|source| source.is_itself(&destination))
+    {
+        let error = TransferError::system(Errno::INVAL, "splice", Side::Destination);
+        return Err(error);
+    }
     let failed = |side| move |errno| TransferError::system(errno, "epoll_ctl", side);
     let is_pollable = |end: &TransferEnd<'_>| end.facts().is_pollable();
     if is_pollable(&destination) && source.as_ref().is_none_or(is_pollable) {

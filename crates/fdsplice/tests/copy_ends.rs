@@ -146,3 +146,27 @@ fn an_end_of_a_pipe_in_the_wrong_role_is_refused() {
         assert_eq!(copied.tx, 0);
     });
 }
+
+#[test]
+fn both_ends_of_one_pipe_and_one_socket_twice_are_refused() {
+    runtime().block_on(async {
+        let limit = Duration::from_secs(10);
+        let (mut sender, mut receiver) = pipe::pipe().expect("a pipe");
+        sender.write_all(b"own output").await.expect("a write");
+        let copying = copy(&mut receiver, &mut sender, CopyOptions::new());
+        let pipe = tokio::time::timeout(limit, copying).await;
+        let (mut outer, mut inner) = connected().await;
+        outer.write_all(b"echo").await.expect("a write");
+        let duplicate = Endpoint::duplicate(&inner).expect("an endpoint");
+        let copying = copy(&mut inner, duplicate, CopyOptions::new());
+        let socket = tokio::time::timeout(limit, copying).await;
+        for copied in [pipe, socket] {
+            let copied = copied.expect("an end");
+            let error = copied.error.expect("a refusal");
+            let is_refused =
+                matches!(error.reason, Reason::System { errno, .. } if errno == Errno::INVAL);
+            assert!(is_refused, "{error}");
+            assert_eq!(copied.tx, 0);
+        }
+    });
+}

@@ -14,6 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 
 use crate::error::EndpointError;
 use crate::fd::Endpoint;
+use crate::fd::descriptor::Status;
 use crate::fd::facts::{Facts, FdRef, Kind, Role};
 use crate::fd::registration::{Registration, Waiting};
 
@@ -145,6 +146,19 @@ impl<'a> TransferEnd<'a> {
 
     pub(crate) fn facts(&self) -> Facts {
         self.facts
+    }
+
+    /// Whether both ends are one socket, or the two ends of one pipe, perhaps through two descriptors.
+    pub(crate) fn is_itself(&self, other: &TransferEnd<'_>) -> bool {
+        if let Some((this, other)) = self.endpoint().zip(other.endpoint()) {
+            return this.is_itself(other);
+        }
+        let is_stream = self.facts.is_socket() || self.facts.is_pipe();
+        is_stream && self.kind() == other.kind() && {
+            let identity = |end: &TransferEnd<'_>| Status::of(end).ok().map(|it| it.identity);
+            let this = identity(self);
+            this.is_some() && this == identity(other)
+        }
     }
 
     /// The descriptor, and what is known of it.
