@@ -64,6 +64,10 @@ impl CopyOptions {
 /// call that the kernel offers for the two: `copy_file_range`, `sendfile`, `splice`, or reads and
 /// writes.
 ///
+/// # Ownership
+/// An [`Endpoint`](crate::Endpoint) and a socket by value are closed when the copy ends. Sockets and
+/// pipes of tokio that are passed as `&mut` stay open. See [`TransferEnd`].
+///
 /// # Page cache
 /// `splice` and `sendfile` send references to the pages of a file: a later write to the file can
 /// still change the bytes that arrive, even after the copy has returned. With
@@ -72,13 +76,13 @@ impl CopyOptions {
 /// # Errors
 /// A failure is in [`TrafficResult::error`], beside counts that are always exact. Bytes that were
 /// taken from the source and not accepted by the destination are in [`TransferError::undelivered`];
-/// if the source is a file, its position is set to the first undelivered byte instead. A source that is not readable or a destination
-/// that is not writable is `EBADF`. Overlapping ranges of one file are `EINVAL`, and so are both
-/// ends of one pipe, or one socket twice.
+/// if the source is a file, its position is set to the first undelivered byte instead. A source that is
+/// not readable or a destination that is not writable is `EBADF`. Overlapping ranges of one file are
+/// `EINVAL`, and so are both ends of one pipe, or one socket twice.
 ///
 /// # Cancel safety
-/// Dropping the future closes the endpoints and loses the held bytes. Use [`Control::abort`] to end
-/// a copy early: file input and output then stop after the current call of at most 1 MiB. After a
+/// Dropping the future closes the ends that it owns and loses the held bytes. Use [`Control::abort`] to
+/// end a copy early: file input and output then stop after the current call of at most 1 MiB. After a
 /// drop, the current call still finishes on its thread.
 ///
 /// # File systems that do not answer

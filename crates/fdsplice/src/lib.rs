@@ -5,6 +5,9 @@
 //! keep their counts on an error and on an abort, and run on any tokio runtime with I/O and time
 //! enabled.
 //!
+//! An end is a socket or pipe of tokio, by value or as `&mut`, or an [`Endpoint`], which is made from
+//! any other descriptor. [`TransferEnd`] describes the differences.
+//!
 //! Bulk bytes move between sockets with `splice(2)` through leased pipes. Small messages move
 //! through one buffer per thread. Calls on files may wait for a disk, so they are made on threads of
 //! this crate, which all runtimes of the process share: at most 512, and at most 64 for the files of

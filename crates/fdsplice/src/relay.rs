@@ -28,7 +28,8 @@ pub use options::RelayOptions;
 /// A failure of one side ends the relay at once, even when that side is neither read nor written at
 /// that moment. Bytes received before the failure are still delivered to the other side, for at most
 /// 1 s. Then the sockets that were handed over are reset, so that a truncated stream never looks
-/// complete. An abort resets them without that delay.
+/// complete. An abort resets them without that delay. A borrowed socket is not handed over by default:
+/// after a failure the caller decides what its peer sees.
 ///
 /// A peer that has all it wanted often ends its input, closes, and answers what still comes with a
 /// reset. [`TransferError::after_end`] marks such a failure. If the other side has ended too and every
@@ -42,13 +43,13 @@ pub use options::RelayOptions;
 ///
 /// # Ownership
 /// An [`Endpoint`] and a `TcpStream` or `UnixStream` by value are closed when the relay ends. A
-/// `&mut TcpStream` or `&mut UnixStream` stays open, and is used on its own registration with the
-/// reactor. See [`TransferEnd`].
+/// `&mut TcpStream` or `&mut UnixStream` stays open and keeps its registration with the reactor. A pipe
+/// of tokio is refused with `ENOTSOCK`. See [`TransferEnd`].
 ///
 /// # Cancel safety
-/// Dropping the future closes the ends that it owns and loses the held bytes. Once the relay has
-/// started, it resets the sockets that were handed over, as after a failure. Use [`Control::abort`] to
-/// end a relay early.
+/// Dropping the future closes the ends that it owns and loses the held bytes. If the relay has started,
+/// the sockets that were handed over are reset, as after a failure. Use [`Control::abort`] to end a
+/// relay early.
 ///
 /// # Panics
 /// Outside a tokio runtime that has I/O and time enabled.
@@ -60,11 +61,23 @@ pub use options::RelayOptions;
 /// use tokio::net::{TcpListener, TcpStream};
 ///
 /// let listener = TcpListener::bind("127.0.0.1:0").await?;
-/// let (mut client, _) = listener.accept().await?;
-/// let mut upstream = TcpStream::connect("127.0.0.1:8080").await?;
-/// let result = relay(&mut client, &mut upstream, RelayOptions::new()).await;
+/// let (client, _) = listener.accept().await?;
+/// let upstream = TcpStream::connect("127.0.0.1:8080").await?;
+/// let result = relay(client, upstream, RelayOptions::new()).await;
 /// println!("{} bytes there, {} back, {:?}", result.tx, result.rx, result.error);
 /// # Ok(())
+/// # }
+/// ```
+///
+/// Borrowed sockets, which a failure resets too when they are dropped:
+/// ```
+/// # use tokio::net::TcpStream;
+/// # async fn example(mut client: TcpStream, mut upstream: TcpStream) {
+/// use fdsplice::{RelayOptions, TransferEnd, relay};
+///
+/// let [a, b] = [&mut client, &mut upstream].map(|end| TransferEnd::from(end).handed_over(true));
+/// let result = relay(a, b, RelayOptions::new()).await;
+/// # drop(result);
 /// # }
 /// ```
 #[doc(alias = "copy_bidirectional")]
@@ -77,9 +90,9 @@ pub fn relay<'a>(
     relay_ends(a.into(), b.into(), options)
 }
 
-/// The future of a relay waits for as long as a connection is idle, so it is kept small: everything
-/// large is captured once, and lent to the futures that it awaits. An `async fn` would keep room for
-/// its arguments twice.
+/// The future of a relay lives as long as its connection, so it is kept small. Large values are captured
+/// once and borrowed by the futures that it awaits. An `async fn` would keep room for its arguments
+/// twice.
 fn relay_ends<'a>(
     a: TransferEnd<'a>,
     b: TransferEnd<'a>,

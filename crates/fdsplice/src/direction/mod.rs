@@ -143,13 +143,12 @@ impl Direction {
         self.source_ended && self.held.is_empty()
     }
 
-    /// What the last poll has left its waker with.
+    /// What wakes the task after the last poll.
     pub(crate) fn wait(&self) -> Wait {
         self.wait
     }
 
-    /// The end of input is not passed on, because the destination is closed when the direction has
-    /// ended.
+    /// Passes no end of input on, because the destination is closed after the last direction has ended.
     pub(crate) fn leave_end_to_close(&mut self) {
         self.pass_end_on = false;
     }

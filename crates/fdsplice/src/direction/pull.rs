@@ -120,9 +120,9 @@ impl Direction {
                 let received = read_write::recv_or_read(fd, None, &mut buffer[..most]);
                 let is_empty = match received {
                     // A short read of a TCP socket means that it is empty: the reactor reports the next
-                    // bytes, and the recv that would return EAGAIN is skipped. Other sources keep bytes
-                    // back that are there: a Unix socket those behind a message with descriptors or
-                    // credentials (`unix(7)`), a terminal those of the next line.
+                    // bytes, and the recv that would return EAGAIN is skipped. Other sources return less
+                    // than they have: a Unix socket stops at a message with descriptors or
+                    // credentials (`unix(7)`), a terminal at the end of a line.
                     Ok(received) => {
                         let is_short = received > 0 && received < most;
                         is_short && fd.kind() == Kind::Tcp && !source.is_urgent()

@@ -18,23 +18,27 @@ use crate::fd::descriptor::Status;
 use crate::fd::facts::{Facts, FdRef, Kind, Role};
 use crate::fd::registration::{Registration, Waiting};
 
-/// What a call has found: its result, and whether the descriptor is not ready any more.
+/// The result of a call, and whether the descriptor is no longer ready.
 pub(crate) type Attempt<T> = (T, bool);
 
-/// One end of a transfer: an [`Endpoint`], or a socket or pipe of tokio, by value or borrowed.
+/// One end of a transfer: an [`Endpoint`], or a socket or pipe of tokio, by value or borrowed. The
+/// functions of this crate convert each of them.
 ///
-/// A borrowed one stays with the caller, open and on its own registration: `&mut TcpStream`,
-/// `&mut UnixStream`, and for [`copy`](crate::copy()) also `&mut pipe::Receiver` and
-/// `&mut pipe::Sender`. Its relay passes only a clean end on, unless
-/// [`TransferEnd::handed_over`] is set. The transfer reads and writes the descriptor itself, so bytes
-/// in a `BufReader` around it are not part of it.
+/// A borrowed end is a `&mut TcpStream` or `&mut UnixStream`, and for [`copy`](crate::copy()) also a
+/// [`&mut pipe::Receiver`](pipe::Receiver) or [`&mut pipe::Sender`](pipe::Sender). It stays open, and
+/// keeps its registration with the reactor of tokio. A relay that fails does not reset it unless
+/// [`TransferEnd::handed_over`] is set, so its peer may see a clean end when the caller drops it.
 ///
-/// A `TcpStream` or `UnixStream` that is passed by value belongs to the transfer, which resets it on
-/// failure and closes it at the end. It has to be the only descriptor of its socket.
+/// A `TcpStream` or `UnixStream` by value belongs to the transfer, which closes it at the end. A relay
+/// that fails resets a TCP socket. The socket must have no other descriptor, because closing this one
+/// has to end the connection. If it has, use [`Endpoint::try_from`].
+///
+/// A transfer reads and writes the descriptor itself. Bytes in a `BufReader` around a socket are not
+/// part of it: pass them as the head in the options.
 ///
 /// # Out-of-band bytes
-/// The registration of tokio's sockets does not report an out-of-band byte (`MSG_OOB`). A read ends in
-/// front of one. On such an end, the bytes behind it wait for the next arrival. An [`Endpoint`] has no
+/// tokio does not report an out-of-band byte (`MSG_OOB`) of its own sockets. A read ends in
+/// front of such a byte, and the bytes behind it wait until more bytes arrive. An [`Endpoint`] has no
 /// such wait.
 #[derive(Debug)]
 pub struct TransferEnd<'a> {
@@ -117,11 +121,11 @@ impl<'a> TransferEnd<'a> {
         }
     }
 
-    /// Whether the socket belongs to the transfer, as [`Endpoint::handed_over`] says. Default: `false`
-    /// for a borrowed one, `true` for one by value.
+    /// Whether the socket belongs to the transfer: see [`Endpoint::handed_over`]. Default: `false` for
+    /// a borrowed socket, `true` for a socket by value.
     ///
-    /// A failed relay sets `SO_LINGER` of a borrowed TCP socket that is handed over, so that dropping
-    /// the socket resets the connection.
+    /// A failed relay sets `SO_LINGER` of a borrowed TCP socket that is handed over. The connection is
+    /// then reset when the caller drops the socket.
     #[must_use]
     pub fn handed_over(mut self, handed_over: bool) -> Self {
         self.facts.handed_over = handed_over;
@@ -166,8 +170,8 @@ impl<'a> TransferEnd<'a> {
         FdRef::new(self.as_fd(), self.facts)
     }
 
-    /// Registers it with the reactor of the current runtime, unless it is registered. After a failure
-    /// it is still open.
+    /// Registers the descriptor with the reactor of the current runtime, unless it is registered. After
+    /// a failure the descriptor is still open.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
@@ -199,7 +203,7 @@ impl<'a> TransferEnd<'a> {
         }
     }
 
-    /// The end without a borrow. A borrowed one is duplicated, and then registered anew.
+    /// The end without a borrow. A borrowed descriptor is duplicated, and registered again later.
     pub(crate) fn into_owned(self) -> Result<TransferEnd<'static>, Errno> {
         let io = match self.io {
             Io::Unregistered(endpoint) => Io::Unregistered(endpoint),
@@ -214,7 +218,7 @@ impl<'a> TransferEnd<'a> {
         Ok(TransferEnd::new(io, self.facts))
     }
 
-    /// The endpoint, if it is one that is not registered.
+    /// The endpoint, if it is not registered yet.
     pub(crate) fn endpoint(&self) -> Option<&Endpoint> {
         match &self.io {
             Io::Unregistered(endpoint) => Some(endpoint),
@@ -222,7 +226,7 @@ impl<'a> TransferEnd<'a> {
         }
     }
 
-    /// The endpoint, if it is one that is not registered.
+    /// The endpoint, if it is not registered yet.
     pub(crate) fn into_endpoint(self) -> Result<Endpoint, Self> {
         match self.io {
             Io::Unregistered(endpoint) => Ok(endpoint.with_facts(self.facts)),
@@ -252,8 +256,8 @@ impl<'a> TransferEnd<'a> {
             .map_err(|error| errno_of(&error))
     }
 
-    /// Makes one call on a descriptor that was reported ready. If the call finds that it is not, the
-    /// report is cleared, unless a new one has arrived since. `None` if it was not reported ready.
+    /// Makes one call on a descriptor that was reported ready. If the call finds it not ready, the
+    /// report is cleared, unless a new one has arrived since. `None`: no report, and no call.
     pub(crate) fn attempt<T>(
         &self,
         interest: Interest,
@@ -274,8 +278,8 @@ impl<'a> TransferEnd<'a> {
         found
     }
 
-    /// Whether an out-of-band byte was reported, or the end of input, which the reactor does not
-    /// distinguish from it. A short read then does not prove that the socket is empty, because reads
+    /// Whether an out-of-band byte or the end of input was reported. The reactor does not distinguish
+    /// them. A short read then does not prove that the socket is empty, because reads
     /// stop in front of the out-of-band byte.
     pub(crate) fn is_urgent(&self) -> bool {
         self.registration().is_reported(Interest::PRIORITY)

@@ -56,12 +56,13 @@ impl Endpoint {
         ))
     }
 
-    /// Takes a connected TCP socket with `O_NONBLOCK` that has no other descriptor, as `accept4` and
-    /// `socket` return it. Nothing is inspected, and closing it ends the connection, so a relay makes
-    /// fewer system calls. Its owner is the transfer, which resets it on failure.
+    /// Takes the only descriptor of a connected TCP socket with `O_NONBLOCK`, for example one that
+    /// `accept4` has returned. The transfer owns the socket, and a relay that fails resets it. Nothing
+    /// is inspected, and closing the descriptor ends the connection, so a relay makes fewer system calls
+    /// than with [`Endpoint::try_from`].
     ///
-    /// A socket of another kind, or a blocking one, fails or blocks during the transfer. With a
-    /// duplicate in use elsewhere, the peer may see no end of input.
+    /// A descriptor of another kind fails during the transfer, and a blocking socket may block it. If
+    /// the socket has another descriptor, its peer may see no end of input.
     pub fn only_nonblocking_tcp(fd: OwnedFd) -> Self {
         Self::uninspected(fd, Facts::of_nonblocking_socket(Kind::Tcp).owned_alone())
     }
@@ -134,7 +135,7 @@ impl Endpoint {
         Self { facts, ..self }
     }
 
-    /// The slot of the descriptor of a socket, pipe or terminal, whose registration takes it.
+    /// The slot from which the registration takes the descriptor of a socket, pipe or terminal.
     pub(super) fn local_fd(&mut self) -> &mut Option<OwnedFd> {
         self.fd.slot()
     }

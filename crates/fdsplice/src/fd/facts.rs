@@ -77,17 +77,17 @@ impl Facts {
         }
     }
 
-    /// Of a socket that is known to be connected and non-blocking.
+    /// The facts of a connected, non-blocking socket.
     pub(super) fn of_nonblocking_socket(kind: Kind) -> Self {
         Self::new(kind, OFlags::RDWR | OFlags::NONBLOCK)
     }
 
-    /// Of an end of a pipe that is known to be non-blocking, with its access mode.
+    /// The facts of a non-blocking end of a pipe with this access mode.
     pub(super) fn of_nonblocking_pipe(mode: OFlags) -> Self {
         Self::new(Kind::Pipe, mode | OFlags::NONBLOCK)
     }
 
-    /// The same descriptor as its only owner has it, who leaves it to the transfer.
+    /// The facts of the same descriptor if the transfer owns it and no duplicate exists.
     pub(super) fn owned_alone(self) -> Self {
         Self {
             handed_over: true,
@@ -168,7 +168,7 @@ impl Facts {
     }
 }
 
-/// A descriptor on loan, and what is known of it.
+/// A borrowed descriptor, and what is known of it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FdRef<'a> {
     fd: BorrowedFd<'a>,

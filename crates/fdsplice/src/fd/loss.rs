@@ -53,7 +53,8 @@ impl TransferEnd<'_> {
         explained
     }
 
-    /// Does the same after a call that may have taken the cause: `EPIPE` then says nothing about a FIN.
+    /// As [`TransferEnd::explain`], after a call that may have taken the cause. `EPIPE` then does not
+    /// show that a FIN came first.
     pub(crate) fn explain_later(&self, errno: Errno) -> Errno {
         if errno == Errno::PIPE && self.is_lost() {
             return Errno::CONNRESET;
@@ -109,8 +110,8 @@ impl TransferEnd<'_> {
     }
 }
 
-/// Notices the failure of an end that is neither read nor written at the moment: its reads and writes
-/// report a failure themselves.
+/// Detects the failure of an end that is neither read nor written at the moment. Otherwise its reads
+/// and writes report the failure.
 pub(crate) struct LossWatch<'a> {
     end: &'a TransferEnd<'a>,
     /// Made when the watch first waits, which most short transfers never do.

@@ -107,8 +107,8 @@ macro_rules! socket_registration {
 socket_registration!(TcpStream);
 socket_registration!(UnixStream);
 
-/// What a pipe of tokio answers for the direction that it does not have, and for reports that it does
-/// not pass on.
+/// The result for an interest that an end of a pipe of tokio does not report: the other direction, an
+/// error, an out-of-band byte.
 fn not_reported() -> io::Error {
     io::ErrorKind::WouldBlock.into()
 }

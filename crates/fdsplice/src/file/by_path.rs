@@ -14,10 +14,11 @@ use crate::fd::{Endpoint, Status, true_size_of};
 use crate::threads::{BackgroundCall, Lane};
 use crate::traffic::Control;
 
-/// The largest part that the opening call copies. The trips of a larger one to other threads cost
-/// little beside the copy.
+/// The largest part that the opening call copies. The copy of a larger part costs much more than the
+/// additional trips to another thread.
 const SMALL: u64 = 1024 * 1024;
-/// The largest part that is read and written. A larger one costs less with `copy_file_range`.
+/// The largest part that is read and written. A larger one goes through `copy_file_range`, which copies
+/// nothing on file systems that share blocks (`docs/decisions/copies-by-path.md`).
 const READ: u64 = 64 * 1024;
 
 /// The part of a file that a copy takes, and the place where it goes.
@@ -59,8 +60,8 @@ pub enum OpenedPaths {
         /// Whether none of them passed through user space.
         zero_copy: bool,
     },
-    /// The ends that were given as paths, with their positions at 0. Nothing has to be kept of an earlier
-    /// attempt to copy: the whole range is still to be copied.
+    /// The ends that were given as paths, with their positions at 0. The whole range is still to be
+    /// copied. An attempt to copy it in the opening call may have written a part, which is written again.
     Open {
         /// The source.
         source: Option<Endpoint>,
@@ -73,14 +74,14 @@ pub enum OpenedPaths {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct PathError {
-    /// The end.
+    /// The end that the path was given for.
     pub side: Side,
-    /// Why.
+    /// The reason.
     pub error: EndpointError,
 }
 
 impl CopyPaths {
-    /// No path yet.
+    /// Without a path yet.
     pub fn new() -> Self {
         Self::default()
     }
@@ -99,8 +100,8 @@ impl CopyPaths {
         self
     }
 
-    /// The source, where it is open already. A destination that is the same file is refused before it is
-    /// truncated.
+    /// The source of the copy, if it is open already. A destination that is the same file is refused
+    /// before it is truncated.
     #[must_use]
     pub fn reads_from(mut self, source: &Endpoint) -> Self {
         self.source_identity = Status::of(source).ok().map(|status| status.identity);
@@ -225,8 +226,9 @@ impl CopyPaths {
 }
 
 impl CopyPaths {
-    /// Copies a small range. `None` if it is not small, or not copied as far as the size of the source
-    /// promised: an ordinary copy of the same range then writes the same bytes again, and reports what fails.
+    /// Copies a small range. `None` if the range is not small, if the source ends before or after its
+    /// size, or if a call fails. An ordinary copy of the same range then writes the same bytes again, and
+    /// reports the failure.
     fn copy_small(
         &self,
         source: &OwnedFd,
@@ -266,7 +268,7 @@ impl CopyPaths {
         needs_end: bool,
     ) -> Option<()> {
         let bytes = usize::try_from(bytes).ok()?;
-        // One byte more than the file has: a read that returns fewer bytes than that has met the end.
+        // One byte more than the file has: a read that returns fewer bytes has reached the end.
         let mut buffer: Vec<u8> = Vec::with_capacity(bytes + usize::from(needs_end));
         if buffer.capacity() > 0 {
             retry_on_intr(|| pread(source, spare_capacity(&mut buffer), range.start)).ok()?;
@@ -315,7 +317,7 @@ impl CopyPaths {
     }
 }
 
-/// What a destination is that must not be truncated.
+/// The description of a destination that must not be truncated.
 const SOURCE_ITSELF: &str = "the source itself";
 
 fn open_source(path: &Path) -> Result<(OwnedFd, Stat), EndpointError> {

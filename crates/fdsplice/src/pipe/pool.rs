@@ -42,14 +42,14 @@ fn of_this_thread() -> usize {
     }
     let mut own = OWN.get();
     if own == OF_BLOCKING_THREADS {
-        // `Err`: the thread ends, and one of its last values still moves bytes.
+        // `Err`: the thread is ending, and the destructor of one of its values moves bytes.
         own = CLAIM.try_with(Claim::shelf).unwrap_or(own);
         OWN.set(own);
     }
     own
 }
 
-/// The shelf of a thread until the thread ends. `Err`: one that it shares with others.
+/// The shelf of a thread until the thread ends. `Err`: a shelf that it shares with others.
 struct Claim(Result<usize, usize>);
 
 impl Claim {

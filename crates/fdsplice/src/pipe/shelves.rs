@@ -117,7 +117,7 @@ impl Shelves {
         }
     }
 
-    /// Gives a thread the first shelf that is free. `Err`: all belong to others, and it shares this one.
+    /// Gives a thread the first free shelf. `Err`: no shelf is free, and the thread shares this one.
     pub(super) fn claim(&self) -> Result<usize, usize> {
         let claimed = self
             .owned

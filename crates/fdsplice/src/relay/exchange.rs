@@ -82,7 +82,7 @@ impl<'a> Exchange<'a> {
             return Poll::Ready(Err(Halt::Other(Reason::Aborted, None)));
         }
         let [a, b] = self.ends;
-        // Before the reads, which would take the error: it shows whether the end of input came first.
+        // Before the reads, which would take the error. It shows whether the end of input came first.
         for (end, side) in [(a, Side::A), (b, Side::B)] {
             if let Some(errno) = end.take_failure() {
                 return Poll::Ready(Err(Halt::lost(errno, side)));

@@ -72,9 +72,9 @@ pub(super) struct Pool {
     /// The number of the last call.
     last: u64,
     threads: usize,
-    /// Threads that wait for work, the one with the latest call last. It gets the next call: its stack
-    /// is warm, and those that are not needed any more reach the end of their time. A condition variable
-    /// would wake them in turn, and a call now and then would keep all of them.
+    /// Threads that wait for work, the one with the latest call last. That one gets the next call: its
+    /// stack is warm, and the others end when they have been idle for long enough. A condition variable
+    /// would wake the threads in turn, so a call now and then would keep all of them alive.
     idle: Vec<(ThreadId, Thread)>,
     /// Threads that were woken or started, and have not looked for a call yet.
     coming: usize,
@@ -89,8 +89,8 @@ impl Pool {
             .is_none_or(|calls| calls.admitted < lane.most())
     }
 
-    /// Whether a call that becomes ready has a thread to wait for: each of the others takes one of those
-    /// that come.
+    /// Whether one more ready call gets a thread without another wake-up, because more threads are coming
+    /// than calls are ready.
     fn has_thread_coming(&self) -> bool {
         self.coming > self.ready.len()
     }
