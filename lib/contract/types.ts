@@ -11,10 +11,11 @@ export type { Side, Traffic } from './traffic.js';
 
 /**
  * The source of a copy: the number of an open descriptor, a `FileHandle`, `process.stdin`, a readable Node stream, or the
- * path or `file:` URL of a regular file. The kernel moves the bytes of descriptors, TCP and Unix sockets and pipes from child processes; bytes of other streams
- * pass through JavaScript, and so do those of a socket that has a `read` or `push` of its own. The same socket cannot be
- * both source and destination, however it is passed: as a socket, a Proxy around it, a number, or `process.stdin`. A stream
- * that is piped to another one is no source: the pipe and the copy would share its bytes.
+ * path or `file:` URL of a regular file. The kernel moves the bytes of files, descriptors, TCP and Unix sockets and pipes
+ * from child processes; bytes of other streams pass through JavaScript, and so do those of a socket that has a `read` or
+ * `push` of its own. The same socket cannot be both source and destination, however it is passed: as a socket, a Proxy
+ * around it, a number, or `process.stdin`. A stream that is piped to another one is no source: the pipe and the copy would
+ * share its bytes.
  */
 export type Source = Readable | FileHandle | number | typeof process.stdin | string | URL;
 

@@ -162,7 +162,7 @@ export function openPaths(paths: PathSpec, source?: NativeEnd): PathCall {
   return { result, giveUp, stop: () => nativeFiles().stop(id) };
 }
 
-/** What the third number of a result says of the files of a copy; crates/fdsplice-node/src/files.rs has the same. */
+/** The third number of a result for the files of a copy; crates/fdsplice-node/src/files.rs has the same values. */
 const [COPIED_IN_KERNEL, OPENED] = [1, 2];
 
 function decodePaths(owner: NativeFiles, id: number, { size, fd, refusal }: RawResult): PathResult {

@@ -48,11 +48,11 @@ export class NativeTransfer {
   }
 }
 
-/** What is called with the outcome of a transfer: a function, or an object, which spares many transfers the function. */
+/** Receives the outcome of a transfer: a function, or an object with a method, so that no closure has to be created. */
 export type Receiver = ((outcome: NativeOutcome) => void) | { settled(outcome: NativeOutcome): void };
 
 /**
- * What to call at the end of each transfer, by its number. The registry of transfers is in the binding
+ * The receiver of each running transfer, by its number. The registry of transfers is in the binding
  * (crates/fdsplice-node/src/registry.rs). Only the receivers are here: the binding could hold one only through a
  * reference, which would have to be made and released for every transfer.
  */

@@ -5,7 +5,7 @@ import type { NativeEnd } from '../core/core.js';
 /** An end that can be made ready for a transfer. */
 export interface Preparable {
   readonly isReady: boolean;
-  /** Whether it is prepared when the other end is ready: a file that must not be created before. */
+  /** Whether it is prepared after the other end is ready: a file that must not be created earlier. */
   readonly isLast?: boolean;
   /**
    * Calls `ready` once when the end can be given to the core, which may be before this returns. Calls `fail` if it never

@@ -1,5 +1,5 @@
-// Copies from one path to another. One trip to a thread of the core opens both files. It also copies a small file and
-// closes both; a larger one is then copied as two open descriptors are.
+// Copies from one path to another. One trip to a thread of the core opens both files. If the file is small, the same trip
+// copies it and closes both. A larger file is then copied like two open descriptors.
 import { aborted, pathMistake, systemFailure } from '../contract/errors.js';
 import type { CopySettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';

@@ -36,14 +36,14 @@ export interface RelayOfEnd {
   fail(failure: Failure): void;
   /** Called once when the end can be lent to the core. */
   ready(): void;
-  /** Called for what the owner of the socket calls. */
+  /** Called when the owner of the socket calls one of its methods. */
   called(end: RelayEnd, call: RelayedCall): void;
   /** What the core has moved for this end so far, without what Node had read itself. */
   movedFor(end: RelayEnd): Moved;
   readonly idleMs: number;
 }
 
-/** What only few ends have, and most of those only until the relay starts. */
+/** Parts that few ends have, most of them only until the relay starts. */
 interface Rare {
   /** The transfer that watches for a reset. */
   watch?: NativeTransfer;
@@ -61,10 +61,10 @@ export class RelayEnd implements SocketOwner, Running {
   readByNode = 0;
   /** Whether its owner has ended the socket before the relay could start. */
   isEndDue = false;
-  /** Whether the socket does not end by itself at the end of its input, but for the relay. */
+  /** The `allowHalfOpen` that the socket had before the relay; `true` for a number. */
   readonly isHalfOpen: boolean;
   readonly #relay: RelayOfEnd;
-  /** What a number was opened as. */
+  /** The result of opening a number. */
   readonly #opened: NativeEnd | Failure | undefined;
   #phase: 'new' | 'connecting' | 'flushing' | 'ready' | 'closed' = 'new';
   #rare: Rare | undefined;
@@ -124,7 +124,7 @@ export class RelayEnd implements SocketOwner, Running {
     }
     const phase = socket.connecting ? 'connecting' : 'flushing';
     listen(socket, this);
-    // Not before: a listener for 'newListener' may throw, and the end does not hear of the socket's end then.
+    // After `listen`: a listener for 'newListener' may throw, and then 'close' is not reported to this end.
     this.#phase = phase;
     if (this.#phase === 'flushing') this.#flush(socket);
     if (!this.isReady && idleTimeout !== undefined) this.#watchIdleness(socket, idleTimeout);
@@ -179,7 +179,7 @@ export class RelayEnd implements SocketOwner, Running {
     return byNode ?? socketDestroyed(side, cause, this.#phase === 'connecting');
   }
 
-  /** The end as the core takes it: a TCP socket as its number, which the core duplicates. */
+  /** The end for the core: the number of a TCP socket, which the core duplicates, or an opened end. */
   lend(): NativeEnd | number | Failure {
     this.#rare?.watch?.abort();
     const { side, socket } = this;
@@ -192,7 +192,7 @@ export class RelayEnd implements SocketOwner, Running {
     return opened.end ?? refusalFailure(opened.refusal, side);
   }
 
-  /** Takes what Node has read. */
+  /** Takes the bytes that Node has read. */
   takeUnread(): Uint8Array | undefined {
     const { socket } = this;
     return socket === undefined || socket.readableLength === 0 ? undefined : takeBuffered(socket);
@@ -231,7 +231,7 @@ export class RelayEnd implements SocketOwner, Running {
   /**
    * Destroys the socket and calls `closed` when it is closed, or with the error that its `destroy` has thrown. A socket
    * whose input has `ended` emits 'end' before, and one that is destroyed with an `error` emits it.
-   * There are no promises here: they would be a third of the time that a short relay costs this thread.
+   * It uses no promises, because they would take a third of the time that a short relay takes on this thread.
    */
   destroy(ended: boolean, reset: boolean, failed: Error | undefined, closed: (error?: Error) => void): void {
     const { socket } = this;

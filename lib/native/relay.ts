@@ -25,8 +25,8 @@ export function relayNatively(
 }
 
 /**
- * The life of one native relay. It is one object with methods, and so is each end: closures for each relay, with what they
- * refer to, would be more of the memory of an idle relay than its two sockets.
+ * The life of one native relay. It is one object with methods, and so is each end, because an idle relay has to be small:
+ * closures for each relay, and the objects that they keep alive, take several times as much memory.
  */
 class NativeRelay extends Task implements RelayOfEnd {
   readonly #a: RelayEnd;

@@ -22,7 +22,7 @@ export interface Moved {
   written: number;
 }
 
-/** A transfer in the core, as the sockets see it whose bytes it moves. */
+/** A transfer in the core, for the counts of one of its sockets. */
 export interface Running {
   moved(): Moved;
   /** Milliseconds since the last of these bytes. */
@@ -60,8 +60,8 @@ const ACCOUNT = Symbol('fdsplice: account');
 type Counted = Socket & { [ACCOUNT]?: Account | Running | undefined };
 
 /**
- * Gives a socket the property that its account will be in. A property that is added after a change of the prototype gives
- * each object a layout of its own in V8, of 800 bytes, so everything that changes the prototype calls this before.
+ * Gives a socket the property for its account. If a property is added after a change of the prototype, V8 gives each object
+ * a layout of its own, of 800 bytes. So all code that changes the prototype of a socket calls this before.
  */
 export function reserveAccount(socket: Counted): void {
   if (!(ACCOUNT in socket)) socket[ACCOUNT] = undefined;

@@ -25,7 +25,7 @@ interface HeldCall {
   args: unknown[];
 }
 
-/** The key under which the functions below find what to report to. */
+/** The key of the function to which the functions below report. */
 export const CALLED = Symbol('fdsplice: called');
 
 type Refusing = object & { [CALLED]?: (call: RelayedCall) => void };

@@ -24,7 +24,7 @@ export function unmarkWritten(stream: object): void {
   written.delete(stateOf(stream, 'writable'));
 }
 
-/** Whether Node still has something to write to a socket, or an end to send. */
+/** Whether Node still has bytes or an end to send on a socket. */
 export function isWriting(socket: Socket): boolean {
   const { writableCorked, writableEnded, writableFinished } = socket;
   return pendingBytes(socket) > 0 || writableCorked > 0 || (writableEnded && !writableFinished);
@@ -35,7 +35,7 @@ export function pendingBytes(socket: Socket): number {
   return socket.writableLength + queuedInHandle(socket);
 }
 
-/** Calls `done` when Node has written everything it had to; never if the socket is destroyed before. */
+/** Calls `done` when Node has written all its bytes; never if the socket is destroyed before. */
 export function flush(socket: Socket, done: () => void): void {
   while (socket.writableCorked > 0) socket.uncork();
   if (socket.writableEnded) {

@@ -156,11 +156,11 @@ export function startReading(socket: Socket): number {
 }
 
 /**
- * The key of the method that Node calls where it would start reading. Without it, Node would take bytes of the transfer.
+ * The key of the method that Node calls to start reading. It is replaced, because Node would take bytes of the transfer.
  */
 export const READ_MORE = '_read';
 
-/** Reports to `wanted` where Node would start reading. */
+/** Calls `wanted` instead of reading when Node wants to start reading. */
 export function interceptReads(overlay: PropertyOverlay, wanted: () => void): void {
   overlay.set(READ_MORE, wanted);
 }
@@ -233,8 +233,8 @@ export function pipesInto(stream: EventEmitter): number {
 export const DESTROY = '_destroy';
 
 /**
- * Calls the method with the key {@link DESTROY} that the class of a stream has, where `replacement` is in its place on the
- * stream or on a prototype.
+ * Calls the {@link DESTROY} method of the class of a stream. `replacement` stands for it on the stream itself or on the first
+ * prototypes.
  */
 export function destroyByClass(stream: object, replacement: unknown, args: unknown[]): void {
   let prototype = Object.getPrototypeOf(stream) as { _destroy?: (...args: unknown[]) => void } | null;

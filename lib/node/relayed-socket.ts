@@ -1,6 +1,6 @@
 // The classes that a socket has while a relay moves its bytes by descriptor. Node then reads and writes nothing itself, and
-// what its owner calls is reported to the relay. The methods are on a prototype that all relayed sockets of a class share:
-// as properties of each socket, with what they replace, they would take a KiB of every idle relay.
+// calls of the owner are reported to the relay. The methods are on a prototype that all relayed sockets of a class share. As
+// properties of each socket, with the methods that they replace, they would take a KiB of every idle relay.
 import { Socket } from 'node:net';
 import { counted, reserveAccount } from './byte-counters.js';
 import { CALLED, ignoreCork, refuseEnd, refuseWrite, type RelayedCall, reportDestroy } from './held-calls.js';
@@ -47,10 +47,10 @@ const HELD = {
   }),
 };
 
-/** Moreover, calls are reported instead of being made. */
+/** As {@link HELD}, and `write`, `end` and `cork` are reported instead of being executed. */
 const REFUSING = { ...HELD, write: value(refuseWrite), end: value(refuseEnd), cork: value(ignoreCork) };
 
-/** One kind of these classes: its methods, and for the counting prototype of each class of sockets, the one made of it. */
+/** One kind of these classes: its methods, and the class made from each counting prototype. */
 interface Kind {
   readonly methods: PropertyDescriptorMap;
   readonly keys: readonly PropertyKey[];
@@ -74,9 +74,9 @@ function classOf({ methods, made }: Kind, before: object): object {
 }
 
 /**
- * Takes a socket over in one synchronous step: Node takes no byte from it any more, and `owner` gets what is called. With
- * `refuses`, writes of the socket's owner are refused; otherwise {@link refuseCalls} does that later. Returns an overlay on
- * the methods that the socket has itself, if it has any.
+ * Takes a socket over in one synchronous step: Node takes no byte from it any more, and calls are reported to `owner`. With
+ * `refuses`, writes of the socket's owner are refused from now on; otherwise {@link refuseCalls} refuses them later. Returns
+ * an overlay on the socket's own methods, if it has any.
  */
 export function takeSocket(
   socket: Socket,
@@ -84,7 +84,7 @@ export function takeSocket(
   refuses: boolean,
 ): PropertyOverlay | undefined {
   const relayed: Relayed = socket;
-  // Before the change of the class, as there.
+  // Before the change of the class, for the reason given at `reserveAccount`.
   relayed[OWNER] = owner;
   reserveAccount(socket);
   const used = refuses ? REFUSING_KIND : HELD_KIND;
@@ -96,7 +96,7 @@ export function takeSocket(
   return overlay;
 }
 
-/** Refuses writes of the owner of a socket that was taken from here on. */
+/** Refuses writes by the owner of a socket that was taken over, from now on. */
 export function refuseCalls(
   socket: Socket,
   overlay: PropertyOverlay | undefined,
@@ -107,7 +107,7 @@ export function refuseCalls(
   return coverOwn(socket, REFUSING_KIND, overlay);
 }
 
-/** Covers methods that a socket has itself, as one whose `cork` or `_destroy` somebody has replaced. They are few. */
+/** Covers methods of the socket itself, such as a replaced `cork` or `_destroy`. Few sockets have any. */
 function coverOwn(
   socket: Socket,
   { keys, methods }: Kind,
@@ -126,7 +126,7 @@ function coverOwn(
   return used;
 }
 
-// eslint-disable-next-line @typescript-eslint/no-unsafe-function-type -- whatever the owner has put there
+// eslint-disable-next-line @typescript-eslint/no-unsafe-function-type -- any function that the owner has assigned
 function reportingDestroy(own: Function) {
   return function (this: Relayed, ...args: unknown[]): void {
     this[OWNER]?.called('destroy');

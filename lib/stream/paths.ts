@@ -114,7 +114,7 @@ export class PathReader implements Reader {
     this.#start = start ?? 0;
   }
 
-  /** The file, once it is open. */
+  /** The identity of the file, once it is open. */
   get identity(): Identity | undefined {
     return this.#identity;
   }
@@ -160,7 +160,7 @@ export interface WriterOptions {
   position: number | undefined;
   /** Resolves when the source is open. The file is opened after that. */
   after?: Promise<void> | undefined;
-  /** The file that is the source, if it is one. */
+  /** The identity of the source, if it is a file. */
   source?: (() => Identity | undefined) | undefined;
 }
 

@@ -71,7 +71,7 @@ export interface Ending {
 /** `LATER`: the promise settles when {@link Task.released} is called. */
 export type Release = Promise<Failure | void> | typeof LATER | void;
 
-/** Returned by a release that calls {@link Task.released} at its end, which spares short transfers a promise. */
+/** Returned by a release that calls {@link Task.released} at its end, so that short transfers need no promise. */
 export const LATER = Symbol('fdsplice: later');
 
 /**
@@ -218,12 +218,12 @@ export class Task {
     else this.#caller.runInAsyncScope(() => this.#finish(outcome, failure));
   }
 
-  /** Releases the ends as {@link release} says; a class of its own may do it itself. */
+  /** Releases the ends by {@link release}. A subclass may override it. */
   protected releaseEnds(ending: Ending): Release {
     return this.release(ending);
   }
 
-  /** Settles the promise after a release that returned {@link LATER}; `error` is what that release has thrown. */
+  /** Settles the promise after a release that returned {@link LATER}; `error` is the exception of that release. */
   protected released(error?: unknown): void {
     if (error !== undefined) this.#failure ??= streamFailure(this.#sideOfDestination, error);
     this.#inContext(() => this.#settle());

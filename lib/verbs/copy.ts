@@ -16,14 +16,14 @@ import { nativeCopyEnds, nativePaths } from './engine.js';
  * Copies bytes from `source` to `destination` until the end of the source or `length` bytes, by the cheapest way that
  * the kernel offers for these two.
  *
- * Ownership: both ends stay the caller's. Nothing is closed, and a socket works in Node afterwards as before. While the
- * copy runs, `write()` and `end()` on its destination are held, and take effect after it.
+ * Ownership: every end except the file of a path stays the caller's. It is not closed, and a socket works in Node afterwards
+ * as before. While the copy runs, `write()` and `end()` on its destination are held, and take effect after it.
  *
- * Files: a path or `file:` URL must name a regular file. It is opened for this call and closed at the end in every case,
- * the source first. A destination is created with mode 0666 minus the umask if it is missing, and truncated, unless
- * `position` is given. If the source cannot be opened, the destination is neither created nor truncated. After a failure
- * the destination keeps the bytes that were written. A destination that is the same file as the source, also by another
- * name, is a caller's mistake unless `position` is given; nothing is truncated then.
+ * Files: a path or `file:` URL must name a regular file. It is opened for this call and closed at the end in every case.
+ * The source is opened first: if that fails, the destination is neither created nor truncated. A missing destination is
+ * created with mode 0666 minus the umask. An existing one is truncated, unless `position` is given. After a failure the
+ * destination keeps the bytes that were written. Without `position`, a destination that is the same file as the source,
+ * also by another name, is a caller's mistake, and is not truncated.
  *
  * HTTP: into a response with a Content-Length, at most the bytes that it still allows are copied. If the copy is to end the
  * response and the source ends before, it fails with `ERR_HTTP_CONTENT_LENGTH_MISMATCH`, and the response is destroyed.

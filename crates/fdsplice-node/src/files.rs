@@ -40,7 +40,7 @@ enum File {
     Paths(Option<Endpoint>, Option<Endpoint>),
 }
 
-/// What the third number of a result says of the files of a copy.
+/// The third number of a result for the files of a copy.
 const COPIED_BY_BUFFER: i32 = 0;
 const COPIED_IN_KERNEL: i32 = 1;
 const OPENED: i32 = 2;
