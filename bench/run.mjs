@@ -9,7 +9,7 @@ import { describeMachine } from './lib/machine.mjs';
 import { runCase } from './lib/measure.mjs';
 import { startOrigin } from './lib/load.mjs';
 import { buildsFromOutside, noOwnNetwork, runInOwnNetwork } from './lib/network.mjs';
-import { findPeers, takesPart } from './lib/peers.mjs';
+import { checkPeers, findPeers, takesPart } from './lib/peers.mjs';
 import { probeCounters } from './lib/perf.mjs';
 import { printBounds, printCase, printHead } from './lib/report.mjs';
 import { checkSameConditions, checkSameWorkers, loadResults, saveResults } from './lib/results.mjs';
@@ -27,6 +27,7 @@ async function main() {
   // A resumed run uses the settings of its first part.
   const settings = before?.settings ?? asked;
   const cases = chooseCases(settings);
+  checkPeers(settings);
   const builds = buildsFromOutside() ?? buildAll(settings);
   if (settings.network === 'own' && buildsFromOutside() === undefined) {
     const obstacle = noOwnNetwork();

@@ -7,23 +7,34 @@ import { Copying } from './copying.mjs';
 import { ours, oursReadingAndWriting, others } from './peer-list.mjs';
 import { notInstalled, output } from './surroundings.mjs';
 
-/** The chosen peers, ours first; `missing` has the reason why a peer cannot be measured. */
-export function findPeers({ peers: names, user, workers, checkout, baseline }, builds) {
+/** Throws if the settings name a user or peers that do not exist, or peers that need more workers. */
+export function checkPeers({ peers: names, user, workers, checkout }) {
+  asUser(user);
   const choice = [oursReadingAndWriting(checkout), ...others];
-  const suits = ({ leastWorkers = 0 }) => (workers ?? 0) >= leastWorkers;
   const known = ['fdsplice', ...choice.map(({ name }) => name)];
   const unknown = (names ?? []).filter((name) => !known.includes(name));
-  asUser(user);
   if (unknown.length > 0) {
     throw new StepError(`--peers ${unknown}: there is ${known.join(', ')}`);
   }
-  for (const { name, leastWorkers } of choice.filter((peer) => names?.includes(peer.name) && !suits(peer))) {
-    throw new StepError(`--peers ${name} needs --workers ${leastWorkers} or more`);
+  const unsuited = choice.find((peer) => names?.includes(peer.name) && !suits(peer, workers));
+  if (unsuited !== undefined) {
+    throw new StepError(`--peers ${unsuited.name} needs --workers ${unsuited.leastWorkers} or more`);
   }
+}
+
+function suits({ leastWorkers = 0 }, workers = 0) {
+  return workers >= leastWorkers;
+}
+
+/** The chosen peers, ours first; `missing` has the reason why a peer cannot be measured. */
+export function findPeers(settings, builds) {
+  const { peers: names, user, workers, checkout, baseline } = settings;
+  checkPeers(settings);
+  const choice = [oursReadingAndWriting(checkout), ...others];
   const chosen = [
     ours('fdsplice', 'this package', checkout),
     ...(baseline === undefined ? [] : [ours('baseline', 'this package, another build', baseline)]),
-    ...choice.filter((peer) => suits(peer) && (names?.includes(peer.name) ?? true)),
+    ...choice.filter((peer) => suits(peer, workers) && (names?.includes(peer.name) ?? true)),
   ];
   return chosen.map((peer) => {
     const missing = peer.build ? builds[peer.build] : (notInstalled(peer.program) ?? peer.obstacle?.());
