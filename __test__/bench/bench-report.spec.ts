@@ -181,3 +181,15 @@ test('the table of a set has its bounds: paired ratios, absolute figures, and ca
   t.regex(table, /×ours: median of the ratios to fdsplice-rust/);
   t.notRegex(await (await report(t))('table.md'), /Bounds/);
 });
+
+test('the benchmark reports a peer or a user that does not exist before it builds anything', async (t) => {
+  for (const [option, expected] of [
+    ['--peers', /^[^\n]*--peers nobodys: there is fdsplice, [^\n]*\n$/],
+    ['--user', /^[^\n]*there is no user nobodys\n$/],
+  ] as const) {
+    const run = execute(process.execPath, ['bench/run.mjs', option, 'nobodys']);
+    const { stderr, code } = (await t.throwsAsync(run)) as unknown as { stderr: string; code: number };
+    t.is(code, 1);
+    t.regex(stderr, expected);
+  }
+});
