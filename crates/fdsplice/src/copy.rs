@@ -68,6 +68,9 @@ impl CopyOptions {
 /// An [`Endpoint`](crate::Endpoint) and a socket by value are closed when the copy ends. Sockets and
 /// pipes of tokio that are passed as `&mut` stay open. See [`TransferEnd`].
 ///
+/// A copy resets no connection. After a failure, the peer of a socket by value sees the end of a stream
+/// that was cut short. Lend the socket to decide what its peer sees.
+///
 /// # Page cache
 /// `splice` and `sendfile` send references to the pages of a file: a later write to the file can
 /// still change the bytes that arrive, even after the copy has returned. With

@@ -170,3 +170,31 @@ fn both_ends_of_one_pipe_and_one_socket_twice_are_refused() {
         }
     });
 }
+
+/// Such a copy would read its own output without end.
+#[test]
+fn both_ends_of_one_pipe_are_refused_in_every_form() {
+    let is_refused = |copied: fdsplice::TrafficResult| {
+        let error = copied.error.expect("a refusal");
+        assert_eq!(error.side, Some(Side::Destination));
+        matches!(error.reason, Reason::System { errno, .. } if errno == Errno::INVAL)
+    };
+    runtime().block_on(async {
+        let (mut sender, mut receiver) = pipe::pipe().expect("a pipe");
+        sender.write_all(b"round and round").await.expect("a write");
+        let limit = Duration::from_secs(5);
+        let of_sender = Endpoint::duplicate(&sender).expect("an endpoint");
+        let of_receiver = Endpoint::duplicate(&receiver).expect("an endpoint");
+        let options = CopyOptions::new;
+        let copied = tokio::time::timeout(limit, copy(&mut receiver, &mut sender, options())).await;
+        assert!(is_refused(copied.expect("an end")));
+        let copied = tokio::time::timeout(limit, copy(of_receiver, &mut sender, options())).await;
+        assert!(is_refused(copied.expect("an end")));
+        let copied = tokio::time::timeout(limit, copy(&mut receiver, of_sender, options())).await;
+        assert!(is_refused(copied.expect("an end")));
+        // Two pipes are fine.
+        let (_writer, mut other) = pipe::pipe().expect("a pipe");
+        let copied = copy(&mut other, &mut sender, options().length(0)).await;
+        assert!(copied.error.is_none(), "{copied:?}");
+    });
+}

@@ -63,7 +63,7 @@ impl Endpoint {
     ///
     /// A descriptor of another kind fails during the transfer, and a blocking socket may block it. If
     /// the socket has another descriptor, its peer may see no end of input.
-    pub fn only_nonblocking_tcp(fd: OwnedFd) -> Self {
+    pub fn sole_nonblocking_tcp(fd: OwnedFd) -> Self {
         Self::uninspected(fd, Facts::of_nonblocking_socket(Kind::Tcp).owned_alone())
     }
 

@@ -35,7 +35,7 @@ impl Inner {
         let socket = |fd: OwnedFd| TcpStream::from_std(fd.into()).expect("a registration");
         match form {
             Form::Inspected => Self::inspected(fd),
-            Form::Only => Self::Endpoint(Some(Endpoint::only_nonblocking_tcp(fd))),
+            Form::Only => Self::Endpoint(Some(Endpoint::sole_nonblocking_tcp(fd))),
             Form::Owned => Self::OwnedTcp(Some(socket(fd))),
             Form::Borrowed => Self::Tcp(socket(fd)),
         }

@@ -282,7 +282,7 @@ async fn relayed(
         }
         Ends::AsMade => {
             upstream.set_nodelay(true).expect("an option");
-            let as_made = |socket| Endpoint::only_nonblocking_tcp(descriptor(socket));
+            let as_made = |socket| Endpoint::sole_nonblocking_tcp(descriptor(socket));
             let options = RelayOptions::new().set_nodelay(false);
             relay(as_made(client), as_made(upstream), options).await
         }
