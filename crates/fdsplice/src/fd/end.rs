@@ -30,8 +30,9 @@ pub(crate) type Attempt<T> = (T, bool);
 /// [`TransferEnd::handed_over`] is set, so its peer may see a clean end when the caller drops it.
 ///
 /// A `TcpStream` or `UnixStream` by value belongs to the transfer, which closes it at the end. A relay
-/// that fails resets a TCP socket. The socket must have no other descriptor, because closing this one
-/// has to end the connection. If it has, use [`Endpoint::try_from`].
+/// that fails resets a TCP socket; `copy` and `send_file` do not. The socket must have no other
+/// descriptor and no `SO_LINGER`, because closing this descriptor has to end the connection: with a
+/// linger time of 0 that is a reset. If it has, use [`Endpoint::try_from`].
 ///
 /// A transfer reads and writes the descriptor itself. Bytes in a `BufReader` around a socket are not
 /// part of it: pass them as the head in the options.

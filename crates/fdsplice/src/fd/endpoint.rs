@@ -57,12 +57,13 @@ impl Endpoint {
     }
 
     /// Takes the only descriptor of a connected TCP socket with `O_NONBLOCK`, for example one that
-    /// `accept4` has returned. The transfer owns the socket, and a relay that fails resets it. Nothing
-    /// is inspected, and closing the descriptor ends the connection, so a relay makes fewer system calls
-    /// than with [`Endpoint::try_from`].
+    /// `accept4` has returned. The transfer owns the socket. A relay that fails resets it; `copy` and
+    /// `send_file` do not. Nothing is inspected, and closing the descriptor ends the connection, so a
+    /// relay makes fewer system calls than with [`Endpoint::try_from`].
     ///
     /// A descriptor of another kind fails during the transfer, and a blocking socket may block it. If
-    /// the socket has another descriptor, its peer may see no end of input.
+    /// the socket has another descriptor, its peer may see no end of input. With a linger time of 0
+    /// (`SO_LINGER`), it may see a reset instead of the end.
     pub fn sole_nonblocking_tcp(fd: OwnedFd) -> Self {
         Self::uninspected(fd, Facts::of_nonblocking_socket(Kind::Tcp).owned_alone())
     }
