@@ -198,10 +198,11 @@ impl Shelves {
         self.all[at].lock().leased -= 1;
     }
 
+    /// Whether there is an idle pipe on any shelf. This and `close` also look at the shelves
+    /// behind `used`: another thread may have raised it just now, and only the locks order what the two
+    /// threads see.
     pub(super) fn has_idle(&self) -> bool {
-        self.used()
-            .iter()
-            .any(|shelf| !shelf.lock().idle.is_empty())
+        self.all.iter().any(|shelf| !shelf.lock().idle.is_empty())
     }
 
     /// Begins the next interval, and closes the pipes that have been idle for `INTERVALS` whole ones.
@@ -216,7 +217,7 @@ impl Shelves {
     }
 
     fn close(&self, is_closed: impl Fn(&Idle) -> bool) {
-        for shelf in self.used() {
+        for shelf in &self.all {
             let mut contents = shelf.lock();
             let closed: Vec<_> = contents
                 .idle
@@ -302,6 +303,15 @@ mod tests {
             .expect("the pipe");
         shelves.put(OF_BLOCKING_THREADS, used);
         assert_eq!([1, 2, 3].map(after), [1, 1, 0]);
+        assert!(!shelves.has_idle());
+    }
+
+    #[test]
+    fn a_pipe_is_found_on_a_shelf_whose_claim_is_not_visible_yet() {
+        let shelves = Shelves::new();
+        put_new(&shelves, 7, UNSIZED);
+        assert!(shelves.has_idle());
+        shelves.close_all();
         assert!(!shelves.has_idle());
     }
 
