@@ -78,7 +78,8 @@ export function copyNatively(
     }
     await from.close?.();
     await to.close?.();
-    return endDestination && failure === undefined ? to.end() : undefined;
+    // Without an outcome nothing was copied: the path of an end was refused.
+    return endDestination && failure === undefined && outcome !== undefined ? to.end() : undefined;
   };
   from.takeOver();
   to.takeOver();
