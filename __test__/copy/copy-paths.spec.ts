@@ -5,6 +5,7 @@ import { once } from 'node:events';
 import {
   chmodSync,
   closeSync,
+  createReadStream,
   existsSync,
   ftruncateSync,
   linkSync,
@@ -20,6 +21,7 @@ import { open } from 'node:fs/promises';
 import net from 'node:net';
 import { join } from 'node:path';
 import { PassThrough, Readable } from 'node:stream';
+import tls from 'node:tls';
 import { pathToFileURL } from 'node:url';
 
 import test, { type ExecutionContext } from 'ava';
@@ -28,6 +30,7 @@ import { copy, RateLimiter, stats, type TransferError } from 'fdsplice';
 import { directory, KiB, MiB, opened, positionOf, sample } from '../helpers/copy-files.js';
 import { engine, isNative, nativeTest } from '../helpers/engine.js';
 import { failure } from '../helpers/failure.js';
+import { identity, trust } from '../helpers/tls.js';
 import { listening, site } from '../http/site.js';
 import { nothingIsLeft } from '../helpers/left.js';
 
@@ -153,6 +156,31 @@ test.serial('a destination that is the source is refused before it is truncated'
     t.true(readFileSync(path).equals(bytes));
   }
   await handle.close();
+});
+
+test.serial('a file is not copied into itself without end by its path and its number', async (t) => {
+  const { path, bytes } = sample(t, 1000);
+  const folder = directory(t);
+  const copyOf = join(folder, 'copy');
+  writeFileSync(copyOf, bytes);
+  const appending = opened(t, copyOf, 'a');
+  const target = opened(t, path, 'r+');
+  const limit = { signal: AbortSignal.timeout(5000) };
+  if (isNative) {
+    t.is((await copy(copyOf, appending, limit)).tx, 1000);
+    t.is(statSync(copyOf).size, 2000);
+    t.is((await failure(t, copy(path, target, { start: 10, ...limit }))).code, 'EINVAL');
+  } else {
+    for (const [from, to] of [
+      [copyOf, appending],
+      [path, target],
+    ] as const) {
+      const error = await t.throwsAsync(copy(from, to, { start: 10, head: Buffer.from('head'), ...limit }));
+      t.is((error as NodeJS.ErrnoException).code, 'ERR_FEATURE_UNAVAILABLE_ON_PLATFORM');
+    }
+    t.true(readFileSync(copyOf).equals(bytes));
+  }
+  t.true(readFileSync(path).equals(bytes));
 });
 
 nativeTest('ranges of one file are copied within it by its path if they do not overlap', async (t) => {
@@ -316,6 +344,86 @@ test.serial(
     t.deepEqual([none.status, await none.text()], [404, 'ENOENT']);
   },
 );
+
+test.serial('nothing is written to a destination before the path of the source is open', async (t) => {
+  const folder = directory(t);
+  const missing = join(folder, 'missing');
+  const target = join(folder, 'target');
+  writeFileSync(target, 'kept');
+  const head = Buffer.from('head');
+  for (const options of [{ head }, { length: 0 }, { head, length: 0, endDestination: true }]) {
+    const [near, far] = await sockets(t);
+    const through = new PassThrough();
+    for (const to of [through, near, opened(t, target, 'r+')]) {
+      const error = await failure(t, copy(missing, to, options));
+      t.deepEqual([error.code, error.side, error.traffic.tx], ['ENOENT', 'source', 0]);
+      await mistake(t, copy(folder, to, options), 'ERR_INVALID_ARG_VALUE', /"source".*a directory/);
+    }
+    t.deepEqual([through.readableLength, through.writableEnded, through.destroyed], [0, false, false]);
+    near.end('after');
+    t.is(String(Buffer.concat((await far.toArray()) as Buffer[])), 'after');
+  }
+  t.is(readFileSync(target, 'latin1'), 'kept');
+});
+
+test.serial('a socket is not ended by a copy whose path is refused', async (t) => {
+  const folder = directory(t);
+  const [near, far] = await sockets(t);
+  await mistake(t, copy(folder, near, { endDestination: true }), 'ERR_INVALID_ARG_VALUE', /a directory/);
+  t.false(near.writableEnded);
+  near.end('after');
+  t.is(String(Buffer.concat((await far.toArray()) as Buffer[])), 'after');
+});
+
+test.serial('a path is written by a TLS session of either side', async (t) => {
+  const folder = directory(t);
+  const [request, answer] = [join(folder, 'request'), join(folder, 'answer')];
+  const server = tls.createServer({ ...identity, allowHalfOpen: true }, (socket) => {
+    void copy(socket, request).then(() => socket.end('answer'));
+  });
+  const port = await listening(t, server);
+  const client = tls.connect({ port, ...trust });
+  client.end('request');
+  t.is((await copy(client, answer)).tx, 6);
+  t.is(readFileSync(request, 'latin1') + readFileSync(answer, 'latin1'), 'requestanswer');
+});
+
+test.serial(
+  'a path stays as it was when the source does not connect, or no TLS session begins',
+  async (t) => {
+    const to = join(directory(t), 'kept');
+    writeFileSync(to, 'kept');
+    const lookup = (_host: string, _options: unknown, found: (error: Error) => void) => {
+      setTimeout(() => found(new Error('no such host')), 100);
+    };
+    const server = net.createServer((socket) => setTimeout(() => socket.destroy(), 100));
+    const port = await listening(t, server);
+    const unknown = { host: 'none.invalid', port: 1, lookup: lookup as never };
+    for (const socket of [net.connect(unknown), tls.connect(unknown)]) {
+      socket.on('error', () => {});
+      t.is((await failure(t, copy(socket, to))).side, 'source');
+      t.is(readFileSync(to, 'latin1'), 'kept');
+    }
+    const socket = tls.connect({ port }).on('error', () => {});
+    t.is((await failure(t, copy(socket, to))).side, 'source');
+    t.is(readFileSync(to, 'latin1'), 'kept');
+  },
+);
+
+test.serial('a file is not truncated that the source has open as a stream', async (t) => {
+  const { path, bytes } = sample(t, 300 * KiB);
+  const stream = createReadStream(path);
+  t.teardown(() => void stream.destroy());
+  await mistake(t, copy(stream, path), 'ERR_INVALID_ARG_VALUE', /"destination".*same file/);
+  t.true(readFileSync(path).equals(bytes));
+  await t.throwsAsync(
+    copy(
+      createReadStream(`${path}.none`).on('error', () => {}),
+      path,
+    ),
+  );
+  t.true(readFileSync(path).equals(bytes), 'nor before the stream has opened its file');
+});
 
 test.serial('limits, progress and zeroCopy apply to copies between paths', async (t) => {
   const { path, bytes } = sample(t, 200 * KiB);

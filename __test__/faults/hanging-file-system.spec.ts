@@ -64,6 +64,13 @@ async function ended(t: ExecutionContext, transfer: Transfer, stop: (transfer: T
   return failure(t, transfer);
 }
 
+fuseTest('files whose inodes have long numbers are copied to each other by their paths', async (t, fuse) => {
+  const [source, to] = [fuse.file(100), fuse.file(1)];
+  t.is((await copy(source, to)).tx, 100);
+  const error = await t.throwsAsync(copy(source, source));
+  t.is((error as NodeJS.ErrnoException).code, 'ERR_INVALID_ARG_VALUE');
+});
+
 for (const [operation, size] of [
   ['lookup', 100],
   ['open', 100],

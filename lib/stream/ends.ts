@@ -1,5 +1,4 @@
 // Chooses the reader and the writer for each kind of end, and destroys the ends of a relay of streams.
-import { fstatSync } from 'node:fs';
 import type { Http2Stream } from 'node:http2';
 import { Socket } from 'node:net';
 import { type Duplex, PassThrough, type Readable } from 'node:stream';
@@ -15,7 +14,8 @@ import { closeByReset } from '../node/close-by-reset.js';
 import type { HeldCalls, RelayedCall } from '../node/held-calls.js';
 import { BridgeReader, BridgeWriter } from './bridge.js';
 import { FileReader, FileWriter, type HeldFile } from './files.js';
-import { PathReader, PathWriter, type Refuse } from './paths.js';
+import { type FindFile, identityOf, PathReader, PathWriter, type Refuse } from './paths.js';
+import { whenOpen } from './when-open.js';
 import type { Reader, Writer } from './flow.js';
 import { StreamReader } from './reader.js';
 import { resetFailure } from './reset.js';
@@ -25,9 +25,10 @@ import { StreamWriter } from './writer.js';
 export function readerOf(
   endpoint: UsableEndpoint,
   range: { start: number | undefined; length: number | undefined },
+  destination: UsableEndpoint,
   refuse: Refuse,
 ): Reader {
-  if (endpoint.kind === 'path') return new PathReader(endpoint, range.start, refuse);
+  if (endpoint.kind === 'path') return new PathReader(endpoint, range.start, refuse, fileOf(destination));
   if (endpoint.kind === 'stream' || endpoint.kind === 'socket') {
     return new StreamReader(endpoint.side, streamOf(endpoint) as Readable, 'lent');
   }
@@ -46,23 +47,33 @@ export function pathWriterOf(
   reader: Reader,
   refuse: Refuse,
 ): Writer {
-  if (reader instanceof PathReader) {
-    return new PathWriter(endpoint, refuse, {
-      position,
-      after: reader.opened,
-      source: () => reader.identity,
-    });
-  }
-  const fd =
-    source.kind === 'file'
-      ? source.fd
-      : source.kind === 'descriptor' && source.end.kind === 'file'
-        ? source.end.fd
-        : undefined;
-  return new PathWriter(endpoint, refuse, {
-    position,
-    source: fd === undefined ? undefined : () => fstatSync(fd),
-  });
+  const options =
+    reader instanceof PathReader
+      ? {
+          after: (open: () => void) => {
+            void reader.opened.then(open);
+            return () => {};
+          },
+          source: () => Promise.resolve(reader.identity),
+        }
+      : {
+          after:
+            source.kind === 'stream' || source.kind === 'socket'
+              ? (open: () => void) => whenOpen(streamOf(source) as Readable, open)
+              : undefined,
+          source: fileOf(source),
+        };
+  return new PathWriter(endpoint, refuse, { position, ...options });
+}
+
+/** How to find the file that an end has open, if it is one. */
+function fileOf(end: UsableEndpoint): FindFile | undefined {
+  if (end.kind === 'file') return () => identityOf(end.fd);
+  if (end.kind === 'descriptor') return end.end.kind === 'file' ? () => identityOf(end.end.fd) : undefined;
+  if (end.kind !== 'stream') return undefined;
+  // A stream of a file, or process.stdin or process.stdout.
+  const { stream } = end;
+  return async () => ('fd' in stream && typeof stream.fd === 'number' ? identityOf(stream.fd) : undefined);
 }
 
 /** The writer of a copy's destination. `position` applies to files alone. */

@@ -15,6 +15,8 @@ export interface Reader {
   readonly isAtEnd: boolean;
   /** Whether `take` may return bytes or an end; `wake` is called when this becomes true. */
   readonly isReady: boolean;
+  /** `false` while a file is being opened by its path; `wake` is called when it is open. Nothing is written before. */
+  readonly isOpen?: boolean;
   /** Whether the source is a plain TCP connection. Node may report its reset as an end. */
   readonly isTcp?: boolean;
   /** Whether the source keeps resources until its end was read. */
@@ -204,6 +206,7 @@ export class Flow {
     const { throttle, direction } = this.#options;
     // Invariant: every byte taken from the reader was written to the writer, unless the announced length is reached.
     while (!this.#stopped && this.#timer === undefined) {
+      if (reader.isOpen === false) break;
       // Checked before `isFull`: a flow without bytes left needs no room in the destination.
       const left = this.#left();
       if (left === 0) {

@@ -1,5 +1,5 @@
 // Files given by their paths as the ends of a flow. Node opens them when the flow starts, and they are closed at its end.
-import { close, constants, fstat, ftruncate, open, type Stats } from 'node:fs';
+import { type BigIntStats, close, constants, fstat, ftruncate, open } from 'node:fs';
 import { promisify } from 'node:util';
 import { type Failure, openFailure, pathMistake, unavailable } from '../contract/errors.js';
 import type { PathEndpoint } from '../endpoint/endpoint.js';
@@ -7,11 +7,27 @@ import { countAsStuck, returnsSoon } from '../transfer/patience.js';
 import { FileReader, FileWriter, type HeldFile } from './files.js';
 import type { Reader, Writer } from './flow.js';
 
-const [openIn, stat, truncate] = [promisify(open), promisify(fstat), promisify(ftruncate)];
+const [openIn, fstatIn, truncate] = [promisify(open), promisify(fstat), promisify(ftruncate)];
 const NOTHING = Buffer.alloc(0);
 
+/** With all bits of the inode, of which some file systems use more than a number of JavaScript has. */
+const stat = (fd: number): Promise<BigIntStats> => fstatIn(fd, { bigint: true });
+
 /** The device and inode of a file. */
-type Identity = Pick<Stats, 'dev' | 'ino'>;
+export type Identity = Pick<BigIntStats, 'dev' | 'ino'>;
+
+/** Resolves with what an open descriptor refers to; `undefined` if it cannot be inspected. */
+export function identityOf(fd: number): Promise<Identity | undefined> {
+  return stat(fd).catch(() => undefined);
+}
+
+/** Finds the other end of a copy, if that is a file. */
+export type FindFile = () => Promise<Identity | undefined>;
+
+async function isFile({ dev, ino }: Identity, find: FindFile | undefined): Promise<boolean> {
+  const other = await find?.();
+  return other !== undefined && other.dev === dev && other.ino === ino;
+}
 
 /** Gets a caller's mistake that is found when a path is opened. */
 export type Refuse = (mistake: Error) => void;
@@ -32,7 +48,7 @@ class OpenedPath {
   /** Opens the file, and calls `opened` with it unless it was released meanwhile. `check` may refuse it. */
   open(
     flags: number,
-    check: (fd: number, found: Stats) => Promise<Error | undefined>,
+    check: (fd: number, found: BigIntStats) => Promise<Error | undefined>,
     opened: (file: HeldFile) => void,
     fail: (failure: Failure) => void,
   ): void {
@@ -44,7 +60,7 @@ class OpenedPath {
 
   async #open(
     flags: number,
-    check: (fd: number, found: Stats) => Promise<Error | undefined>,
+    check: (fd: number, found: BigIntStats) => Promise<Error | undefined>,
     opened: (file: HeldFile) => void,
   ): Promise<void> {
     const { path, side } = this.#endpoint;
@@ -93,7 +109,7 @@ class OpenedPath {
   }
 }
 
-function kindOf(found: Stats): string {
+function kindOf(found: BigIntStats): string {
   if (found.isDirectory()) return 'a directory';
   if (found.isFIFO()) return 'a FIFO';
   return found.isBlockDevice() || found.isCharacterDevice() ? 'a device' : 'something else';
@@ -103,15 +119,18 @@ function kindOf(found: Stats): string {
 export class PathReader implements Reader {
   readonly #path: OpenedPath;
   readonly #start: number;
+  readonly #destination: FindFile | undefined;
   #inner: FileReader | undefined;
   #identity: Identity | undefined;
   #opened: () => void = () => {};
   /** Resolves when the file is open; never if that fails. */
   readonly opened = new Promise<void>((resolve) => (this.#opened = resolve));
 
-  constructor(endpoint: PathEndpoint, start: number | undefined, refuse: Refuse) {
+  /** `destination` finds the file that the caller has opened to write. */
+  constructor(endpoint: PathEndpoint, start: number | undefined, refuse: Refuse, destination?: FindFile) {
     this.#path = new OpenedPath(endpoint, refuse);
     this.#start = start ?? 0;
+    this.#destination = destination;
   }
 
   /** The identity of the file, once it is open. */
@@ -127,10 +146,14 @@ export class PathReader implements Reader {
     return this.#inner?.isReady === true;
   }
 
+  get isOpen(): boolean {
+    return this.#inner !== undefined;
+  }
+
   start(wake: () => void, fail: (failure: Failure) => void): void {
-    const check = (_fd: number, { dev, ino }: Stats): Promise<undefined> => {
-      this.#identity = { dev, ino };
-      return Promise.resolve(undefined);
+    const check = async (_fd: number, found: BigIntStats): Promise<Error | undefined> => {
+      this.#identity = found;
+      return (await isFile(found, this.#destination)) ? unavailable(WITHIN_ONE_FILE) : undefined;
     };
     const opened = (file: HeldFile) => {
       this.#inner = new FileReader(file, { position: this.#start });
@@ -158,11 +181,12 @@ export class PathReader implements Reader {
 export interface WriterOptions {
   /** Where to write. The file is then not truncated. */
   position: number | undefined;
-  /** Resolves when the source is open. The file is opened after that. */
-  after?: Promise<void> | undefined;
-  /** The identity of the source, if it is a file. */
-  source?: (() => Identity | undefined) | undefined;
+  /** Calls back when the source is open. The file is opened after that. Returns how to stop waiting. */
+  after?: ((open: () => void) => () => void) | undefined;
+  source?: FindFile | undefined;
 }
+
+const WITHIN_ONE_FILE = 'a copy within one file is for the native core alone';
 
 /** Writes a file that is opened by its path. */
 export class PathWriter implements Writer {
@@ -171,6 +195,7 @@ export class PathWriter implements Writer {
   readonly #options: WriterOptions;
   #inner: FileWriter | undefined;
   #finish: (() => void) | undefined;
+  #stopWaiting: () => void = () => {};
 
   constructor(endpoint: PathEndpoint, refuse: Refuse, options: WriterOptions) {
     this.#path = new OpenedPath(endpoint, refuse);
@@ -186,15 +211,15 @@ export class PathWriter implements Writer {
   }
 
   start(wake: () => void, accepted: (bytes: number) => void, fail: (failure: Failure) => void): void {
-    const { position, after } = this.#options;
-    const check = async (fd: number, found: Stats): Promise<Error | undefined> => {
-      if (this.#isSource(found)) {
+    const { position, after, source } = this.#options;
+    const check = async (fd: number, found: BigIntStats): Promise<Error | undefined> => {
+      if (await isFile(found, source)) {
         return position === undefined
           ? pathMistake('destination', 'the source itself')
-          : unavailable('a copy within one file is for the native core alone');
+          : unavailable(WITHIN_ONE_FILE);
       }
       // O_TRUNC would truncate a file that is the source.
-      if (position === undefined && found.size > 0) await truncate(fd, 0);
+      if (position === undefined && found.size > 0n && !this.#path.isReleased) await truncate(fd, 0);
       return undefined;
     };
     const opened = (file: HeldFile) => {
@@ -208,12 +233,7 @@ export class PathWriter implements Writer {
       this.#path.open(constants.O_WRONLY | constants.O_CREAT, check, opened, fail);
     };
     if (after === undefined) begin();
-    else void after.then(begin);
-  }
-
-  #isSource({ dev, ino }: Identity): boolean {
-    const source = this.#options.source?.();
-    return source !== undefined && source.dev === dev && source.ino === ino;
+    else this.#stopWaiting = after(begin);
   }
 
   write(chunk: Buffer): void {
@@ -227,6 +247,7 @@ export class PathWriter implements Writer {
 
   async release(): Promise<Buffer> {
     this.#path.isReleased = true;
+    this.#stopWaiting();
     const rest = (await this.#inner?.release()) ?? NOTHING;
     await this.#path.released();
     return rest;

@@ -31,7 +31,7 @@ export function copyStreams(
   }
   const { start, length, position, endDestination, head, limit, moveOptions } = settings;
   const refuse = (mistake: Error) => task.refuse(mistake);
-  const reader = readerOf(source, { start, length }, refuse);
+  const reader = readerOf(source, { start, length }, destination, refuse);
   const { release } = task;
   task.release = async (ending) => {
     await reader.release(NOTHING);

@@ -73,7 +73,8 @@ def node_of(name):
 def attributes(node):
     mode = DIRECTORY if node == ROOT else REGULAR
     size = sizes[node]
-    return struct.pack("<6Q10I", node, size, (size + 511) // 512, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
+    # As on some file systems, the numbers of inodes have more bits than a number of JavaScript.
+    return struct.pack("<6Q10I", node | 1 << 60, size, (size + 511) // 512, 0, 0, 0, 0, 0, 0, mode, 1, 0, 0, 0, 4096, 0)
 
 
 def entry(node):
