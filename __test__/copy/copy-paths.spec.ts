@@ -399,7 +399,8 @@ test.serial(
     const server = net.createServer((socket) => setTimeout(() => socket.destroy(), 100));
     const port = await listening(t, server);
     const unknown = { host: 'none.invalid', port: 1, lookup: lookup as never };
-    for (const socket of [net.connect(unknown), tls.connect(unknown)]) {
+    for (const connect of [() => net.connect(unknown), () => tls.connect(unknown)]) {
+      const socket = connect();
       socket.on('error', () => {});
       t.is((await failure(t, copy(socket, to))).side, 'source');
       t.is(readFileSync(to, 'latin1'), 'kept');
