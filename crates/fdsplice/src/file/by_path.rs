@@ -155,9 +155,11 @@ impl CopyPaths {
             && let Some(range) = self.small
             && !same
             && !self.control.is_aborted()
-            && let Some(copied) = self.copy_small(from, found, to, range)
         {
-            return Ok(copied);
+            let copied = self.copy_small(from, found, to, range);
+            if let Some(copied) = copied.map_err(at(Side::Destination))? {
+                return Ok(copied);
+            }
         }
         let endpoint = |fd: Option<OwnedFd>, side| {
             let opened = fd.map(Endpoint::try_from).transpose();
@@ -226,10 +228,27 @@ impl CopyPaths {
 }
 
 impl CopyPaths {
-    /// Copies a small range. `None` if the range is not small, if the source ends before or after its
-    /// size, or if a call fails. An ordinary copy of the same range then writes the same bytes again, and
-    /// reports the failure.
+    /// Copies a small range. `None` if it is not small, or not copied as far as the size of the source
+    /// promised: an ordinary copy of the same range then follows, and reports what fails. It copies less if
+    /// the source has become shorter meanwhile, so a truncated destination is made empty again.
     fn copy_small(
+        &self,
+        source: &OwnedFd,
+        found: &Stat,
+        destination: &OwnedFd,
+        range: CopyRange,
+    ) -> Result<Option<OpenedPaths>, EndpointError> {
+        let copied = self.try_small(source, found, destination, range);
+        if copied.is_none() && !self.keeps_contents {
+            let written = fstat(destination).map_err(failed("fstat"))?.st_size;
+            if written > 0 {
+                retry_on_intr(|| ftruncate(destination, 0)).map_err(failed("ftruncate"))?;
+            }
+        }
+        Ok(copied)
+    }
+
+    fn try_small(
         &self,
         source: &OwnedFd,
         found: &Stat,
@@ -366,4 +385,39 @@ fn at(side: Side) -> impl Fn(EndpointError) -> PathError {
 
 fn failed(syscall: &'static str) -> impl Fn(Errno) -> EndpointError {
     move |errno| EndpointError::System { errno, syscall }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+
+    use rustix::fs::{MemfdFlags, memfd_create};
+
+    use super::*;
+
+    /// A file in memory.
+    fn file(bytes: &[u8]) -> OwnedFd {
+        let mut file = File::from(memfd_create("fdsplice", MemfdFlags::CLOEXEC).expect("a file"));
+        file.write_all(bytes).expect("bytes");
+        file.into()
+    }
+
+    #[test]
+    fn nothing_is_left_in_the_destination_of_a_source_that_became_shorter() {
+        for size in [50 * 1024, 200 * 1024] {
+            let (source, destination) = (file(&vec![1; size]), file(b""));
+            let found = fstat(&source).expect("a status");
+            ftruncate(&source, size as u64 - 1).expect("a shorter file");
+            let range = CopyRange {
+                start: 0,
+                position: 0,
+                length: None,
+                copy_only: false,
+            };
+            let copied = CopyPaths::new().copy_small(&source, &found, &destination, range);
+            assert!(matches!(copied, Ok(None)), "{copied:?}");
+            assert_eq!(fstat(&destination).expect("a status").st_size, 0, "{size}");
+        }
+    }
 }
