@@ -201,6 +201,11 @@ export function invalidState(side: Side): Failure {
   return { message: 'the socket was written to while a relay owned it', code: 'ERR_INVALID_STATE', side };
 }
 
+/** A socket that another relay has taken over since the check of the arguments. */
+export function taken(side: Side): Failure {
+  return { message: 'another relay has taken the socket over', code: 'ERR_INVALID_STATE', side };
+}
+
 /** A socket that Node goes on reading although the transfer has taken it over. */
 export function notStopped(side: Side): Failure {
   return { message: 'Node could not be stopped from reading the socket', code: 'ERR_INVALID_STATE', side };

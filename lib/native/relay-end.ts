@@ -10,6 +10,7 @@ import {
   refusalFailure,
   socketDestroyed,
   systemFailure,
+  taken,
 } from '../contract/errors.js';
 import type { Side } from '../contract/traffic.js';
 import { type NativeEnd, type NativeTransfer, openEnd, startNative } from '../core/core.js';
@@ -21,6 +22,8 @@ import { flush, isWriting, pendingBytes } from '../node/held-writes.js';
 import { descriptorOf, isNodeReading, isTcp } from '../node/internals.js';
 import type { PropertyOverlay } from '../node/overlay.js';
 import {
+  ignoreErrors,
+  isRelayed,
   listen,
   refuseCalls,
   releaseSocket,
@@ -88,8 +91,14 @@ export class RelayEnd implements SocketOwner, Running {
   takeOver(refuses: boolean): void {
     const { socket } = this;
     if (socket === undefined) return;
+    if (isRelayed(socket)) {
+      // By a listener of the other end.
+      this.#relay.fail(taken(this.side));
+      return;
+    }
     const wasFlowing = socket.readableFlowing === true;
-    this.#keep(takeSocket(socket, this, refuses));
+    // One that is destroyed may still be the end of a relay before, which waits for its 'close'.
+    if (!socket.destroyed) this.#keep(takeSocket(socket, this, refuses));
     // Last, because it calls listeners.
     if (wasFlowing) socket.pause();
   }
@@ -123,7 +132,7 @@ export class RelayEnd implements SocketOwner, Running {
       return;
     }
     const phase = socket.connecting ? 'connecting' : 'flushing';
-    listen(socket, this);
+    listen(socket);
     // After `listen`: a listener for 'newListener' may throw, and then 'close' is not reported to this end.
     this.#phase = phase;
     if (this.#phase === 'flushing') this.#flush(socket);
@@ -247,8 +256,8 @@ export class RelayEnd implements SocketOwner, Running {
     const release = () => {
       if (isReleased) return;
       isReleased = true;
-      releaseSocket(socket, this.#rare?.overlay, this.isHalfOpen);
       try {
+        releaseSocket(socket, this, this.#rare?.overlay, this.isHalfOpen);
         if (reset) resetOrDestroy(socket);
         else socket.destroy(failed);
       } catch (error) {
@@ -261,18 +270,20 @@ export class RelayEnd implements SocketOwner, Running {
       isDone = true;
       socket.off('end', release);
       this.#rare?.idle?.stop();
-      stopListening(socket);
+      stopListening(socket, this, !isNew);
       closed(error);
     };
+    const isNew = this.#phase === 'new';
+    // Without a listener, Node would throw the error of a socket that was destroyed before the relay listened.
+    if (isNew) ignoreErrors(socket);
     // After a destroy() by JavaScript, `closed` is true well before 'close' is emitted.
-    if (this.#phase === 'new' ? socket.closed : this.#phase === 'closed') {
+    if (isNew ? socket.closed : this.#phase === 'closed') {
       done();
       return;
     }
     try {
-      // Without a listener, Node would throw the error of a socket that was destroyed before the relay listened.
-      if (this.#phase === 'new') listen(socket, this);
-      this.#closed = done;
+      if (isNew) socket.once('close', () => done());
+      else this.#closed = done;
       if (ended && !socket.destroyed && !socket.readableEnded) {
         // 'end' is emitted in the next tick, and not at all once the socket is destroyed.
         socket.on('end', release);

@@ -150,8 +150,14 @@ class NativeRelay extends Task implements RelayOfEnd {
     // The core resets a socket that it was given. One that it never got is reset here, and so are both of a relay
     // whose task has died.
     const reset = failure !== undefined && (outcome === undefined || outcome.error?.reason === 'died');
-    this.#a.destroy(outcome?.aEnded ?? false, reset, this.#emitted(this.#a, failure), closed);
-    this.#b.destroy(outcome?.bEnded ?? false, reset, this.#emitted(this.#b, failure), closed);
+    for (const end of [this.#a, this.#b]) {
+      const ended = end === this.#a ? outcome?.aEnded : outcome?.bEnded;
+      try {
+        end.destroy(ended ?? false, reset, this.#emitted(end, failure), closed);
+      } catch (error) {
+        closed(error as Error);
+      }
+    }
     return LATER;
   }
 

@@ -137,12 +137,14 @@ function reportingDestroy(own: Function) {
 /** Gives back the class of a socket that is about to be destroyed. Its counts stay. */
 export function releaseSocket(
   socket: Socket,
+  owner: SocketOwner,
   overlay: PropertyOverlay | undefined,
   allowHalfOpen: boolean,
 ): void {
-  const before = (socket as Relayed)[BEFORE];
-  if (before === undefined) return;
-  changeClass(socket, before);
+  const { [BEFORE]: before, [OWNER]: current } = socket as Relayed;
+  if (before === undefined || current !== owner) return;
+  // A socket to which no property can be added any more keeps the class, with which it is destroyed as well.
+  if (Object.isExtensible(socket)) changeClass(socket, before);
   overlay?.detach();
   socket.allowHalfOpen = allowHalfOpen;
 }
@@ -158,21 +160,25 @@ function onClose(this: Relayed): void {
   this[OWNER]?.closed();
 }
 
-/**
- * Reports to the owner until {@link stopListening}. Failures are in the result alone; without a listener, Node would throw
- * them.
- */
-export function listen(socket: Socket, owner: SocketOwner): void {
-  (socket as Relayed)[OWNER] = owner;
+/** Keeps Node from throwing the errors of a socket, which are in the result alone. */
+export function ignoreErrors(socket: Socket): void {
   socket.on('error', nothing);
+}
+
+/** Reports to the owner of a socket that was taken until {@link stopListening}, and ignores its errors. */
+export function listen(socket: Socket): void {
+  ignoreErrors(socket);
   socket.on('close', onClose);
   if (socket.connecting) socket.on('connect', onConnect);
 }
 
-/** Reports nothing more. */
-export function stopListening(socket: Socket): void {
-  socket.off('error', nothing);
-  socket.off('close', onClose);
-  socket.off('connect', onConnect);
+/** Reports nothing more to `owner`. */
+export function stopListening(socket: Socket, owner: SocketOwner, isListening: boolean): void {
+  if ((socket as Relayed)[OWNER] !== owner) return;
+  if (isListening) {
+    socket.off('error', nothing);
+    socket.off('close', onClose);
+    socket.off('connect', onConnect);
+  }
   (socket as Relayed)[OWNER] = undefined;
 }
