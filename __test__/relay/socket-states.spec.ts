@@ -143,3 +143,17 @@ for (const [name, end] of Object.entries({
     t.deepEqual([a.destroyed, b.destroyed], [true, true]);
   });
 }
+
+for (const method of ['push', 'unshift'] as const) {
+  coreTest.serial(`a relay ends although its owner has called ${method}() on an end`, async (t) => {
+    const [[client, a], [origin, b]] = (await Promise.all([tcp(t), tcp(t)])) as [
+      [net.Socket, net.Socket],
+      [net.Socket, net.Socket],
+    ];
+    const { transfer } = await running(client, a, b, origin);
+    a[method](Buffer.from('not of the peer'));
+    client.end();
+    origin.end();
+    t.like(await within(PROMPT_MS, 'the relay ends', transfer), { tx: 1, rx: 0, error: null });
+  });
+}

@@ -287,6 +287,8 @@ export class RelayEnd implements SocketOwner, Running {
       if (ended && !socket.destroyed && !socket.readableEnded) {
         // 'end' is emitted in the next tick, and not at all once the socket is destroyed.
         socket.on('end', release);
+        // What an owner has put into its buffer with push() or unshift() would keep back 'end' for good.
+        if (socket.readableLength > 0) takeBuffered(socket);
         socket.push(null);
         socket.read(0);
         return;
