@@ -36,6 +36,13 @@ test('a signal that is already aborted ends the relay before any byte moves', as
   );
 });
 
+test('a signal that is no enumerable property of the options is obeyed', async (t) => {
+  const peer = Peer.start(t);
+  const { a, b } = await pair(t, peer);
+  const options = Object.defineProperty({}, 'signal', { value: AbortSignal.abort('hidden') });
+  t.is((await failure(t, relay(a, b, options))).cause, 'hidden');
+});
+
 test('a signal stops a relay while bytes move, and the error has the counts', async (t) => {
   const peer = Peer.start(t);
   const { a, b, client, origin } = await pair(t, peer);

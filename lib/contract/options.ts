@@ -104,7 +104,9 @@ export function relaySettings(options: RelayOptions | undefined): RelaySettings 
 /** Whether this is an object literal without options. */
 function hasNone(options: unknown): boolean {
   if (typeof options !== 'object' || options === null) return false;
-  return Object.getPrototypeOf(options) === Object.prototype && Object.keys(options).length === 0;
+  return (
+    Object.getPrototypeOf(options) === Object.prototype && Object.getOwnPropertyNames(options).length === 0
+  );
 }
 
 function settingsOf(options: RelayOptions): RelaySettings {
