@@ -274,14 +274,14 @@ export class RelayEnd implements SocketOwner, Running {
       closed(error);
     };
     const isNew = this.#phase === 'new';
-    // Without a listener, Node would throw the error of a socket that was destroyed before the relay listened.
-    if (isNew) ignoreErrors(socket);
-    // After a destroy() by JavaScript, `closed` is true well before 'close' is emitted.
-    if (isNew ? socket.closed : this.#phase === 'closed') {
-      done();
-      return;
-    }
     try {
+      // Without a listener, Node would throw the error of a socket that was destroyed before the relay listened.
+      if (isNew) ignoreErrors(socket);
+      // After a destroy() by JavaScript, `closed` is true well before 'close' is emitted.
+      if (isNew ? socket.closed : this.#phase === 'closed') {
+        done();
+        return;
+      }
       if (isNew) socket.once('close', () => done());
       else this.#closed = done;
       if (ended && !socket.destroyed && !socket.readableEnded) {
