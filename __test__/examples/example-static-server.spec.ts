@@ -11,6 +11,7 @@ import { connect } from '../helpers/local-peers.js';
 import { testWithTool } from '../helpers/tools.js';
 import { directory, MiB, sha256 } from '../helpers/copy-files.js';
 import { curl } from '../helpers/curl.js';
+import { isNative } from '../helpers/engine.js';
 import { Example } from '../helpers/example.js';
 
 const SIZE = 40 * MiB + 123;
@@ -187,7 +188,8 @@ for (const server of ['express', 'fastify'] as const) {
         'the client sees that it is not all',
       );
       t.true(received < SIZE);
-      t.truthy(await example.line(/big\.bin: not completed/));
+      // Without the core, the package `send` serves the file by its own stream, and takes this for the end.
+      if (isNative) t.truthy(await example.line(/big\.bin: not completed/));
     },
   );
 
