@@ -60,7 +60,7 @@ fn limiter(mut throttle: Throttle) -> Throttle {
 
 #[library_benchmark]
 // On Unix sockets, where only a further recv shows that no more bytes are there.
-#[bench::message_64(args = (64), setup = Hop::warm, config = at_most(3200))]
+#[bench::message_64(args = (64), setup = Hop::warm, config = at_most(3430))]
 // Half as many again, because the kernel decides in how many reads the bytes arrive.
 #[bench::bulk_128_kib(args = (128 * 1024), setup = Hop::warm, config = at_most(4800))]
 fn direction(mut hop: Hop) -> Hop {

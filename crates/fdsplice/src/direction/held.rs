@@ -183,7 +183,9 @@ impl Held {
     /// Returns the empty pipe, so that other transfers can use it, and frees an empty buffer.
     pub(crate) fn return_pipe(&mut self) {
         debug_assert!(!self.is_in_pipe(), "an empty pipe is returned");
-        self.lease = None;
+        if self.lease.is_some() {
+            self.lease = None;
+        }
         if self.buffer.is_empty() {
             self.free_buffer();
         }
@@ -209,8 +211,11 @@ impl Held {
     /// Frees the memory of the empty buffer.
     pub(crate) fn free_buffer(&mut self) {
         debug_assert!(self.buffer.is_empty(), "an empty buffer is freed");
-        self.buffer = Vec::new();
-        self.charge.set(0);
+        // Most polls come here without one, and nothing is charged then.
+        if self.buffer.capacity() > 0 {
+            self.buffer = Vec::new();
+            self.charge.set(0);
+        }
     }
 
     /// Returns the held bytes, in order.
