@@ -15,7 +15,7 @@ export function printCase(measured, results) {
   for (const remark of remarks) console.log(remark);
 }
 
-/** The bounds of the run's set, if it has any. */
+/** The bounds of the run's set. A run without a set has none. */
 export function printBounds(results) {
   const bounds = boundsTable(results);
   if (!bounds) return;

@@ -19,7 +19,7 @@ export const sets = {
       ...coreBulk(),
       mixed(100, 128 * MiB, 1),
       mixed(400, 32 * MiB, 1),
-      // So many that a run of a compiled peer is long beside the settling time, which is part of its CPU time.
+      // The CPU time includes the settling time. With this number, a run of a compiled peer is much longer.
       churn(100, 4000),
       churn(100, 4000, { reset: true }),
       ...[1, 32, 256].map((connections) => pingPong(64, connections, 1)),

@@ -78,6 +78,14 @@ export function systemFailure(errno: number, syscall: string, side?: Side, cause
   return { message: `${syscall} failed: ${code}, ${text}`, code, errno, syscall, side, cause };
 }
 
+/** The failure of a call on a file of `side`. Where no thread could be started for it, neither end has failed. */
+export function fileCallFailure(
+  { errno = 0, syscall = '' }: { errno?: number | undefined; syscall?: string | undefined },
+  side: Side,
+): Failure {
+  return systemFailure(errno, syscall, syscall === 'clone' ? undefined : side);
+}
+
 /** A system call of Node's own that failed: a connect, a flush, a read from a socket. `undefined` for other errors. */
 export function nodeFailure(side: Side | undefined, cause: unknown): Failure | undefined {
   // A connect that tried several addresses fails with the errors of all of them.

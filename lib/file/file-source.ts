@@ -2,15 +2,14 @@
 import { close, constants, fstat, fstatSync, open, type PathLike } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import type { Refusal } from '../binding.js';
 import {
   badPath,
   type Failure,
+  fileCallFailure,
   invalidValue,
   notOpen,
   openFailure,
   refusalFailure,
-  systemFailure,
   thrown,
 } from '../contract/errors.js';
 import type { FileRange } from '../contract/file-range.js';
@@ -48,11 +47,6 @@ export interface FileSource extends Preparable {
   reader(range: FileRange): Reader;
   /** Closes what no transfer took; resolves when nothing of the file is open any more. */
   release(): Promise<void>;
-}
-
-/** The failure of a call on a file. Where no thread could be started for it, neither end has failed. */
-function refusedCall({ errno = 0, syscall = '' }: Refusal): Failure {
-  return systemFailure(errno, syscall, syscall === 'clone' ? undefined : 'source');
 }
 
 /** A file that the caller has opened and keeps. */
@@ -149,7 +143,7 @@ export class CallerFile implements FileSource {
       this.#size = size;
       ready();
     } else {
-      fail(refusedCall(refusal));
+      fail(fileCallFailure(refusal, 'source'));
     }
   }
 
@@ -269,7 +263,7 @@ export class PathFile implements FileSource {
       this.#end = file;
       ready();
     } else {
-      if (refusal.errno !== undefined) fail(refusedCall(refusal));
+      if (refusal.errno !== undefined) fail(fileCallFailure(refusal, 'source'));
       else this.#refuse(invalidValue('file', 'must name a regular file'));
     }
   }

@@ -1,6 +1,6 @@
 // Copies from one path to another. One trip to a thread of the core opens both files. If the file is small, the same trip
 // copies it and closes both. A larger file is then copied like two open descriptors.
-import { aborted, pathMistake, systemFailure } from '../contract/errors.js';
+import { aborted, fileCallFailure, pathMistake } from '../contract/errors.js';
 import type { CopySettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
 import { openPaths, type PathCall, type PathResult } from '../core/core-file.js';
@@ -86,13 +86,10 @@ class PathTransfer implements EngineTransfer {
     } else if (result.kind === 'opened') {
       this.#copy(result.source, result.destination);
     } else {
-      const { errno, syscall = '', found } = result.refusal;
-      const side = result.refusal.side === 'destination' ? 'destination' : 'source';
-      if (errno === undefined) this.#task.refuse(pathMistake(side, found));
-      else {
-        const failed = systemFailure(errno, syscall, syscall === 'clone' ? undefined : side);
-        this.#settled(outcomeOf(0, 0), failed);
-      }
+      const { refusal } = result;
+      const side = refusal.side === 'destination' ? 'destination' : 'source';
+      if (refusal.errno === undefined) this.#task.refuse(pathMistake(side, refusal.found));
+      else this.#settled(outcomeOf(0, 0), fileCallFailure(refusal, side));
     }
   }
 

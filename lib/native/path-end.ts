@@ -1,6 +1,6 @@
 // A file that the core opens by its path, as one end of a copy whose other end is a socket or a descriptor. The core
 // closes it with the copy.
-import { notOpen, type Failure, pathMistake, systemFailure } from '../contract/errors.js';
+import { fileCallFailure, notOpen, type Failure, pathMistake } from '../contract/errors.js';
 import { openPaths, type PathCall } from '../core/core-file.js';
 import type { NativeEnd } from '../core/core.js';
 import type { PathEndpoint } from '../endpoint/endpoint.js';
@@ -57,9 +57,9 @@ export class PathEnd implements CopySource, CopyDestination {
         if (this.#isClosed) this.#end?.release();
         else ready();
       } else if (result.kind === 'refused' && !this.#isClosed) {
-        const { errno, syscall = '', found } = result.refusal;
-        if (errno === undefined) this.#refuse(pathMistake(side, found));
-        else fail(systemFailure(errno, syscall, syscall === 'clone' ? undefined : side));
+        const { refusal } = result;
+        if (refusal.errno === undefined) this.#refuse(pathMistake(side, refusal.found));
+        else fail(fileCallFailure(refusal, side));
       }
     });
   }

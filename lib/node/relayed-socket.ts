@@ -76,7 +76,7 @@ function classOf({ methods, made }: Kind, before: object): object {
 /**
  * Takes a socket over in one synchronous step: Node takes no byte from it any more, and calls are reported to `owner`. With
  * `refuses`, writes of the socket's owner are refused from now on; otherwise {@link refuseCalls} refuses them later. Returns
- * an overlay on the socket's own methods, if it has any.
+ * an overlay on methods that are properties of the socket itself; `undefined` for a socket without such methods.
  */
 export function takeSocket(
   socket: Socket,

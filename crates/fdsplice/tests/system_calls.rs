@@ -41,7 +41,7 @@ const NODELAY: &Bounds = &[("setsockopt", 1.0)];
 const ONE_SHUTDOWN: &Bounds = &[("shutdown", 1.0)];
 const TWO_SHUTDOWNS: &Bounds = &[("shutdown", 2.0)];
 
-/// What is added when the client resets: the error is read, the peer's name tells TCP from other
+/// The additional calls for a client that resets: the error is read, the peer's name tells TCP from other
 /// sockets, the send queue is empty, and both sockets get a linger time of 0.
 const RESET: &Bounds = &[
     ("getsockopt", 1.0),

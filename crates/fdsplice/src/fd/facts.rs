@@ -1,4 +1,4 @@
-//! What is known of a descriptor: its kind, its flags, and its role in a transfer.
+//! The kind and the flags of a descriptor, and its role in a transfer.
 
 use std::ops::Deref;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -53,7 +53,7 @@ pub enum Role {
 
 pub(super) const STREAM_SOCKET: &str = "a connected stream socket";
 
-/// What is known of a descriptor.
+/// The kind and the flags of a descriptor, and its owner.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
     kind: Kind,
