@@ -1,0 +1,17 @@
+//! Connections for [`fdsplice`]: where they go, how they are made, and how they are accepted.
+//!
+//! A [`Target`] is an address to connect to.
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+// Every other item of this file exists on Linux alone, so that this is the only error elsewhere.
+compile_error!("fdsplice-server needs Linux, as fdsplice does");
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod address;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod target;
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub use address::Address;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub use target::{ParseTargetError, Target, TargetAddress};
