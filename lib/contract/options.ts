@@ -129,7 +129,7 @@ function settingsOf(options: RelayOptions): RelaySettings {
 }
 
 /** Whether a value is no instance of a class: a promise of a limit would otherwise pass as no limit. */
-function isPlainObject(value: unknown): value is object {
+export function isPlainObject(value: unknown): value is object {
   if (typeof value !== 'object' || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   // The objects of another realm have another Object.prototype.
@@ -157,7 +157,7 @@ function signal(value: AbortSignal | undefined): AbortSignal | undefined {
   throw invalidType('options.signal', 'an AbortSignal', value);
 }
 
-function flag<D extends boolean | undefined>(
+export function flag<D extends boolean | undefined>(
   name: string,
   value: boolean | undefined,
   byDefault: D,
@@ -167,7 +167,7 @@ function flag<D extends boolean | undefined>(
   throw invalidType(`options.${name}`, 'a boolean', value);
 }
 
-function integer(
+export function integer(
   name: string,
   value: number | undefined,
   min = 0,
@@ -179,15 +179,15 @@ function integer(
   throw outOfRange(`options.${name}`, `a whole number from ${min} to ${max}`, value);
 }
 
-/** A duration within the range of Node's timers. */
-function milliseconds(name: string, value: number | undefined): number | undefined {
+/** A duration within the range of Node's timers. `owner` is the name of the object that the option belongs to. */
+export function milliseconds(name: string, value: number | undefined, owner = 'options'): number | undefined {
   if (value === undefined) return undefined;
-  if (typeof value !== 'number') throw invalidType(`options.${name}`, 'a number', value);
+  if (typeof value !== 'number') throw invalidType(`${owner}.${name}`, 'a number', value);
   if (value > 0 && value <= 2 ** 31 - 1) return value;
-  throw outOfRange(`options.${name}`, `a number of milliseconds above 0 and at most ${2 ** 31 - 1}`, value);
+  throw outOfRange(`${owner}.${name}`, `a number of milliseconds above 0 and at most ${2 ** 31 - 1}`, value);
 }
 
-function callback<F>(name: string, value: F | undefined): F | undefined {
+export function callback<F>(name: string, value: F | undefined): F | undefined {
   if (value === undefined || typeof value === 'function') return value;
   throw invalidType(`options.${name}`, 'a function', value);
 }
