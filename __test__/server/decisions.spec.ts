@@ -33,7 +33,7 @@ test('decisions: answers that are there at once leave in one call', (t) => {
 });
 
 test('decisions: promises that settle together are answered in one call', async (t) => {
-  const { made, sent } = decisions(async ({ id }) => (id === 0 ? 'a:1' : null));
+  const { made, sent } = decisions(({ id }) => Promise.resolve(id === 0 ? 'a:1' : null));
   made.ask([incoming(0), incoming(1)]);
   t.deepEqual(sent, []);
   await setImmediate();

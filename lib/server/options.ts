@@ -67,7 +67,7 @@ export function serverSettings(options: RelayServerOptions): ServerSettings {
 
 function rates(limit: RelayServerOptions['rateLimit']): ServerSettings['rates'] {
   if (!isPlainObject(limit) || isLimiter(limit)) {
-    return [rate('options.rateLimit', limit as number | RateLimiter | undefined), undefined, undefined];
+    return [rate('options.rateLimit', limit), undefined, undefined];
   }
   const { tx, rx } = rejectUnknown(limit, ['tx', 'rx'], 'options.rateLimit');
   return [undefined, rate('options.rateLimit.tx', tx), rate('options.rateLimit.rx', rx)];
