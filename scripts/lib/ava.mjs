@@ -43,6 +43,7 @@ const OTHER_FOLDERS = [
   'process',
   'relay',
   'send-file',
+  'server',
   'sockets',
   'streams',
 ];
