@@ -58,6 +58,12 @@ const mistakes: [text: string, options: unknown, name: string, code: string][] =
     'ERR_INVALID_ARG_VALUE',
   ],
   [
+    'a local address of another family',
+    { routes: { host: '[::1]', port: 1, localAddress: '127.0.0.1' } },
+    '"options.routes.localAddress"',
+    'ERR_INVALID_ARG_VALUE',
+  ],
+  [
     'a connect timeout of a target below 0',
     { routes: { host: 'a', port: 1, connectTimeout: -1 } },
     '"options.routes.connectTimeout"',

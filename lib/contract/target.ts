@@ -66,6 +66,10 @@ function fromObject(name: string, target: TargetObject): TargetSpec {
   // Brackets are optional here, because the port is apart.
   const bare = /^\[(.*)\]$/.exec(host)?.[1];
   const address = bare ?? host;
+  const families = [isIP(address), isIP(localAddress ?? '')];
+  if (!families.includes(0) && families[0] !== families[1]) {
+    throw invalidValue(`${name}.localAddress`, 'must be of the same family as the host');
+  }
   return {
     text: hostPort(`${name}.host`, `${name}.port`, address, port, bare !== undefined),
     localAddress,
