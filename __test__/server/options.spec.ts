@@ -26,7 +26,7 @@ const mistakes: [text: string, options: unknown, name: string, code: string][] =
   ['an unknown option', { acceptProxy: true }, '"options.acceptProxy"', 'ERR_INVALID_ARG_VALUE'],
   ['a route without targets', { routes: [] }, '"options.routes"', 'ERR_INVALID_ARG_VALUE'],
   ['a target of a wrong type', { routes: ['a:1', 7] }, '"options.routes[1]"', 'ERR_INVALID_ARG_TYPE'],
-  // eslint-disable-next-line no-sparse-arrays
+  // eslint-disable-next-line no-sparse-arrays -- the hole is the mistake
   ['a hole in a list', { routes: ['a:1', , 'b:1'] }, '"options.routes[1]"', 'ERR_INVALID_ARG_TYPE'],
   ['null as a route', { routes: null }, '"options.routes"', 'ERR_INVALID_ARG_TYPE'],
   ['a target without a port', { routes: 'host' }, '"options.routes"', 'ERR_INVALID_ARG_VALUE'],

@@ -5,12 +5,11 @@ use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::io::Errno;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Sleep, sleep};
 
 use super::error::ConnectError;
 use super::socket::{Started, start_tcp};
@@ -20,12 +19,12 @@ const DELAY: Duration = Duration::from_millis(250);
 
 /// Attempts that run side by side. Dropping them closes their sockets.
 ///
-/// Invariant: while an address is left, an attempt runs, and `next_at` is when the next one starts.
+/// Invariant: `delay` holds up the next attempt only while one runs and none has failed since it started.
 pub(super) struct Attempts {
     left: VecDeque<SocketAddr>,
     running: Vec<TcpStream>,
     local_address: Option<IpAddr>,
-    next_at: Pin<Box<Sleep>>,
+    delay: Option<Pin<Box<Sleep>>>,
     /// The first failure. It tells most, because the resolver orders the addresses by how likely they are
     /// to be reached (RFC 6724).
     failure: Option<ConnectError>,
@@ -38,7 +37,7 @@ impl Attempts {
             left: interleave(addresses),
             running: Vec::new(),
             local_address,
-            next_at: Box::pin(sleep(Duration::ZERO)),
+            delay: None,
             failure: None,
         }
     }
@@ -60,18 +59,19 @@ impl Attempts {
             if let Some(socket) = self.poll_running(cx) {
                 return Poll::Ready(Ok(socket));
             }
-            let is_due = self.running.is_empty() || self.next_at.as_mut().poll(cx).is_ready();
-            let next = if is_due { self.left.pop_front() } else { None };
-            let Some(address) = next else {
-                if self.running.is_empty() {
-                    let failure = self.failure.take();
-                    return Poll::Ready(Err(
-                        failure.unwrap_or(ConnectError::Resolve { code: "ENOTFOUND" })
-                    ));
+            if let Some(delay) = &mut self.delay {
+                ready!(delay.as_mut().poll(cx));
+            }
+            let Some(address) = self.left.pop_front() else {
+                if !self.running.is_empty() {
+                    return Poll::Pending;
                 }
-                return Poll::Pending;
+                let failure = self.failure.take();
+                return Poll::Ready(Err(
+                    failure.unwrap_or(ConnectError::Resolve { code: "ENOTFOUND" })
+                ));
             };
-            self.next_at.as_mut().reset(Instant::now() + DELAY);
+            self.delay = (!self.left.is_empty()).then(|| Box::pin(sleep(DELAY)));
             match start_tcp(address, self.local_address) {
                 Ok(Started::Connected(fd)) => return Poll::Ready(register(fd)),
                 Ok(Started::InProgress(fd)) => match register(fd) {
@@ -96,25 +96,21 @@ impl Attempts {
             let Some(error) = failure else {
                 return Some(socket);
             };
-            let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-            self.failed(ConnectError::system(errno, "connect"));
-            // The next attempt does not wait for the rest of the delay.
-            self.next_at.as_mut().reset(Instant::now());
+            self.failed(ConnectError::io(&error, "connect"));
         }
         None
     }
 
     fn failed(&mut self, error: ConnectError) {
         self.failure.get_or_insert(error);
+        // The next attempt does not wait for the rest of the delay.
+        self.delay = None;
     }
 }
 
 /// Registers a socket with the reactor of the current runtime.
 pub(super) fn register(fd: OwnedFd) -> Result<TcpStream, ConnectError> {
-    TcpStream::from_std(fd.into()).map_err(|error| {
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        ConnectError::system(errno, "epoll_ctl")
-    })
+    TcpStream::from_std(fd.into()).map_err(|error| ConnectError::io(&error, "epoll_ctl"))
 }
 
 /// The addresses with their families in turn, beginning with the family of the first one.
@@ -135,7 +131,14 @@ fn interleave(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
 }
 
 #[cfg(test)]
+#[path = "../../tests/connect_support/mod.rs"]
+mod connect_support;
+
+#[cfg(test)]
 mod tests {
+    use rustix::io::Errno;
+
+    use super::connect_support::Silent;
     use super::*;
 
     #[test]
@@ -147,40 +150,29 @@ mod tests {
         assert!(interleave(&[]).is_empty());
     }
 
-    /// A listener whose queue is full, so that a connect to it waits, and the connection that fills it.
-    fn silent(ip: &str) -> (std::net::TcpListener, std::net::TcpStream) {
-        use rustix::net::listen;
-        let listener = std::net::TcpListener::bind((ip, 0)).expect("a listener");
-        listen(&listener, 0).expect("a short queue");
-        let address = listener.local_addr().expect("its address");
-        let queued = std::net::TcpStream::connect(address).expect("the queued connection");
-        (listener, queued)
-    }
-
     fn address(listener: &std::net::TcpListener) -> SocketAddr {
         listener.local_addr().expect("its address")
     }
 
     #[tokio::test]
     async fn an_attempt_that_waits_does_not_hold_up_the_next_one() {
-        let (waits, _queued) = silent("127.0.0.1");
+        let waits = Silent::new("127.0.0.1");
         let answers = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
-        let given = [address(&waits), address(&answers)];
+        let given = [waits.address(), address(&answers)];
         let socket = Attempts::new(&given, None).first().await.expect("one");
         assert_eq!(socket.peer_addr().ok(), Some(address(&answers)));
     }
 
     #[tokio::test]
     async fn an_earlier_attempt_goes_on_beside_the_next_one() {
-        let (late, queued) = silent("127.0.0.1");
-        let (never, _queued) = silent("127.0.0.1");
-        let given = [address(&late), address(&never)];
+        let late = Silent::new("127.0.0.1");
+        let never = Silent::new("127.0.0.1");
+        let given = [late.address(), never.address()];
         let attempts = tokio::spawn(Attempts::new(&given, None).first());
         sleep(2 * DELAY).await;
-        let _ = late.accept().expect("the queued connection");
-        drop(queued);
+        let _ = late.listener.accept().expect("the queued connection");
         let socket = attempts.await.expect("no panic").expect("one");
-        assert_eq!(socket.peer_addr().ok(), Some(address(&late)));
+        assert_eq!(socket.peer_addr().ok(), Some(late.address()));
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Why a connection was not made.
 
 use std::error::Error;
-use std::fmt;
+use std::{fmt, io};
 
 use rustix::io::Errno;
 
@@ -30,6 +30,11 @@ pub enum ConnectError {
 impl ConnectError {
     pub(super) fn system(errno: Errno, syscall: &'static str) -> Self {
         Self::System { errno, syscall }
+    }
+
+    pub(super) fn io(error: &io::Error, syscall: &'static str) -> Self {
+        // tokio and std report some failures without a number.
+        Self::system(Errno::from_io_error(error).unwrap_or(Errno::IO), syscall)
     }
 }
 

@@ -5,14 +5,13 @@ mod error;
 mod resolve;
 mod socket;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use rustix::net::{SocketAddrAny, getpeername, getsockname};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::address::Address;
@@ -91,9 +90,9 @@ pub async fn connect(target: &Target) -> Result<Connection, ConnectError> {
     let start = Instant::now();
     let fd = match at_once(target)? {
         Progress::Connected(fd) => fd,
-        Progress::Waits(fd) => {
+        waiting => {
             let limit = target.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
-            let connected = timeout(limit, finish(target, fd)).await;
+            let connected = timeout(limit, finish(waiting, target.local_address)).await;
             connected.map_err(|_| ConnectError::TimedOut)??
         }
     };
@@ -103,23 +102,28 @@ pub async fn connect(target: &Target) -> Result<Connection, ConnectError> {
     })
 }
 
-enum Progress {
+/// How far a connect has come without waiting.
+enum Progress<'a> {
     Connected(OwnedFd),
-    /// With the socket of an attempt that has started.
-    Waits(Option<OwnedFd>),
+    /// An attempt that has started.
+    Attempt(OwnedFd),
+    /// A name that has to be resolved, and the port.
+    Name(&'a str, u16),
+    /// A Unix listener whose queue is full.
+    FullQueue(&'a Path),
 }
 
-/// Starts a connect that needs no resolver. Most of those on one machine are then done.
-fn at_once(target: &Target) -> Result<Progress, ConnectError> {
+/// Starts a connect. Those that need no resolver are then done, if they stay on one machine.
+fn at_once(target: &Target) -> Result<Progress<'_>, ConnectError> {
     match &target.address {
         TargetAddress::Ip(address) => Ok(match start_tcp(*address, target.local_address)? {
             Started::Connected(fd) => Progress::Connected(fd),
-            Started::InProgress(fd) => Progress::Waits(Some(fd)),
+            Started::InProgress(fd) => Progress::Attempt(fd),
         }),
-        TargetAddress::Host { .. } => Ok(Progress::Waits(None)),
+        TargetAddress::Host { host, port } => Ok(Progress::Name(host, *port)),
         TargetAddress::Unix(path) => match connect_unix(path) {
             Ok(fd) => Ok(Progress::Connected(fd)),
-            Err(error) if is_full(error) => Ok(Progress::Waits(None)),
+            Err(error) if is_full(error) => Ok(Progress::FullQueue(path)),
             Err(error) => Err(error),
         },
     }
@@ -131,29 +135,27 @@ fn is_full(error: ConnectError) -> bool {
 }
 
 /// Waits for a connect that was not done at once.
-async fn finish(target: &Target, started: Option<OwnedFd>) -> Result<OwnedFd, ConnectError> {
-    let stream = match (&target.address, started) {
-        (TargetAddress::Host { host, port }, _) => {
+async fn finish(
+    progress: Progress<'_>,
+    local_address: Option<IpAddr>,
+) -> Result<OwnedFd, ConnectError> {
+    let attempts = match progress {
+        Progress::Connected(fd) => return Ok(fd),
+        Progress::FullQueue(path) => return wait_for_queue(path).await,
+        Progress::Attempt(fd) => Attempts::resume(fd)?,
+        Progress::Name(host, port) => {
             let addresses = resolve::resolve(host).await?;
             let usable: Vec<_> = addresses
                 .iter()
-                .filter(|it| {
-                    let local = target.local_address;
-                    local.is_none_or(|local| local.is_ipv4() == it.is_ipv4())
-                })
-                .map(|it| with_port(*it, *port))
+                .filter(|it| local_address.is_none_or(|local| local.is_ipv4() == it.is_ipv4()))
+                .map(|it| with_port(*it, port))
                 .collect();
-            Attempts::new(&usable, target.local_address).first().await?
-        }
-        (_, Some(fd)) => Attempts::resume(fd)?.first().await?,
-        (TargetAddress::Unix(path), None) => return wait_for_queue(path).await,
-        (TargetAddress::Ip(address), None) => {
-            Attempts::new(&[*address], target.local_address)
-                .first()
-                .await?
+            Attempts::new(&usable, local_address)
         }
     };
-    unregister(stream)
+    let socket = attempts.first().await?.into_std();
+    let socket = socket.map_err(|error| ConnectError::io(&error, "epoll_ctl"))?;
+    Ok(socket.into())
 }
 
 fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
@@ -170,15 +172,5 @@ async fn wait_for_queue(path: &Path) -> Result<OwnedFd, ConnectError> {
             Err(error) if is_full(error) => {}
             result => return result,
         }
-    }
-}
-
-fn unregister(stream: TcpStream) -> Result<OwnedFd, ConnectError> {
-    match stream.into_std() {
-        Ok(stream) => Ok(stream.into()),
-        Err(error) => Err(ConnectError::System {
-            errno: Errno::from_io_error(&error).unwrap_or(Errno::IO),
-            syscall: "epoll_ctl",
-        }),
     }
 }

@@ -1,14 +1,12 @@
 //! Names to addresses, by the resolver of the system, which blocks its thread.
 
 use std::collections::{HashMap, VecDeque};
-use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
-use rustix::io::Errno;
 use tokio::sync::watch;
 
 use super::error::ConnectError;
@@ -84,7 +82,7 @@ impl Resolver {
                 Err(_) if self.threads > 0 => {}
                 Err(error) => {
                     self.queue.pop_back();
-                    return Ok(Err(system(&error, "clone")));
+                    return Ok(Err(ConnectError::io(&error, "clone")));
                 }
             }
         }
@@ -148,7 +146,7 @@ fn look_up(host: &str) -> Answer {
 
 fn failure(error: LookupError) -> ConnectError {
     if matches!(error.kind(), LookupErrorKind::System) {
-        return system(&error.into(), "getaddrinfo");
+        return ConnectError::io(&error.into(), "getaddrinfo");
     }
     let code = match error.kind() {
         // The name that Node has for both.
@@ -158,9 +156,4 @@ fn failure(error: LookupError) -> ConnectError {
         _ => "EAI_FAIL",
     };
     ConnectError::Resolve { code }
-}
-
-fn system(error: &io::Error, syscall: &'static str) -> ConnectError {
-    let errno = Errno::from_io_error(error).unwrap_or(Errno::AGAIN);
-    ConnectError::System { errno, syscall }
 }

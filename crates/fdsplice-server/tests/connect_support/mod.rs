@@ -1,9 +1,8 @@
 //! Listeners that answer to no connect.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::OwnedFd;
 
-use rustix::net::{AddressFamily, SocketType, bind, listen, socket};
+use rustix::net::listen;
 
 /// A listener whose queue is full: the kernel drops every further SYN.
 pub(crate) struct Silent {
@@ -14,16 +13,8 @@ pub(crate) struct Silent {
 impl Silent {
     /// On a free port of `ip`.
     pub(crate) fn new(ip: &str) -> Self {
-        let address = SocketAddr::new(ip.parse().expect("an address"), 0);
-        let family = if address.is_ipv4() {
-            AddressFamily::INET
-        } else {
-            AddressFamily::INET6
-        };
-        let fd: OwnedFd = socket(family, SocketType::STREAM, None).expect("socket");
-        bind(&fd, &address).expect("bind");
-        listen(&fd, 0).expect("listen");
-        let listener = TcpListener::from(fd);
+        let listener = TcpListener::bind((ip, 0)).expect("a listener");
+        listen(&listener, 0).expect("a short queue");
         let address = listener.local_addr().expect("its address");
         // A queue of length 0 takes one connection.
         let queued = TcpStream::connect(address).expect("the queued connection");
