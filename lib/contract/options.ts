@@ -5,7 +5,7 @@ import type { MoveSpec } from '../binding.js';
 import { isAbortSignal } from './realms.js';
 import { invalidType, outOfRange } from './errors.js';
 import { rejectUnknown } from './known-keys.js';
-import { isLimiter, type Limit, limitOf } from './rate-limiter.js';
+import { isLimiter, type Limit, limitOf, type RateLimiter } from './rate-limiter.js';
 import type { Traffic } from './traffic.js';
 import type { CommonOptions, CopyOptions, RelayOptions, SendFileOptions } from './types.js';
 
@@ -111,15 +111,13 @@ function hasNone(options: unknown): boolean {
 
 function settingsOf(options: RelayOptions): RelaySettings {
   const known = rejectUnknown(options, RELAY);
-  const { rateLimit } = known;
-  const isPerDirection = isPlainObject(rateLimit) && !isLimiter(rateLimit);
-  const { tx, rx } = isPerDirection ? rejectUnknown(rateLimit, ['tx', 'rx'], 'options.rateLimit') : {};
+  const [both, tx, rx] = splitRates(known.rateLimit);
   const settings = common(known);
   const halfCloseTimeout = milliseconds('halfCloseTimeout', known.halfCloseTimeout);
   if (halfCloseTimeout !== undefined) settings.moveOptions.halfCloseTimeout = halfCloseTimeout;
   return Object.assign(settings, {
     limits: [
-      isPerDirection ? undefined : limitOf('options.rateLimit', rateLimit),
+      limitOf('options.rateLimit', both),
       limitOf('options.rateLimit.tx', tx),
       limitOf('options.rateLimit.rx', rx),
     ] as RelaySettings['limits'],
@@ -128,8 +126,17 @@ function settingsOf(options: RelayOptions): RelaySettings {
   });
 }
 
+type Rate = number | RateLimiter | undefined;
+
+/** The rates of an option: of both directions together, or of each. They are not checked yet. */
+export function splitRates(option: RelayOptions['rateLimit']): [both: Rate, tx: Rate, rx: Rate] {
+  if (!isPlainObject(option) || isLimiter(option)) return [option, undefined, undefined];
+  const { tx, rx } = rejectUnknown(option, ['tx', 'rx'], 'options.rateLimit');
+  return [undefined, tx, rx];
+}
+
 /** Whether a value is no instance of a class: a promise of a limit would otherwise pass as no limit. */
-export function isPlainObject(value: unknown): value is object {
+function isPlainObject(value: unknown): value is object {
   if (typeof value !== 'object' || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
   // The objects of another realm have another Object.prototype.

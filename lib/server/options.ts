@@ -1,8 +1,8 @@
 // Turns the options of a server into checked settings. Every check throws a caller's mistake that names the option.
 import { invalidType } from '../contract/errors.js';
 import { rejectUnknown } from '../contract/known-keys.js';
-import { callback, flag, integer, isPlainObject, milliseconds } from '../contract/options.js';
-import { isLimiter, type Limit, limitOf, type RateLimiter } from '../contract/rate-limiter.js';
+import { callback, flag, integer, milliseconds, splitRates } from '../contract/options.js';
+import { type Limit, limitOf, type RateLimiter } from '../contract/rate-limiter.js';
 import type { Incoming, RelayServerOptions, Route } from '../contract/server-types.js';
 import { routeSpec, type TargetSpec } from '../contract/target.js';
 
@@ -48,7 +48,8 @@ export interface ServerSettings {
 export function serverSettings(options: RelayServerOptions): ServerSettings {
   if (options === undefined) throw invalidType('options', 'an object', options);
   const known = rejectUnknown(options, KNOWN);
-  const keepAlive = known.keepAlive === false ? undefined : known.keepAlive;
+  const { keepAlive } = known;
+  const [both, tx, rx] = splitRates(known.rateLimit);
   return {
     routes: known.routes === undefined ? undefined : routeSpec('options.routes', known.routes),
     route: callback('route', known.route),
@@ -57,20 +58,16 @@ export function serverSettings(options: RelayServerOptions): ServerSettings {
     idleTimeout: milliseconds('idleTimeout', known.idleTimeout),
     halfCloseTimeout: milliseconds('halfCloseTimeout', known.halfCloseTimeout),
     connectTimeout: milliseconds('connectTimeout', known.connectTimeout) ?? 10_000,
-    rates: rates(known.rateLimit),
+    rates: [
+      rate('options.rateLimit', both),
+      rate('options.rateLimit.tx', tx),
+      rate('options.rateLimit.rx', rx),
+    ],
     pipeSize: integer('pipeSize', known.pipeSize, 1, 2 ** 31 - 1),
     zeroCopy: flag('zeroCopy', known.zeroCopy, true),
-    keepAlive: known.keepAlive === false ? undefined : (milliseconds('keepAlive', keepAlive) ?? 60_000),
+    keepAlive: keepAlive === false ? undefined : (milliseconds('keepAlive', keepAlive) ?? 60_000),
     workers: integer('workers', known.workers, 1, 1024),
   };
-}
-
-function rates(limit: RelayServerOptions['rateLimit']): ServerSettings['rates'] {
-  if (!isPlainObject(limit) || isLimiter(limit)) {
-    return [rate('options.rateLimit', limit), undefined, undefined];
-  }
-  const { tx, rx } = rejectUnknown(limit, ['tx', 'rx'], 'options.rateLimit');
-  return [undefined, rate('options.rateLimit.tx', tx), rate('options.rateLimit.rx', rx)];
 }
 
 function rate(name: string, value: number | RateLimiter | undefined): ServerRate {
