@@ -83,7 +83,8 @@ impl TransferError {
         Self::other(Reason::System { errno, syscall }, side.into())
     }
 
-    pub(crate) fn other(reason: Reason, side: Option<Side>) -> Self {
+    /// A failure for any reason, at one end or at neither.
+    pub fn other(reason: Reason, side: Option<Side>) -> Self {
         Self {
             reason,
             side,

@@ -1,8 +1,9 @@
 //! The counts of a transfer, and the handle to watch and abort it while it runs.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::task::Context;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use atomic_waker::AtomicWaker;
@@ -133,6 +134,22 @@ impl Control {
         // The plain load keeps a locked instruction out of every poll.
         self.0.ends.load(Ordering::Acquire) & bit != 0
             && self.0.ends.fetch_and(!bit, Ordering::AcqRel) & bit != 0
+    }
+
+    /// Waits for [`Control::abort`]. This is for the time before the transfer starts, such as a connect:
+    /// only one task can wait, and a transfer that has this handle waits itself.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the wait.
+    pub async fn aborted(&self) {
+        let wait = |cx: &mut Context<'_>| {
+            if self.poll_aborted(cx) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        };
+        poll_fn(wait).await;
     }
 
     pub(crate) fn is_aborted(&self) -> bool {

@@ -11,7 +11,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
-use rustix::net::{SocketAddrAny, getpeername, getsockname};
+use rustix::net::{getpeername, getsockname};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::address::Address;
@@ -21,7 +22,7 @@ pub use error::ConnectError;
 use socket::{Started, connect_unix, start_tcp};
 
 /// The time limit of a target that has none.
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The time between two attempts at a Unix listener whose queue is full.
 const FULL_QUEUE: Duration = Duration::from_millis(10);
 
@@ -41,12 +42,12 @@ impl Connection {
 
     /// The address of this end. `None` when the connection has failed meanwhile.
     pub fn local_address(&self) -> Option<Address> {
-        address(getsockname(&self.fd).ok()?)
+        Address::from_any(getsockname(&self.fd).ok()?)
     }
 
     /// The address of the target that has answered. `None` when the connection has failed meanwhile.
     pub fn remote_address(&self) -> Option<Address> {
-        address(getpeername(&self.fd).ok()??)
+        Address::from_any(getpeername(&self.fd).ok()??)
     }
 
     /// The socket, which now belongs to the caller.
@@ -59,16 +60,6 @@ impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-fn address(address: SocketAddrAny) -> Option<Address> {
-    if let Ok(address) = SocketAddr::try_from(address.clone()) {
-        return Some(Address::Ip(address));
-    }
-    let address = rustix::net::SocketAddrUnix::try_from(address).ok()?;
-    let path = address.path_bytes().filter(|path| !path.is_empty());
-    let path = path.map(|path| Path::new(&*String::from_utf8_lossy(path)).to_owned());
-    Some(Address::Unix(path))
 }
 
 /// Connects to a target, within its time limit or 10 s.
@@ -90,11 +81,7 @@ pub async fn connect(target: &Target) -> Result<Connection, ConnectError> {
     let start = Instant::now();
     let fd = match at_once(target)? {
         Progress::Connected(fd) => fd,
-        waiting => {
-            let limit = target.connect_timeout.unwrap_or(DEFAULT_TIMEOUT);
-            let connected = timeout(limit, finish(waiting, target.local_address)).await;
-            connected.map_err(|_| ConnectError::TimedOut)??
-        }
+        waiting => finish(waiting, target, DEFAULT_TIMEOUT).await?.into_fd()?,
     };
     Ok(Connection {
         fd,
@@ -102,8 +89,26 @@ pub async fn connect(target: &Target) -> Result<Connection, ConnectError> {
     })
 }
 
+/// A connection that was waited for: some are registered with the reactor.
+pub(crate) enum Connected {
+    Bare(OwnedFd),
+    Registered(TcpStream),
+}
+
+impl Connected {
+    fn into_fd(self) -> Result<OwnedFd, ConnectError> {
+        match self {
+            Self::Bare(fd) => Ok(fd),
+            Self::Registered(socket) => match socket.into_std() {
+                Ok(socket) => Ok(socket.into()),
+                Err(error) => Err(ConnectError::io(&error, "epoll_ctl")),
+            },
+        }
+    }
+}
+
 /// How far a connect has come without waiting.
-enum Progress<'a> {
+pub(crate) enum Progress<'a> {
     Connected(OwnedFd),
     /// An attempt that has started.
     Attempt(OwnedFd),
@@ -114,7 +119,7 @@ enum Progress<'a> {
 }
 
 /// Starts a connect. Those that need no resolver are then done, if they stay on one machine.
-fn at_once(target: &Target) -> Result<Progress<'_>, ConnectError> {
+pub(crate) fn at_once(target: &Target) -> Result<Progress<'_>, ConnectError> {
     match &target.address {
         TargetAddress::Ip(address) => Ok(match start_tcp(*address, target.local_address)? {
             Started::Connected(fd) => Progress::Connected(fd),
@@ -134,14 +139,24 @@ fn is_full(error: ConnectError) -> bool {
     matches!(error, ConnectError::System { errno, syscall: "connect" } if errno == Errno::AGAIN)
 }
 
-/// Waits for a connect that was not done at once.
-async fn finish(
+/// Waits for a connect that was not done at once, within the time limit of the target or `default`.
+pub(crate) async fn finish(
+    progress: Progress<'_>,
+    target: &Target,
+    default: Duration,
+) -> Result<Connected, ConnectError> {
+    let limit = target.connect_timeout.unwrap_or(default);
+    let finished = timeout(limit, wait(progress, target.local_address)).await;
+    finished.map_err(|_| ConnectError::TimedOut)?
+}
+
+async fn wait(
     progress: Progress<'_>,
     local_address: Option<IpAddr>,
-) -> Result<OwnedFd, ConnectError> {
+) -> Result<Connected, ConnectError> {
     let attempts = match progress {
-        Progress::Connected(fd) => return Ok(fd),
-        Progress::FullQueue(path) => return wait_for_queue(path).await,
+        Progress::Connected(fd) => return Ok(Connected::Bare(fd)),
+        Progress::FullQueue(path) => return wait_for_queue(path).await.map(Connected::Bare),
         Progress::Attempt(fd) => Attempts::resume(fd)?,
         Progress::Name(host, port) => {
             let addresses = resolve::resolve(host).await?;
@@ -153,9 +168,7 @@ async fn finish(
             Attempts::new(&usable, local_address)
         }
     };
-    let socket = attempts.first().await?.into_std();
-    let socket = socket.map_err(|error| ConnectError::io(&error, "epoll_ctl"))?;
-    Ok(socket.into())
+    attempts.first().await.map(Connected::Registered)
 }
 
 fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
