@@ -24,9 +24,10 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 /// Stops accepting, waits for the connections, and aborts those that run after `grace`.
 pub(crate) async fn end_all(shared: Arc<Shared>, grace: Duration) {
     let deadline = Instant::now() + grace.min(LONGEST);
-    let groups = shared.take_listeners();
-    for group in &groups {
+    let mut groups = shared.take_listeners();
+    for group in &mut groups {
         close(group, deadline);
+        group.remove_path();
     }
     for mut group in groups {
         for task in std::mem::take(&mut group.tasks) {

@@ -84,12 +84,18 @@ pub(crate) struct Group {
     pub(crate) tasks: Vec<JoinHandle<()>>,
 }
 
-/// The path of a Unix listener is removed with it.
+impl Group {
+    /// Removes the path of a Unix listener, once: another server may use it from then on.
+    pub(crate) fn remove_path(&mut self) {
+        if let Some(path) = self.path.take() {
+            remove(&path);
+        }
+    }
+}
+
 impl Drop for Group {
     fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            remove(path);
-        }
+        self.remove_path();
     }
 }
 
