@@ -75,29 +75,96 @@ declare class RateLimiter {
     set bytesPerSecond(value: number);
 }
 
+/** The address of one end of a connection. `path` is empty for a Unix socket without a name, as most clients have. */
+type Address = {
+    address: string;
+    port: number;
+    family: 'IPv4' | 'IPv6';
+} | {
+    path: string;
+};
+/** How to connect to a target. */
+interface TargetOptions {
+    /** The local IP address to connect from. Default: chosen by the kernel. */
+    localAddress?: string | undefined;
+    /** Milliseconds until the connection must stand, with the resolution of the name. Default: that of the server. */
+    connectTimeout?: number | undefined;
+}
+/** Where a connection goes: `'host:port'`, `'[::1]:port'`, `'unix:/path'`, or an object. */
+type Target = string | (({
+    host: string;
+    port: number;
+} | {
+    path: string;
+}) & TargetOptions);
+
+/** Options of {@link connect}. */
+interface ConnectOptions {
+    /** Gives the connect up: `name: 'AbortError'`, `code: 'ABORT_ERR'`, `cause: signal.reason`. Default: none. */
+    signal?: AbortSignal | undefined;
+    /**
+     * Milliseconds until the connection must stand, with the resolution of the name; then the connect fails with `ETIMEDOUT`.
+     * Default: `connectTimeout` of the target, or 10,000.
+     */
+    timeout?: number | undefined;
+    /**
+     * The local IP address to connect from. Only addresses of its family are tried. Default: `localAddress` of the target, or
+     * chosen by the kernel.
+     */
+    localAddress?: string | undefined;
+}
 /**
- * The source of a copy: the number of an open descriptor, a `FileHandle`, `process.stdin`, a readable Node stream, or the
+ * A connection that {@link connect} made. It can be an end of `relay`, a source and destination of `copy`, and a
+ * destination of `sendFile`. Those are the only ways to its bytes: it has no methods to read or write.
+ *
+ * Ownership: `relay` takes it over and closes it at the end. After `copy` and `sendFile` it is the caller's again, and
+ * bytes that they could not deliver are the first ones that the next transfer reads. Only one transfer may use it at a time:
+ * a second one, and every one after a relay, fails with `ERR_INVALID_STATE`. One that was closed fails with
+ * `ERR_STREAM_DESTROYED`. A connection that is garbage is closed, and an unused one does not keep the process alive.
+ */
+interface Connection {
+    /** The target in text: `host:port`, `[::1]:port` or `unix:/path`. */
+    readonly target: string;
+    /** The address of this end when the connection was made. */
+    readonly localAddress: Address;
+    /** The address that answered. */
+    readonly remoteAddress: Address;
+    /** Milliseconds from the call to the connection, with the resolution of the name. */
+    readonly connectMs: number;
+    /**
+     * Closes the connection: its peer sees the end of input after everything that was sent. A transfer that uses it fails
+     * with `ABORT_ERR` first; a relay then resets both sides. Does nothing when it is closed or its relay has ended.
+     */
+    close(): void;
+    /** Closes as {@link close} does, a TCP connection by a reset: its peer sees `ECONNRESET`. */
+    reset(): void;
+    /** Closes the connection and waits until a transfer that used it has released it. Never rejects. */
+    [Symbol.asyncDispose](): Promise<void>;
+}
+
+/**
+ * The source of a copy: the number of an open descriptor, a `FileHandle`, a {@link Connection}, `process.stdin`, a readable Node stream, or the
  * path or `file:` URL of a regular file. The kernel moves the bytes of files, descriptors, TCP and Unix sockets and pipes
  * from child processes; bytes of other streams pass through JavaScript, and so do those of a socket that has a `read` or
  * `push` of its own. The same socket cannot be both source and destination, however it is passed: as a socket, a Proxy
  * around it, a number, or `process.stdin`. A stream that is piped to another one is no source: the pipe and the copy would
  * share its bytes.
  */
-type Source = Readable | FileHandle | number | typeof process.stdin | string | URL;
+type Source = Readable | FileHandle | Connection | number | typeof process.stdin | string | URL;
 /**
- * The destination of a copy or `sendFile`: the number of an open descriptor, a `FileHandle`, `process.stdout`, an HTTP
+ * The destination of a copy or `sendFile`: the number of an open descriptor, a `FileHandle`, a {@link Connection}, `process.stdout`, an HTTP
  * response, or a writable Node stream. The kernel moves the bytes to descriptors, TCP and Unix sockets, pipes to child
  * processes, and plain HTTP/1.1 responses with a Content-Length, which `sendFile` sets itself; bytes to other streams
  * pass through JavaScript, and so do those to a socket that has a `write` or `end` of its own.
  */
-type Destination = Writable | ServerResponse | Http2ServerResponse | FileHandle | number | typeof process.stdout;
+type Destination = Writable | ServerResponse | Http2ServerResponse | FileHandle | Connection | number | typeof process.stdout;
 /**
- * One end of a relay: a TCP or Unix socket, which may still be connecting, any other Node duplex stream such as a TLS
- * socket or an HTTP/2 stream, or the number of an open socket descriptor. The relay owns a stream from the call on and
- * destroys it at the end. A number stays the caller's and is never closed. The two ends may be piped to each other; a pipe
+ * One end of a relay: a TCP or Unix socket, which may still be connecting, a {@link Connection}, any other Node duplex stream such as a TLS
+ * socket or an HTTP/2 stream, or the number of an open socket descriptor. The relay owns a stream or connection from the call
+ * on and destroys it at the end. A number stays the caller's and is never closed. The two ends may be piped to each other; a pipe
  * to or from a third stream is a caller's mistake.
  */
-type RelayEnd = Duplex | number;
+type RelayEnd = Duplex | Connection | number;
 /** How a transfer ended. */
 interface TrafficResult extends Traffic {
     /** How many of the `total` bytes never passed through user space. */
@@ -277,6 +344,23 @@ declare function capabilities(): Capabilities;
 declare function stats(): Stats;
 
 /**
+ * Connects to `target`: `'host:port'`, `'[::1]:port'`, `'unix:/path'`, or an object.
+ *
+ * A name is resolved by the resolver of the system on a thread of its own. Its addresses are used again for 2 s, a failure
+ * for 1 s. They are tried as in RFC 8305: the families take turns, a new attempt starts every 250 ms, or at once when one
+ * fails, and none is given up before one has succeeded. Without the core, `net.connect` of Node resolves and tries them.
+ *
+ * Cost: one descriptor and less than 0.5 KiB of JavaScript heap; there is no `net.Socket`. A transfer whose other end is a
+ * stream, such as a TLS socket, makes one for the connection.
+ *
+ * Errors: rejects with a {@link TransferError} without `side` whose `syscall` is `'connect'` or `'getaddrinfo'`; its `code`
+ * is that of the first attempt that failed, `ENOTFOUND` or an `EAI_` code of the resolver, or `ETIMEDOUT` after `timeout`
+ * milliseconds. An aborted `signal` gives `ABORT_ERR`. A caller's mistake rejects with a `TypeError` or `RangeError`.
+ * After each of them nothing is left: the sockets of all attempts are closed. A pending connect keeps the process alive.
+ */
+declare function connect(target: Target, options?: ConnectOptions): Promise<Connection>;
+
+/**
  * Copies bytes from `source` to `destination` until the end of the source or `length` bytes, by the cheapest way that
  * the kernel offers for these two.
  *
@@ -294,7 +378,7 @@ declare function stats(): Stats;
  * Every failure destroys a response that was to be ended and whose headers were sent, so that its client sees the failure.
  *
  * Failure and abort: bytes that were taken from the source and not accepted by the destination go back. The position of
- * a file is moved back, and a socket or stream gives them to its next reader. For other numbers they are in the error's
+ * a file is moved back, and a socket, connection or stream gives them to its next reader. For other numbers they are in the error's
  * `undelivered`.
  *
  * Errors: rejects with a {@link TransferError} that carries the counts; with `reject: false` it resolves instead, with
@@ -306,7 +390,7 @@ declare function copy(source: Source, destination: Destination | string | URL, o
 /**
  * Relays bytes between `a` and `b` in both directions at once, until both have ended.
  *
- * Ownership: the relay owns sockets and streams from the call on. It waits for their connections, delivers what Node had
+ * Ownership: the relay owns sockets, connections and streams from the call on. It waits for their connections, delivers what Node had
  * buffered in them first and in order, and destroys both at the end. Numbers stay the caller's and are never closed.
  *
  * Half-close: when one side ends, the bytes in flight are drained and the other side is then ended for writing. The
@@ -381,5 +465,5 @@ declare function relayOnPipe(socket: Duplex, options?: RelayOptions): Promise<Tr
  */
 declare function sendFile(file: string | URL | FileHandle | number, destination: Destination, options?: SendFileOptions): Transfer;
 
-export { RateLimiter, TransferError, capabilities, copy, relay, relayOnPipe, sendFile, stats };
-export type { Capabilities, CommonOptions, CopyOptions, Destination, RelayEnd, RelayOptions, SendFileOptions, Side, Source, Stats, Traffic, TrafficResult, Transfer };
+export { RateLimiter, TransferError, capabilities, connect, copy, relay, relayOnPipe, sendFile, stats };
+export type { Address, Capabilities, CommonOptions, ConnectOptions, Connection, CopyOptions, Destination, RelayEnd, RelayOptions, SendFileOptions, Side, Source, Stats, Target, TargetOptions, Traffic, TrafficResult, Transfer };

@@ -176,7 +176,11 @@ export function socketDestroyed(side: Side, cause: Error | null, whileConnecting
 }
 
 /** A socket or stream that was destroyed before the call. */
-export function alreadyDestroyed(side: Side, kind: 'socket' | 'stream', cause: Error | null): Failure {
+export function alreadyDestroyed(
+  side: Side,
+  kind: 'socket' | 'stream' | 'connection',
+  cause: Error | null,
+): Failure {
   return { message: `the ${kind} was already destroyed`, code: 'ERR_STREAM_DESTROYED', side, cause };
 }
 

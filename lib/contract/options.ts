@@ -159,7 +159,7 @@ function common(options: Omit<CommonOptions, 'rateLimit'>): Settings {
   };
 }
 
-function signal(value: AbortSignal | undefined): AbortSignal | undefined {
+export function signal(value: AbortSignal | undefined): AbortSignal | undefined {
   if (value === undefined || isAbortSignal(value)) return value;
   throw invalidType('options.signal', 'an AbortSignal', value);
 }

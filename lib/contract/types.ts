@@ -3,6 +3,7 @@ import type { FileHandle } from 'node:fs/promises';
 import type { ServerResponse } from 'node:http';
 import type { Http2ServerResponse } from 'node:http2';
 import type { Duplex, Readable, Writable } from 'node:stream';
+import type { Connection } from './connection.js';
 import type { TransferError } from './errors.js';
 import type { RateLimiter } from './rate-limiter.js';
 import type { Traffic } from './traffic.js';
@@ -10,31 +11,31 @@ import type { Traffic } from './traffic.js';
 export type { Side, Traffic } from './traffic.js';
 
 /**
- * The source of a copy: the number of an open descriptor, a `FileHandle`, `process.stdin`, a readable Node stream, or the
+ * The source of a copy: the number of an open descriptor, a `FileHandle`, a {@link Connection}, `process.stdin`, a readable Node stream, or the
  * path or `file:` URL of a regular file. The kernel moves the bytes of files, descriptors, TCP and Unix sockets and pipes
  * from child processes; bytes of other streams pass through JavaScript, and so do those of a socket that has a `read` or
  * `push` of its own. The same socket cannot be both source and destination, however it is passed: as a socket, a Proxy
  * around it, a number, or `process.stdin`. A stream that is piped to another one is no source: the pipe and the copy would
  * share its bytes.
  */
-export type Source = Readable | FileHandle | number | typeof process.stdin | string | URL;
+export type Source = Readable | FileHandle | Connection | number | typeof process.stdin | string | URL;
 
 /**
- * The destination of a copy or `sendFile`: the number of an open descriptor, a `FileHandle`, `process.stdout`, an HTTP
+ * The destination of a copy or `sendFile`: the number of an open descriptor, a `FileHandle`, a {@link Connection}, `process.stdout`, an HTTP
  * response, or a writable Node stream. The kernel moves the bytes to descriptors, TCP and Unix sockets, pipes to child
  * processes, and plain HTTP/1.1 responses with a Content-Length, which `sendFile` sets itself; bytes to other streams
  * pass through JavaScript, and so do those to a socket that has a `write` or `end` of its own.
  */
 export type Destination =
-  Writable | ServerResponse | Http2ServerResponse | FileHandle | number | typeof process.stdout;
+  Writable | ServerResponse | Http2ServerResponse | FileHandle | Connection | number | typeof process.stdout;
 
 /**
- * One end of a relay: a TCP or Unix socket, which may still be connecting, any other Node duplex stream such as a TLS
- * socket or an HTTP/2 stream, or the number of an open socket descriptor. The relay owns a stream from the call on and
- * destroys it at the end. A number stays the caller's and is never closed. The two ends may be piped to each other; a pipe
+ * One end of a relay: a TCP or Unix socket, which may still be connecting, a {@link Connection}, any other Node duplex stream such as a TLS
+ * socket or an HTTP/2 stream, or the number of an open socket descriptor. The relay owns a stream or connection from the call
+ * on and destroys it at the end. A number stays the caller's and is never closed. The two ends may be piped to each other; a pipe
  * to or from a third stream is a caller's mistake.
  */
-export type RelayEnd = Duplex | number;
+export type RelayEnd = Duplex | Connection | number;
 
 /** How a transfer ended. */
 export interface TrafficResult extends Traffic {

@@ -32,6 +32,7 @@ import { descriptorBelow, isAccepted, isPlainSocket } from '../node/plain-socket
 import { probeInternals } from '../node/probe.js';
 import { isReadable, isSessionSocket, isWritable, type WritableLike } from './stream-kinds.js';
 import type { Side } from '../contract/traffic.js';
+import { OpenConnection } from './connection.js';
 
 // The core may not depend on Node's side, so the probe is handed to it here, above both.
 setProbe(probeInternals);
@@ -40,13 +41,20 @@ setProbe(probeInternals);
 export type Endpoint = NativeEndpoint | StreamEndpoint | FileEndpoint | PathEndpoint;
 
 /** An end that the core serves, or would serve if it could be opened. */
-export type NativeEndpoint = DescriptorEndpoint | SocketEndpoint | UnavailableEndpoint;
+export type NativeEndpoint = DescriptorEndpoint | SocketEndpoint | ConnectionEndpoint | UnavailableEndpoint;
 
 /** An open descriptor of the caller, duplicated when the transfer was called. */
 export interface DescriptorEndpoint {
   kind: 'descriptor';
   side: Side;
   end: NativeEnd;
+}
+
+/** A connection that connect() made and that the core carries. The stream engine uses the socket that can carry it. */
+export interface ConnectionEndpoint {
+  kind: 'connection';
+  side: Side;
+  connection: OpenConnection;
 }
 
 /** An open descriptor that cannot be duplicated at this moment. That is a failure, not a caller's mistake. */
@@ -61,6 +69,8 @@ export interface SocketEndpoint {
   kind: 'socket';
   side: Side;
   socket: Socket;
+  /** The connection that the socket carries. */
+  connection?: OpenConnection;
 }
 
 /** A stream of Node's without a usable descriptor. */
@@ -68,6 +78,8 @@ export interface StreamEndpoint {
   kind: 'stream';
   side: Side;
   stream: (Readable | Writable | WritableLike) & { destroyed?: boolean; errored?: Error | null };
+  /** The connection that the stream carries. */
+  connection?: OpenConnection;
 }
 
 /** A regular file in a process without the core, which could duplicate its descriptor. */
@@ -90,7 +102,7 @@ export interface PathEndpoint {
 }
 
 export function isForCore(end: Endpoint): end is NativeEndpoint {
-  return end.kind === 'descriptor' || end.kind === 'socket' || end.kind === 'unavailable';
+  return end.kind !== 'stream' && end.kind !== 'file' && end.kind !== 'path';
 }
 
 /** Whether the core serves both ends. Otherwise both are served as streams. */
@@ -131,6 +143,7 @@ function pathOf(side: Side, file: string | URL): string {
  */
 export function endpoint(side: Side, value: unknown, name: string = side, others = ''): Endpoint {
   const isRelay = side === 'a' || side === 'b';
+  if (value instanceof OpenConnection) return connected(side, value);
   if (isSessionSocket(value)) {
     throw invalidValue(side, 'must be one stream of an HTTP/2 session, not the socket that they all share');
   }
@@ -160,6 +173,16 @@ export function endpoint(side: Side, value: unknown, name: string = side, others
   const stream = value as StreamEndpoint['stream'];
   checkStream(side, stream, 'stream');
   return { kind: 'stream', side, stream };
+}
+
+function connected(side: Side, connection: OpenConnection): Endpoint {
+  const failure = connection.unusable(side);
+  if (failure !== undefined) return { kind: 'unavailable', side, failure };
+  if (connection.end !== undefined) return { kind: 'connection', side, connection };
+  const socket = connection.socket();
+  return binding() === undefined
+    ? { kind: 'stream', side, stream: socket, connection }
+    : { kind: 'socket', side, socket, connection };
 }
 
 function expected(side: Side, value: unknown, others: string): string {
@@ -305,6 +328,7 @@ export function requireDistinct(one: Endpoint, other: Endpoint): void {
 
 /** Two streams, or two descriptors, may be one connection, as standard input and output are under inetd. */
 function isOneSocket(one: Endpoint, other: Endpoint): boolean {
+  if (one.kind === 'connection' && other.kind === 'connection') return one.connection === other.connection;
   if (one.kind === 'descriptor' && other.kind === 'descriptor') return isSame(one.end, other.end);
   const [first, second] = [streamIn(one), streamIn(other)];
   if (first !== undefined && second !== undefined) {

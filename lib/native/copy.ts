@@ -1,5 +1,4 @@
 // Copies from one descriptor to another on the native engine.
-import type { Socket } from 'node:net';
 import type { Failure } from '../contract/errors.js';
 import type { CopySettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
@@ -12,7 +11,8 @@ import { startWhenReady } from './start.js';
 
 /** The source of a copy: a descriptor or socket, or a file that is opened by its path. */
 export interface CopySource extends Openable {
-  readonly socket: Socket | undefined;
+  /** Whether bytes that were read and not delivered can go back to it. */
+  readonly takesBack: boolean;
   readonly reads: HeldReads | undefined;
   takeOver(): void;
   account(moved: () => Moved, idleMs: () => number): void;
@@ -27,7 +27,7 @@ export interface CopySource extends Openable {
  * its socket.
  */
 export interface CopyDestination extends Openable {
-  /** Whether the caller gave the number of a descriptor, which only the core can end. */
+  /** Whether it is the number of a descriptor, or a connection, which only the core can end. */
   readonly isNumber: boolean;
   /** Whether its peer knows how many bytes to expect. */
   readonly isFramed: boolean;
@@ -66,8 +66,7 @@ export function copyNatively(
     const left = outcome?.error?.undelivered ?? Buffer.alloc(0);
     // Bytes of the head did not come from the source, so they do not go back to it.
     const unread = outcome === undefined ? taken : left.subarray(Math.max(0, head.length - outcome.tx));
-    const isLost = from.socket === undefined || from.socket.destroyed;
-    if (unread.length > 0 && isLost && failure !== undefined) failure.undelivered = unread;
+    if (unread.length > 0 && !from.takesBack && failure !== undefined) failure.undelivered = unread;
     if (outcome?.error?.stuck === true) for (const end of [from, to]) end.breakOff();
     // The client of a response that was to be ended must see that the body is incomplete.
     if (failure !== undefined && endDestination && to.isFramed) to.breakOff();

@@ -19,7 +19,7 @@ interface Opening {
 export class PathEnd implements CopySource, CopyDestination {
   readonly isNumber = false;
   readonly isFramed = false;
-  readonly socket = undefined;
+  readonly takesBack = false;
   readonly reads = undefined;
   readonly #endpoint: PathEndpoint;
   readonly #opening: Opening | undefined;

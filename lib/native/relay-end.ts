@@ -14,6 +14,7 @@ import {
 } from '../contract/errors.js';
 import type { Side } from '../contract/traffic.js';
 import { type NativeEnd, type NativeTransfer, openEnd, startNative } from '../core/core.js';
+import type { OpenConnection } from '../endpoint/connection.js';
 import type { NativeEndpoint } from '../endpoint/endpoint.js';
 import { account, type Moved, type Running, stopAccounting } from '../node/byte-counters.js';
 import type { RelayedCall } from '../node/held-calls.js';
@@ -67,7 +68,9 @@ export class RelayEnd implements SocketOwner, Running {
   /** The `allowHalfOpen` that the socket had before the relay; `true` for a number. */
   readonly isHalfOpen: boolean;
   readonly #relay: RelayOfEnd;
-  /** The result of opening a number. */
+  /** Present where the end is a connection that the core carries. */
+  readonly connection: OpenConnection | undefined;
+  /** The result of opening a number, or the end of the connection. */
   readonly #opened: NativeEnd | Failure | undefined;
   #phase: 'new' | 'connecting' | 'flushing' | 'ready' | 'closed' = 'new';
   #rare: Rare | undefined;
@@ -79,7 +82,9 @@ export class RelayEnd implements SocketOwner, Running {
     this.side = endpoint.side;
     this.socket = endpoint.kind === 'socket' ? endpoint.socket : undefined;
     this.isHalfOpen = this.socket?.allowHalfOpen ?? true;
+    this.connection = endpoint.kind === 'connection' ? endpoint.connection : undefined;
     if (endpoint.kind === 'descriptor') this.#opened = endpoint.end;
+    else if (endpoint.kind === 'connection') this.#opened = endpoint.connection.end;
     else if (endpoint.kind === 'unavailable') this.#opened = endpoint.failure;
   }
 
@@ -201,6 +206,11 @@ export class RelayEnd implements SocketOwner, Running {
     return opened.end ?? refusalFailure(opened.refusal, side);
   }
 
+  /** Closes an end that was lent for a relay which then did not start. One that was there before is closed by {@link destroy}. */
+  takeBack(lent: NativeEnd | number | Failure): void {
+    if (!isFailure(lent) && typeof lent !== 'number' && lent !== this.#opened) lent.release();
+  }
+
   /** Takes the bytes that Node has read. */
   takeUnread(): Uint8Array | undefined {
     const { socket } = this;
@@ -212,7 +222,7 @@ export class RelayEnd implements SocketOwner, Running {
    * more and would not notice.
    */
   guard(): void {
-    const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
+    const fd = this.socket === undefined ? this.connection?.end?.fd : descriptorOf(this.socket);
     const end = fd === undefined ? undefined : openEnd(fd, this.side).end;
     if (end === undefined || this.#rare?.watch !== undefined) return;
     (this.#rare ??= {}).watch = startNative(
@@ -245,7 +255,10 @@ export class RelayEnd implements SocketOwner, Running {
   destroy(ended: boolean, reset: boolean, failed: Error | undefined, closed: (error?: Error) => void): void {
     const { socket } = this;
     this.#rare?.watch?.abort();
-    if (this.#opened !== undefined && !isFailure(this.#opened)) this.#opened.release();
+    if (this.#opened !== undefined && !isFailure(this.#opened)) {
+      if (reset && this.connection !== undefined) this.#opened.reset();
+      else this.#opened.release();
+    }
     if (socket === undefined) {
       closed();
       return;

@@ -6,13 +6,14 @@ import type { RelaySettings } from '../contract/options.js';
 import { inCore } from '../contract/rate-limiter.js';
 import type { Transfer } from '../contract/types.js';
 import { type NativeEnd, type NativeTransfer, startNative } from '../core/core.js';
+import { lendConnections } from '../endpoint/connection.js';
 import type { NativeEndpoint } from '../endpoint/endpoint.js';
 import { takeDownPipes } from '../endpoint/pipes.js';
 import type { Moved } from '../node/byte-counters.js';
 import type { RelayedCall } from '../node/held-calls.js';
 import { type Ending, LATER, Task } from '../transfer/transfer.js';
 import { isFailure, RelayEnd, type RelayOfEnd } from './relay-end.js';
-import { close, GUARD_AFTER } from './start.js';
+import { GUARD_AFTER } from './start.js';
 
 /** Relays as `settings` say. */
 export function relayNatively(
@@ -39,6 +40,7 @@ class NativeRelay extends Task implements RelayOfEnd {
     this.#settings = settings;
     this.#a = new RelayEnd(this, a);
     this.#b = new RelayEnd(this, b);
+    lendConnections(this, [a, b]);
   }
 
   /** Takes the sockets over, and starts the relay when both ends are ready. */
@@ -92,7 +94,7 @@ class NativeRelay extends Task implements RelayOfEnd {
     const openA = a.lend();
     const openB = isFailure(openA) ? openA : b.lend();
     if (isFailure(openA) || isFailure(openB)) {
-      if (!isFailure(openA) && typeof openA !== 'number') openA.release();
+      a.takeBack(openA);
       this.fail(isFailure(openA) ? openA : (openB as Failure));
       return;
     }
@@ -103,7 +105,8 @@ class NativeRelay extends Task implements RelayOfEnd {
     try {
       this.run(() => (this.#transfer = this.#startNative(openA, openB, roleOfA, roleOfB)));
     } catch (error) {
-      close(openA, openB);
+      a.takeBack(openA);
+      b.takeBack(openB);
       throw error;
     }
   }
@@ -149,8 +152,10 @@ class NativeRelay extends Task implements RelayOfEnd {
     };
     // The core resets a socket that it was given. One that it never got is reset here, and so are both of a relay
     // whose task has died.
-    const reset = failure !== undefined && (outcome === undefined || outcome.error?.reason === 'died');
+    const isLeft = outcome === undefined || outcome.error?.reason === 'died';
     for (const end of [this.#a, this.#b]) {
+      // Only this side has the descriptor of a connection that the core never got.
+      const reset = failure !== undefined && (isLeft || end.connection !== undefined);
       const ended = end === this.#a ? outcome?.aEnded : outcome?.bEnded;
       try {
         end.destroy(ended ?? false, reset, this.#emitted(end, failure), closed);
@@ -179,9 +184,9 @@ function guard(relay: NativeRelay): void {
 /** The role of an end; `undefined` for the core's default: handed over, open for writing, nothing read from it yet. */
 function role(end: RelayEnd): EndRole | undefined {
   const unread = end.takeUnread();
-  const { socket, head } = end;
-  const handedOver = socket !== undefined;
-  const writeEnded = socket?.writableEnded ?? false;
+  const { socket, connection, head } = end;
+  const handedOver = socket !== undefined || connection !== undefined;
+  const writeEnded = socket?.writableEnded ?? connection?.isWriteEnded ?? false;
   if (handedOver && !writeEnded && unread === undefined && head === undefined) return undefined;
   const bytes = head === undefined || unread === undefined ? (head ?? unread) : Buffer.concat([head, unread]);
   end.head = undefined;

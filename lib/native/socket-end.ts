@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import { now } from '../contract/clock.js';
 import { account, type Moved, type Running, stopAccounting } from '../node/byte-counters.js';
+import type { OpenConnection } from '../endpoint/connection.js';
 import type { NativeEndpoint } from '../endpoint/endpoint.js';
 import type { Openable } from '../endpoint/preparable.js';
 import {
@@ -34,6 +35,7 @@ export class SocketEnd implements Openable {
   reads: HeldReads | undefined;
   /** Present on a socket that is written to, once it was taken over. */
   writes: HeldWrites | undefined;
+  readonly #connection: OpenConnection | undefined;
   readonly #descriptor: NativeEnd | undefined;
   readonly #unavailable: Failure | undefined;
   #isListening = false;
@@ -49,6 +51,7 @@ export class SocketEnd implements Openable {
   constructor(endpoint: NativeEndpoint) {
     const { side } = endpoint;
     this.side = side;
+    this.#connection = endpoint.kind === 'connection' ? endpoint.connection : undefined;
     this.#descriptor = endpoint.kind === 'descriptor' ? endpoint.end : undefined;
     this.#unavailable = endpoint.kind === 'unavailable' ? endpoint.failure : undefined;
     if (endpoint.kind === 'socket') this.socket = endpoint.socket;
@@ -127,6 +130,11 @@ export class SocketEnd implements Openable {
     return byNode ?? socketDestroyed(side, cause, this.#wasConnecting && !this.#ready);
   }
 
+  /** The descriptor of the socket or connection, valid for one call. */
+  get #fd(): number | undefined {
+    return this.socket === undefined ? this.#connection?.end?.fd : descriptorOf(this.socket);
+  }
+
   /** The socket's own descriptor, valid for one call. */
   #number(): number | undefined {
     const { socket } = this;
@@ -149,8 +157,7 @@ export class SocketEnd implements Openable {
     if (this.#unavailable !== undefined) return this.#unavailable;
     // A flush can call back after a destroy() whose 'close' event is still to come.
     if (this.socket?.destroyed === true) return this.loss;
-    const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
-    const opened = openEnd(fd ?? -1, this.side, this.socket !== undefined && isTcp(this.socket));
+    const opened = openEnd(this.#fd ?? -1, this.side, this.socket !== undefined && isTcp(this.socket));
     if (opened.end !== undefined) return opened.end;
     return refusalFailure(opened.refusal, this.side);
   }
@@ -160,7 +167,7 @@ export class SocketEnd implements Openable {
    * more and would not notice.
    */
   guard(fail: (failure: Failure) => void): void {
-    const fd = this.socket === undefined ? undefined : descriptorOf(this.socket);
+    const fd = this.#fd;
     const opened = fd === undefined ? undefined : openEnd(fd, this.side);
     const end = opened?.end;
     if (end === undefined || this.#watch !== undefined) return;
@@ -190,14 +197,21 @@ export class SocketEnd implements Openable {
     account(this.socket, this.#running);
   }
 
-  /** Whether the end is a number. Node does not know its socket, so the core has to end it. */
+  /** Whether bytes that were read and not delivered can go back to it. */
+  get takesBack(): boolean {
+    if (this.socket === undefined) return this.#connection !== undefined && !this.#connection.isClosed;
+    return !this.socket.destroyed;
+  }
+
+  /** Whether the end is a number or a connection. Node does not know its socket, so the core has to end it. */
   get isNumber(): boolean {
     return this.socket === undefined;
   }
 
-  /** Ends the socket after everything that was written to it. */
+  /** Ends the socket after everything that was written to it. The core has ended a connection already. */
   end(): void {
     this.socket?.end();
+    this.#connection?.noteWriteEnded();
   }
 
   /** Stops the watch, and closes a duplicate that no transfer took. */
@@ -209,6 +223,7 @@ export class SocketEnd implements Openable {
   /** Destroys a socket that the core has broken off, because a call holds it that has not returned. */
   breakOff(): void {
     this.socket?.destroy();
+    this.#connection?.reset();
   }
 
   /** Gives the end back to its owner as it was, with `unread` first in line to be read. */
@@ -216,6 +231,8 @@ export class SocketEnd implements Openable {
     if (this.socket !== undefined && this.#running !== undefined) stopAccounting(this.socket, this.#running);
     this.release();
     this.#stopListening();
+    if (this.#connection !== undefined && this.takesBack && unread.length > 0)
+      this.#connection.unshift(unread);
     this.reads?.giveBack(unread);
     this.writes?.giveBack();
   }

@@ -3,7 +3,14 @@ import type { Http2Stream } from 'node:http2';
 import { Socket } from 'node:net';
 import { type Duplex, PassThrough, type Readable } from 'node:stream';
 import { clearTimeout, setTimeout } from '../contract/clock.js';
-import type { Endpoint, FileEndpoint, PathEndpoint, StreamEndpoint } from '../endpoint/endpoint.js';
+import type {
+  ConnectionEndpoint,
+  Endpoint,
+  FileEndpoint,
+  PathEndpoint,
+  SocketEndpoint,
+  StreamEndpoint,
+} from '../endpoint/endpoint.js';
 import { type Failure, refusalFailure, streamFailure, TransferError } from '../contract/errors.js';
 import type { WritableLike } from '../endpoint/stream-kinds.js';
 import type { UsableEndpoint } from '../endpoint/usable.js';
@@ -29,7 +36,7 @@ export function readerOf(
   refuse: Refuse,
 ): Reader {
   if (endpoint.kind === 'path') return new PathReader(endpoint, range.start, refuse, fileOf(destination));
-  if (endpoint.kind === 'stream' || endpoint.kind === 'socket') {
+  if (hasStream(endpoint)) {
     return new StreamReader(endpoint.side, streamOf(endpoint) as Readable, 'lent');
   }
   if (endpoint.kind === 'file') return new FileReader(heldOf(endpoint), { position: range.start });
@@ -57,10 +64,9 @@ export function pathWriterOf(
           source: () => Promise.resolve(reader.identity),
         }
       : {
-          after:
-            source.kind === 'stream' || source.kind === 'socket'
-              ? (open: () => void) => whenOpen(streamOf(source) as Readable, open)
-              : undefined,
+          after: hasStream(source)
+            ? (open: () => void) => whenOpen(streamOf(source) as Readable, open)
+            : undefined,
           source: fileOf(source),
         };
   return new PathWriter(endpoint, refuse, { position, ...options });
@@ -83,7 +89,7 @@ export function writerOf(
   endDestination: boolean,
   calls?: HeldCalls<WritableLike>,
 ): Writer {
-  if (endpoint.kind === 'stream' || endpoint.kind === 'socket') {
+  if (hasStream(endpoint)) {
     return new StreamWriter(endpoint.side, streamOf(endpoint) as WritableLike, undefined, calls);
   }
   if (endpoint.kind === 'file') return new FileWriter(heldOf(endpoint), position);
@@ -108,7 +114,14 @@ function heldOf(endpoint: FileEndpoint): HeldFile {
   return { fd, owner, dispose: () => {} };
 }
 
-function streamOf(endpoint: StreamEndpoint | { kind: 'socket'; socket: Socket }): unknown {
+type WithStream = StreamEndpoint | SocketEndpoint | ConnectionEndpoint;
+
+function hasStream(endpoint: Endpoint): endpoint is WithStream {
+  return endpoint.kind === 'stream' || endpoint.kind === 'socket' || endpoint.kind === 'connection';
+}
+
+function streamOf(endpoint: WithStream): unknown {
+  if (endpoint.kind === 'connection') return endpoint.connection.socket();
   return endpoint.kind === 'socket' ? endpoint.socket : endpoint.stream;
 }
 
@@ -140,7 +153,7 @@ export function relayEndsOf(endpoint: Endpoint, owner: Owner): RelayEnds {
   if (endpoint.kind === 'descriptor') return new NumberEnd(endpoint.side, endpoint.end);
   // The relay fails before it starts, so there is nothing to destroy.
   if (endpoint.kind === 'unavailable') return new DuplexEnd(endpoint.side, new PassThrough(), owner);
-  return new DuplexEnd(endpoint.side, streamOf(endpoint as StreamEndpoint) as Duplex, owner);
+  return new DuplexEnd(endpoint.side, streamOf(endpoint as WithStream) as Duplex, owner);
 }
 
 /** A socket given as a number: it stays the caller's. */

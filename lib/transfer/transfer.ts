@@ -82,6 +82,8 @@ export class Task {
   readonly transfer: Transfer;
   /** Releases the ends. The promise settles afterwards, with the failure that this returns, if there was none before. */
   release: (ending: Ending) => Release = nothing;
+  /** Called once, before the promise settles. */
+  settling: (() => void) | undefined = undefined;
   /** The engine that moves the bytes, or would have moved them. */
   engine: TrafficResult['engine'] = binding() === undefined ? 'stream' : 'native';
   readonly #settings: Settings;
@@ -274,6 +276,7 @@ export class Task {
   }
 
   #settle(): void {
+    this.settling?.();
     const failure = this.#failure;
     if (this.#mistake !== undefined) {
       this.#trace?.failed(this.#mistake);

@@ -2,6 +2,7 @@
 import { invalidValue } from '../contract/errors.js';
 import { type CopySettings, copySettings } from '../contract/options.js';
 import type { CopyOptions, Destination, Source, Transfer } from '../contract/types.js';
+import { lendConnections } from '../endpoint/connection.js';
 import { canBeEnded, copyEndpoint, discard, type Endpoint } from '../endpoint/endpoint.js';
 import { copyToResponse, exceedsStrictly, limitCopy, prepareCopy } from '../http/copy-response.js';
 import { isResponse } from '../http/response.js';
@@ -30,7 +31,7 @@ import { nativeCopyEnds, nativePaths } from './engine.js';
  * Every failure destroys a response that was to be ended and whose headers were sent, so that its client sees the failure.
  *
  * Failure and abort: bytes that were taken from the source and not accepted by the destination go back. The position of
- * a file is moved back, and a socket or stream gives them to its next reader. For other numbers they are in the error's
+ * a file is moved back, and a socket, connection or stream gives them to its next reader. For other numbers they are in the error's
  * `undelivered`.
  *
  * Errors: rejects with a {@link TransferError} that carries the counts; with `reject: false` it resolves instead, with
@@ -61,6 +62,7 @@ export function copy(
     return refused(mistake as Error);
   }
   const task = new Task('copy', settings);
+  lendConnections(task, ends);
   const paths = nativePaths(ends);
   task.attempt(() => {
     if (paths !== undefined) {

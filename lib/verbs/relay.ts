@@ -1,6 +1,7 @@
 // relay(): both directions between two ends at once.
 import { type RelaySettings, relaySettings } from '../contract/options.js';
 import type { RelayEnd, RelayOptions, Transfer } from '../contract/types.js';
+import { lendConnections } from '../endpoint/connection.js';
 import { areNative, type Endpoint, endpoint } from '../endpoint/endpoint.js';
 import { relayNatively } from '../native/relay.js';
 import { relayStreams } from '../stream/start.js';
@@ -10,7 +11,7 @@ import { checkEnds } from './check-ends.js';
 /**
  * Relays bytes between `a` and `b` in both directions at once, until both have ended.
  *
- * Ownership: the relay owns sockets and streams from the call on. It waits for their connections, delivers what Node had
+ * Ownership: the relay owns sockets, connections and streams from the call on. It waits for their connections, delivers what Node had
  * buffered in them first and in order, and destroys both at the end. Numbers stay the caller's and are never closed.
  *
  * Half-close: when one side ends, the bytes in flight are drained and the other side is then ended for writing. The
@@ -52,6 +53,7 @@ export function relay(a: RelayEnd, b: RelayEnd, options?: RelayOptions): Transfe
 export function startRelay(ends: [Endpoint, Endpoint], settings: RelaySettings): Transfer {
   if (areNative(ends)) return relayNatively(ends, settings);
   const task = new Task('relay', settings);
+  lendConnections(task, ends);
   task.attempt(() => relayStreams(task, ends, settings));
   return task.transfer;
 }

@@ -5,6 +5,7 @@ import { invalidType, invalidValue } from '../contract/errors.js';
 import { type SendFileSettings, sendFileSettings } from '../contract/options.js';
 import type { Destination, SendFileOptions, Transfer } from '../contract/types.js';
 import type { Wanted } from '../core/core-file.js';
+import { lendConnections } from '../endpoint/connection.js';
 import { canBeEnded, discard, type Endpoint, endpoint } from '../endpoint/endpoint.js';
 import { CallerFile, type FileEndpoints, PathFile } from '../file/file-source.js';
 import { sendToDescriptor, sendToStream } from '../file/send.js';
@@ -59,6 +60,7 @@ export function sendFile(
           task.refuse(mistake),
         )
       : new CallerFile(source);
+  if (!isResponse(target)) lendConnections(task, [target]);
   task.attempt(() => {
     if (isResponse(target)) {
       sendToResponse(task, from, target, settings);

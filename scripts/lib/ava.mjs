@@ -16,6 +16,7 @@ const DEBUG_FOLDERS = ['copy', 'fuzz', 'relay', 'send-file'];
 /** Folders for the stream engine: the behaviour that both engines share. */
 const STREAM_FOLDERS = [
   'adapters',
+  'connect',
   'copy',
   'fuzz',
   'http',
@@ -29,7 +30,7 @@ const STREAM_FOLDERS = [
 ];
 
 /** Folders for the other Node lines: specs that depend on Node's internals, on workers or on processes. */
-const NODE_FOLDERS = ['adapters', 'http', 'process', 'sockets', 'streams'];
+const NODE_FOLDERS = ['adapters', 'connect', 'http', 'process', 'sockets', 'streams'];
 
 /** Folders whose specs measure time or load: their files run one after the other. */
 const TIMED_FOLDERS = ['bench', 'cli', 'examples', 'faults', 'limits', 'load', 'transfer'];
@@ -37,6 +38,7 @@ const TIMED_FOLDERS = ['bench', 'cli', 'examples', 'faults', 'limits', 'load', '
 const OTHER_FOLDERS = [
   'adapters',
   'addon',
+  'connect',
   'copy',
   'fuzz',
   'http',

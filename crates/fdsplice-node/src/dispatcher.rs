@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fdsplice::{
-    Control, Endpoint, EndpointError, Side, TrafficResult, TransferError, copy, relay, send_file,
-    wait_for_error,
+    Control, Endpoint, EndpointError, Kind, Side, TrafficResult, TransferError, copy, relay,
+    send_file, wait_for_error,
 };
 use napi::Error;
 use napi::bindgen_prelude::{ClassInstance, Either, Env, FnArgs, Function, Result};
@@ -96,10 +96,12 @@ impl Dispatcher {
         }
         let delivery = Arc::clone(&self.delivery);
         match WorkerSlot::take(self.environment) {
-            Ok(slot) => slot.run(|slot| {
-                let error = wait_for_error(socket, Side::A, control);
-                RunningWatch::new(error, id, delivery, slot)
-            }),
+            Ok(slot) => {
+                slot.run(|slot| {
+                    let error = wait_for_error(socket, Side::A, control);
+                    RunningWatch::new(error, id, delivery, slot)
+                });
+            }
             Err(_) => delivery.push(NativeOutcome::of_watch(id, None)),
         }
         Ok(())
@@ -140,10 +142,22 @@ impl Dispatcher {
             relay_options(&role_of_a, &role_of_b, &options, &limiters).control(control.clone());
         let numbers = [&a, &b].map(number);
         let opened = match open(a, &role_of_a, Side::A)? {
-            Ok(a) => open(b, &role_of_b, Side::B)?.map(|b| (a, b)),
+            Ok(a) => match open(b, &role_of_b, Side::B)? {
+                Ok(b) => Ok((a, b)),
+                Err(error) => {
+                    abandon(&a, &role_of_a);
+                    Err(error)
+                }
+            },
             Err(error) => Err(error),
         };
-        let started = opened.and_then(|ends| Ok((ends, self.slot()?)));
+        let started = opened.and_then(|(a, b)| {
+            let slot = self.slot().inspect_err(|_| {
+                abandon(&a, &role_of_a);
+                abandon(&b, &role_of_b);
+            })?;
+            Ok(((a, b), slot))
+        });
         match started {
             Ok(((a, b), slot)) => self.start(id, control, slot, relay(a, b, options)),
             Err(error) => {
@@ -320,6 +334,14 @@ impl Drop for Dispatcher {
 
 fn in_use(id: u32) -> Error {
     Error::from_reason(format!("the number {id} is in use"))
+}
+
+/// Resets the connection of a relay that cannot start when its end is dropped. It may be the only
+/// descriptor of the connection, whose peer would see a clean end otherwise.
+fn abandon(end: &Endpoint, role: &EndRole) {
+    if role.handed_over && end.kind() == Kind::Tcp {
+        Endpoint::reset_on_close(end);
+    }
 }
 
 fn number(end: &RelayEnd) -> Option<i32> {

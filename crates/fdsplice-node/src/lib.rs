@@ -1,6 +1,7 @@
 //! The Node.js binding of `fdsplice`: it converts arguments and results, and runs the threads of the
 //! transfers. It moves no bytes itself.
 
+mod connect;
 mod convert;
 mod delivery;
 mod dispatcher;
@@ -18,6 +19,7 @@ mod sockets;
 mod stats;
 mod streams;
 
+pub use connect::{Connector, NativeConnectFailure, NativeConnected};
 pub use loopback::loopback_pair;
 pub use native_end::{is_same, open_end};
 pub use sockets::{NativePair, cork, socket_pair};

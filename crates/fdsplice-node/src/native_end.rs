@@ -1,12 +1,12 @@
 //! One end of a transfer as an object of JavaScript, and the role it has in a relay.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
 
 use fdsplice::{Endpoint, EndpointError, Kind, Role};
 use napi::bindgen_prelude::{Either, Error, Result, Uint8Array};
 use napi_derive::napi;
 use rustix::fs::{SeekFrom, seek};
-use rustix::io::Errno;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
 
 use crate::numbers::with_descriptor;
 use crate::outcome::{Refusal, refusal};
@@ -74,6 +74,32 @@ impl NativeEnd {
     #[napi]
     pub fn release(&mut self) {
         self.endpoint = None;
+    }
+
+    /// Closes the duplicate if no transfer has taken it, a TCP connection by a reset.
+    #[napi]
+    pub fn reset(&mut self) {
+        if let Some(endpoint) = self.endpoint.take()
+            && endpoint.kind() == Kind::Tcp
+        {
+            Endpoint::reset_on_close(&endpoint);
+        }
+    }
+
+    /// Gives the descriptor to the caller, who closes it. If that is not possible, the end keeps it.
+    #[napi]
+    pub fn detach(&mut self) -> Either<i32, Refusal> {
+        let descriptor = self.endpoint.as_ref().map(|it| fcntl_dupfd_cloexec(it, 0));
+        match descriptor.unwrap_or(Err(Errno::BADF)) {
+            Ok(descriptor) => {
+                self.endpoint = None;
+                Either::A(descriptor.into_raw_fd())
+            }
+            Err(errno) => Either::B(refusal(EndpointError::System {
+                errno,
+                syscall: "fcntl",
+            })),
+        }
     }
 
     /// Whether it is a file whose size only a server may know, which may not answer.

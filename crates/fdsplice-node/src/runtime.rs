@@ -31,7 +31,8 @@ use std::time::{Duration, Instant};
 
 use fdsplice::TransferError;
 use rustix::io::Errno;
-use tokio::runtime::{Builder, Handle};
+use tokio::runtime::{Builder, EnterGuard, Handle};
+use tokio::task::AbortHandle;
 
 /// The most bytes that a short transfer moves: too few for bulk.
 const SHORT: u64 = 64 * 1024;
@@ -123,12 +124,18 @@ impl WorkerSlot {
     }
 
     /// Runs a task on the worker. The task keeps the slot.
-    pub(crate) fn run<T>(self, task: impl FnOnce(Self) -> T)
+    pub(crate) fn run<T>(self, task: impl FnOnce(Self) -> T) -> AbortHandle
     where
         T: Future<Output = ()> + Send + 'static,
     {
         let runtime = self.runtime.clone();
-        runtime.spawn(task(self));
+        runtime.spawn(task(self)).abort_handle()
+    }
+
+    /// Makes the worker's runtime the one of this thread, until the guard is dropped. A future can then
+    /// be polled here before it runs on the worker.
+    pub(crate) fn enter(&self) -> EnterGuard<'_> {
+        self.runtime.enter()
     }
 }
 

@@ -20,7 +20,7 @@ const CORE: &[&[&str]] = &[
 /// The rooms of the binding, from the top floor to the bottom.
 const BINDING: &[&[&str]] = &[
     &["dispatcher"],
-    &["files", "running"],
+    &["connect", "files", "running"],
     &["convert", "sockets"],
     &[
         "delivery",
