@@ -9,6 +9,7 @@ import {
   type PathEndpoint,
 } from '../endpoint/endpoint.js';
 import type { CopySettings } from '../contract/options.js';
+import { binding } from '../core/core.js';
 import { isClosed } from '../http/connection.js';
 import { isResponse, ResponseEnd, takesNativeBody } from '../http/response.js';
 import type { CopyDestination, CopySource } from '../native/copy.js';
@@ -54,6 +55,7 @@ export function nativeCopyEnds(
  * opened for the transfer, by the core if there is one.
  */
 export function nativeSendTarget(source: Endpoint | undefined, target: Endpoint): NativeEndpoint | undefined {
-  if (source !== undefined && !isForCore(source)) return undefined;
+  // Without a core, an unavailable connection is the only end that looks as if it were for the core.
+  if (binding() === undefined || (source !== undefined && !isForCore(source))) return undefined;
   return isForCore(target) ? target : undefined;
 }
