@@ -1,11 +1,9 @@
 // An HTTP proxy for CONNECT, the method by which browsers and curl reach HTTPS origins:
 //   node examples/http-connect-proxy/main.js --listen 127.0.0.1:8888
 //   curl --proxy http://127.0.0.1:8888 https://example.com/
-import { once } from 'node:events';
 import http from 'node:http';
-import net from 'node:net';
 import { parseArgs } from 'node:util';
-import { relay } from 'fdsplice';
+import { connect, relay } from 'fdsplice';
 
 const { values: settings } = parseArgs({
   options: {
@@ -29,12 +27,12 @@ proxy.on('connect', async (request, client, head) => {
   const target = authority(request.url);
   if (target === undefined) return refuse(client, '400 Bad Request');
   if (!allowed.has(target.port)) return refuse(client, '403 Forbidden');
-  const upstream = net.connect({ ...target, allowHalfOpen: true });
-  const failure = await connected(upstream, client);
-  if (failure !== undefined) {
-    upstream.destroy();
-    console.log(`${request.url}: ${failure.message}`);
-    return refuse(client, failure.name === 'TimeoutError' ? '504 Gateway Timeout' : '502 Bad Gateway');
+  let upstream;
+  try {
+    upstream = await dial(target, client);
+  } catch (error) {
+    console.log(`${request.url}: ${error}`);
+    return refuse(client, error.code === 'ETIMEDOUT' ? '504 Gateway Timeout' : '502 Bad Gateway');
   }
   client.write('HTTP/1.1 200 Connection Established\r\n\r\n');
   const { tx, rx, error } = await relay(client, upstream, {
@@ -59,18 +57,13 @@ function ending(error) {
   return `; ${error}`;
 }
 
-/** Waits for the connection to the origin. Gives up when the client closes. */
-async function connected(upstream, client) {
+/** Connects to the origin. Gives up when the client closes. */
+async function dial(target, client) {
   const gone = new AbortController();
   const leave = () => gone.abort(new Error('the client hung up'));
   client.once('close', leave);
-  const patience = AbortSignal.timeout(Number(settings['connect-timeout']));
-  const signal = AbortSignal.any([patience, gone.signal]);
   try {
-    await once(upstream, 'connect', { signal });
-    return undefined;
-  } catch (error) {
-    return signal.reason ?? error;
+    return await connect(target, { timeout: Number(settings['connect-timeout']), signal: gone.signal });
   } finally {
     client.off('close', leave);
   }

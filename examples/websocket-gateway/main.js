@@ -1,71 +1,68 @@
 // A gateway for WebSockets and other HTTP upgrades:
 //   node examples/websocket-gateway/main.js --listen 127.0.0.1:9000 --target http://127.0.0.1:8080
-// Node's HTTP performs the handshake; afterwards the kernel joins the two sockets.
+// Node's HTTP reads the request. The target gets it as the first bytes of a relay, in which the kernel joins the two sockets.
 import http from 'node:http';
 import { parseArgs } from 'node:util';
-import { relay } from 'fdsplice';
+import { connect, relay } from 'fdsplice';
 
 const { values: settings } = parseArgs({
   options: {
     listen: { type: 'string', default: '127.0.0.1:9000' },
     target: { type: 'string', default: 'http://127.0.0.1:8080' },
+    'connect-timeout': { type: 'string', default: '10000' }, // milliseconds
     grace: { type: 'string', default: '10000' }, // milliseconds
   },
 });
+const { hostname, port: targetPort } = new URL(settings.target);
+const target = { host: hostname, port: Number(targetPort || 80) };
 const stopped = new AbortController();
 
 const gateway = http.createServer((_request, response) => {
   response.writeHead(426, { Upgrade: 'websocket', Connection: 'Upgrade' }).end('WebSockets only.\n');
 });
 
-gateway.on('upgrade', (request, client, head) => {
-  const { method, url, headers, socket } = request;
+gateway.on('upgrade', async (request, client, head) => {
+  // Until the relay takes over, Node would throw an error of the client without this listener.
+  client.on('error', () => {});
   // A body would have to reach the target before the target accepts the upgrade. WebSocket requests have none.
-  if (headers['transfer-encoding'] !== undefined || Number(headers['content-length'] ?? 0) > 0) {
-    client.end(
-      'HTTP/1.1 501 Upgrades with a body are not served\r\nContent-Length: 0\r\nConnection: close\r\n\r\n',
-    );
-    return;
+  if (
+    request.headers['transfer-encoding'] !== undefined ||
+    Number(request.headers['content-length'] ?? 0) > 0
+  ) {
+    return refuse(client, '501 Upgrades with a body are not served');
   }
-  const forwarded = [headers['x-forwarded-for'], socket.remoteAddress].filter(Boolean).join(', ');
-  const asked = http.request(settings.target, {
-    method,
-    path: url,
-    headers: { ...headers, 'x-forwarded-for': forwarded },
-    // The relay destroys the socket, so no agent may keep it.
-    agent: false,
+  let upstream;
+  try {
+    upstream = await dial(client);
+  } catch (error) {
+    console.log(`${request.url}: ${error}`);
+    return refuse(client, error.code === 'ETIMEDOUT' ? '504 Gateway Timeout' : '502 Bad Gateway');
+  }
+  const { tx, rx, error } = await relay(client, upstream, {
+    // The request, and what the client sent together with it. The answer of the target, be it a refusal, goes back unchanged.
+    headFromA: Buffer.concat([headOf(request, client.remoteAddress), head]),
+    signal: stopped.signal,
+    reject: false,
   });
-  const leave = () => asked.destroy();
-  client.on('error', leave).on('close', leave);
-
-  asked.on('upgrade', async (response, upstream, upstreamHead) => {
-    client.off('error', leave).off('close', leave);
-    client.write(headOf(response, response.rawHeaders));
-    const { tx, rx, error } = await relay(client, upstream, {
-      // Bytes that either side sent together with its part of the handshake.
-      headFromA: head,
-      headFromB: upstreamHead,
-      signal: stopped.signal,
-      reject: false,
-    });
-    console.log(`${url}: ${tx} bytes to the target, ${rx} back${ending(error)}`);
-  });
-
-  // The target refuses: its answer goes back unchanged, and the connection ends after it.
-  asked.on('response', (response) => {
-    const headers = { ...response.headers, connection: 'close' };
-    // Node has decoded the chunks.
-    delete headers['transfer-encoding'];
-    client.write(headOf(response, Object.entries(headers).flat(1)));
-    response.pipe(client);
-  });
-  asked.on('error', (error) => {
-    console.log(`${url}: ${error.message}`);
-    if (client.writable)
-      client.end('HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\nConnection: close\r\n\r\n');
-  });
-  asked.end();
+  console.log(`${request.url}: ${tx} bytes to the target, ${rx} back${ending(error)}`);
 });
+
+/** Connects to the target. Gives up when the client closes. */
+async function dial(client) {
+  const gone = new AbortController();
+  const leave = () => gone.abort(new Error('the client hung up'));
+  client.once('close', leave);
+  try {
+    return await connect(target, { timeout: Number(settings['connect-timeout']), signal: gone.signal });
+  } finally {
+    client.off('close', leave);
+  }
+}
+
+function refuse(client, status) {
+  client.end(`HTTP/1.1 ${status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n`);
+  client.resume();
+}
 
 /** How a connection ended, for its line in the log. After the end of its input, a side may close when it likes. */
 function ending(error) {
@@ -74,12 +71,16 @@ function ending(error) {
   return `; ${error}`;
 }
 
-function headOf({ statusCode, statusMessage }, headers) {
-  const lines = [`HTTP/1.1 ${statusCode} ${statusMessage}`];
-  for (let i = 0; i < headers.length; i += 2) {
-    for (const value of [headers[i + 1]].flat()) lines.push(`${headers[i]}: ${value}`);
+/** The request as the target gets it. */
+function headOf({ method, url, headers, rawHeaders }, remoteAddress) {
+  const forwarded = [headers['x-forwarded-for'], remoteAddress].filter(Boolean).join(', ');
+  // `close`: a target that refuses the upgrade ends the connection, so that the client sends it nothing else.
+  const lines = [`${method} ${url} HTTP/1.1`, 'Connection: Upgrade, close', `X-Forwarded-For: ${forwarded}`];
+  for (let i = 0; i < rawHeaders.length; i += 2) {
+    const isReplaced = ['connection', 'x-forwarded-for'].includes(rawHeaders[i].toLowerCase());
+    if (!isReplaced) lines.push(`${rawHeaders[i]}: ${rawHeaders[i + 1]}`);
   }
-  return `${lines.join('\r\n')}\r\n\r\n`;
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
 }
 
 const [, host, port] = /^(.*):(\d+)$/.exec(settings.listen);
