@@ -17,7 +17,7 @@ const mistakes: Mistake[] = [
   [['--frobnicate'], /'--frobnicate'/],
   [['relay'], /'listen'/],
   [['relay', PORT], /'target'/],
-  [['relay', PORT, TARGET, 'more'], /too many arguments/],
+  [['relay', PORT, TARGET, 'more'], /'target'.* a port is missing/i],
   [['relay', '--frobnicate', PORT, TARGET], /'--frobnicate'/],
   [['relay', '--js\n\u001b[2Jon', PORT, TARGET], /'--js\\u000a\\u001b\[2Jon'/],
   [['relay', 'localhost', TARGET], /'listen'.* a port is missing/i],
@@ -33,6 +33,8 @@ const mistakes: Mistake[] = [
   [['relay', `unix:/${'x'.repeat(107)}`, TARGET], /'listen'.* 107 bytes/],
   [['relay', PORT, ':80'], /'target'.* a host/],
   [['relay', PORT, '127.0.0.1:0'], /'target'.* port 0/i],
+  [['relay', PORT, TARGET, TARGET, ':80'], /'target'.* a host/],
+  [['relay', '--balance', 'random', PORT, TARGET], /'--balance <way>'.*'random'.*round-robin/],
   [['relay', '--connect-timeout', '0', PORT, TARGET], /'--connect-timeout <duration>'/],
   ...['0', '-1s', '', 'soon', '10 parsecs', '1e999s', '30d'].map((value): Mistake => [
     ['relay', '--grace', value, PORT, TARGET],
@@ -83,14 +85,14 @@ test('--version prints the version of the package', async (t) => {
 test('--help prints the commands', async (t) => {
   const { status, stdout, stderr } = await runCli('--help');
   t.is(status, 0);
-  t.regex(stdout, /relay \[options\] <listen> <target>/);
+  t.regex(stdout, /relay \[options\] <listen> <target\.\.\.>/);
   t.regex(stdout, /copy \[options\] <source> <destination>/);
   t.is(stderr, '');
 });
 
 const COMMON = ['--connect-timeout', '--help', '--idle-timeout', '--json', '--quiet', '--rate-limit'];
 const OPTIONS = {
-  relay: [...COMMON, '--grace', '--half-close-timeout', '--max-connections', '--stats'],
+  relay: [...COMMON, '--balance', '--grace', '--half-close-timeout', '--max-connections', '--stats'],
   copy: COMMON,
 };
 

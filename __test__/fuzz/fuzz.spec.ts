@@ -8,7 +8,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { capabilities, copy, RateLimiter, relay, sendFile, TransferError } from 'fdsplice';
 
-import { parseListenAddress, parseTargetAddress, formatAddress } from '../../lib/cli/address.js';
+import { parseListenAddress, parseTargetAddress, formatAddress } from '../../lib/contract/address-text.js';
 import { countArgument, durationArgument, rateArgument } from '../../lib/cli/arguments.js';
 import { parseEndpoint } from '../../lib/cli/endpoint-spec.js';
 import { escapeControls } from '../../lib/cli/text.js';

@@ -1,7 +1,7 @@
 // The listening socket of `fdsplice copy` with an end `listen:…`.
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
-import type { Address } from './address.js';
+import type { AddressSpec } from '../contract/address-text.js';
 import { listen } from './listen.js';
 import { KEEP_ALIVE } from './sockets.js';
 
@@ -24,7 +24,7 @@ export class Acceptor {
   }
 
   /** Resolves with the bound address, which has the real port for port 0. */
-  listen(address: Address): Promise<string> {
+  listen(address: AddressSpec): Promise<string> {
     return listen(this.#server, address);
   }
 

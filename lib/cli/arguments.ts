@@ -2,15 +2,19 @@
 import bytes from 'bytes-iec';
 import { InvalidArgumentError } from 'commander';
 import ms, { type StringValue } from 'ms';
-import { type Address, parseListenAddress, parseTargetAddress } from './address.js';
+import { type AddressSpec, parseListenAddress, parseTargetAddress } from '../contract/address-text.js';
 import { type EndpointSpec, parseEndpoint } from './endpoint-spec.js';
 
 // Node's timers fire after 1 ms if the delay is longer than this.
 const TIMER_MAX = 2 ** 31 - 1;
 
-export const listenArgument = (text: string): Address => explain(() => parseListenAddress(text));
+export const listenArgument = (text: string): AddressSpec => explain(() => parseListenAddress(text));
 
-export const targetArgument = (text: string): Address => explain(() => parseTargetAddress(text));
+/** commander passes the targets before this one, or `undefined` with the first. */
+export const targetsArgument = (text: string, before: AddressSpec[] = []): AddressSpec[] => [
+  ...before,
+  explain(() => parseTargetAddress(text)),
+];
 
 export const endpointArgument = (text: string): EndpointSpec => explain(() => parseEndpoint(text));
 

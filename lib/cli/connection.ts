@@ -1,22 +1,10 @@
 // One connection of `fdsplice relay`: connects to the target, relays, and describes how it ended.
 import type { Socket } from 'node:net';
 import { relay, type TransferError, type TrafficResult } from '../../index.js';
-import { type Address, formatAddress, formatHostPort } from './address.js';
+import { type AddressSpec, formatAddress } from '../contract/address-text.js';
+import type { RelayLimits } from './relays.js';
 import type { ConnectionReport } from './report.js';
-import { dial, reset } from './sockets.js';
-
-export interface ConnectionSettings {
-  listen: Address;
-  target: Address;
-  /** Milliseconds. */
-  connectTimeout: number;
-  /** Bytes per second of one connection, both directions together. */
-  rateLimit?: number;
-  /** Milliseconds. */
-  idleTimeout?: number;
-  /** Milliseconds. */
-  halfCloseTimeout?: number;
-}
+import { dial, nameSocket, reset } from './sockets.js';
 
 export interface Connection {
   /** Rejects only if the relay could not be started; every other failure is in the report. */
@@ -25,8 +13,12 @@ export interface Connection {
 }
 
 /** Connects an accepted client to the target and relays between the two until both have ended. */
-export function startConnection(client: Socket, settings: ConnectionSettings): Connection {
-  const { target, rateLimit, idleTimeout, halfCloseTimeout } = settings;
+export function startConnection(
+  client: Socket,
+  target: AddressSpec,
+  settings: RelayLimits & { listen: AddressSpec },
+): Connection {
+  const { rateLimit, idleTimeout, halfCloseTimeout } = settings;
   const names = { client: nameClient(client, settings.listen), target: formatAddress(target) };
   const upstream = dial(target);
 
@@ -62,14 +54,12 @@ export function startConnection(client: Socket, settings: ConnectionSettings): C
 }
 
 /** The address of a client. A Unix client has none, so the path of the listening socket stands for it. */
-export function nameClient(client: Socket, listen: Address): string {
+export function nameClient(client: Socket, listen: AddressSpec): string {
   if (listen.kind === 'unix') {
     return formatAddress(listen);
   }
-  const { remoteAddress, remotePort } = client;
-  return remoteAddress === undefined || remotePort === undefined
-    ? 'unknown'
-    : formatHostPort(remoteAddress, remotePort);
+  const { remoteAddress: address, remotePort: port } = client;
+  return address === undefined || port === undefined ? 'unknown' : nameSocket({ address, port });
 }
 
 function countsOf({ tx, rx, durationMs, engine }: TrafficResult) {

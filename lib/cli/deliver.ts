@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { Address } from './address.js';
+import type { AddressSpec } from '../contract/address-text.js';
 import { tcpRowOf, unacknowledged } from './send-queue.js';
 import { reset } from './sockets.js';
 import { codeOf } from './text.js';
@@ -47,7 +47,7 @@ export async function end(socket: Socket): Promise<void> {
  * Resets a socket, after waiting up to `timeout` ms for its peer to acknowledge what was sent. Resolves with the number
  * of bytes that were not acknowledged. That number is exact if no segment was in flight any more.
  */
-export async function breakOff(socket: Socket, address: Address, timeout: number): Promise<number> {
+export async function breakOff(socket: Socket, address: AddressSpec, timeout: number): Promise<number> {
   const row = socket.destroyed ? undefined : tcpRowOf(socket);
   if (row !== undefined) {
     await delivered(socket, { signal: AbortSignal.timeout(timeout) }).catch(() => {});

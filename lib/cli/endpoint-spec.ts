@@ -1,12 +1,17 @@
 // The source and destination of `fdsplice copy` as they are written on the command line.
-import { type Address, formatAddress, parseListenAddress, parseTargetAddress } from './address.js';
+import {
+  type AddressSpec,
+  formatAddress,
+  parseListenAddress,
+  parseTargetAddress,
+} from '../contract/address-text.js';
 
 /** A source or destination named on the command line. */
 export type EndpointSpec =
   | { kind: 'stdio' }
   | { kind: 'path'; path: string }
-  | { kind: 'connect'; address: Address }
-  | { kind: 'listen'; address: Address };
+  | { kind: 'connect'; address: AddressSpec }
+  | { kind: 'listen'; address: AddressSpec };
 
 const LISTEN_PREFIX = 'listen:';
 const TCP_PREFIX = 'tcp:';

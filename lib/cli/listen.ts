@@ -2,28 +2,32 @@
 import { once } from 'node:events';
 import { lstat, unlink } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
-import { type Address, formatAddress, formatHostPort } from './address.js';
+import { type AddressSpec, formatAddress } from '../contract/address-text.js';
+import { nameSocket } from './sockets.js';
 import { codeOf } from './text.js';
 
 /** Starts listening and resolves with the bound address. A Unix socket file on which no process listens is replaced. */
-export async function listen(server: Server, address: Address): Promise<string> {
+export async function listen(server: Server, address: AddressSpec): Promise<string> {
+  await replaceStale(address, () => start(server, address));
+  const bound = server.address();
+  return bound !== null && typeof bound === 'object' ? nameSocket(bound) : formatAddress(address);
+}
+
+/** Calls `start`, which listens on `address`, and again after it has removed a Unix socket file that is in the way. */
+export async function replaceStale<T>(address: AddressSpec, start: () => Promise<T>): Promise<T> {
   try {
-    await start(server, address);
+    return await start();
   } catch (error) {
     const replaceable = address.kind === 'unix' && codeOf(error) === 'EADDRINUSE';
     if (!replaceable || !(await isStaleSocket(address.path))) {
       throw error;
     }
     await unlink(address.path);
-    await start(server, address);
+    return await start();
   }
-  const bound = server.address();
-  return bound !== null && typeof bound === 'object'
-    ? formatHostPort(bound.address, bound.port)
-    : formatAddress(address);
 }
 
-async function start(server: Server, address: Address): Promise<void> {
+async function start(server: Server, address: AddressSpec): Promise<void> {
   server.listen(
     address.kind === 'unix' ? { path: address.path } : { host: address.host, port: address.port },
   );

@@ -2,14 +2,14 @@
 // The command `fdsplice`: its arguments, options, help texts and exit status.
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError, Option } from 'commander';
-import type { Address } from './address.js';
+import type { AddressSpec } from '../contract/address-text.js';
 import {
   endpointArgument,
   countArgument,
   durationArgument,
   listenArgument,
   rateArgument,
-  targetArgument,
+  targetsArgument,
 } from './arguments.js';
 import { copyCommand, type CopySettings } from './copy-command.js';
 import type { EndpointSpec } from './endpoint-spec.js';
@@ -44,7 +44,8 @@ have arrived. SIGINT and SIGTERM stop the copy. Exit status: 0 copied, 1 failed 
 
 type CopyOptions = Omit<CopySettings, 'source' | 'destination' | keyof ReportOptions> &
   Partial<ReportOptions>;
-type RelayOptions = Omit<RelaySettings, 'listen' | 'target' | keyof ReportOptions> & Partial<ReportOptions>;
+type RelayOptions = Omit<RelaySettings, 'listen' | 'targets' | keyof ReportOptions> &
+  Partial<ReportOptions> & { balance?: string };
 
 let exitStatus = 0;
 
@@ -58,10 +59,15 @@ const program = new Command('fdsplice')
 program
   .command('relay')
   .description(
-    'relay TCP and Unix connections to a target, with one line on stdout for each connection that has ended',
+    'relay TCP and Unix connections to targets, with one line on stdout for each connection that has ended',
   )
   .argument('<listen>', 'address to accept connections on', listenArgument)
-  .argument('<target>', 'address to connect each of them to', targetArgument)
+  .argument('<target...>', 'addresses to connect them to', targetsArgument)
+  .addOption(
+    new Option('--balance <way>', 'how several targets share the connections')
+      .choices(['round-robin'])
+      .default('round-robin'),
+  )
   .addOption(
     new Option(
       '--max-connections <n>',
@@ -84,8 +90,8 @@ program
   .option('--json', 'write the lines as JSON')
   .option('--quiet', 'write only failures; a side that closes after the end of its input is none')
   .addHelpText('after', ADDRESSES)
-  .action(async (listen: Address, target: Address, options: RelayOptions) => {
-    exitStatus = await relayCommand({ listen, target, json: false, quiet: false, ...options });
+  .action(async (listen: AddressSpec, targets: AddressSpec[], { balance: _, ...options }: RelayOptions) => {
+    exitStatus = await relayCommand({ listen, targets, json: false, quiet: false, ...options });
   });
 
 program

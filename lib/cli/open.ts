@@ -5,7 +5,7 @@ import { type FileHandle, open } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import { capabilities } from '../../index.js';
 import type { Acceptor } from './acceptor.js';
-import type { Address } from './address.js';
+import type { AddressSpec } from '../contract/address-text.js';
 import type { EndpointSpec } from './endpoint-spec.js';
 import { dial } from './sockets.js';
 
@@ -13,7 +13,7 @@ import { dial } from './sockets.js';
 export type OpenEndpoint =
   | { kind: 'stdio'; handle: number | typeof process.stdin | typeof process.stdout }
   | { kind: 'file'; handle: FileHandle; stat: Stats }
-  | { kind: 'socket'; handle: Socket; address: Address };
+  | { kind: 'socket'; handle: Socket; address: AddressSpec };
 
 export interface OpenOptions {
   /** The acceptor of an endpoint that listens. */
@@ -67,14 +67,14 @@ export async function openDestination(
   return { kind: 'file', handle, stat };
 }
 
-async function openSocket(spec: EndpointSpec & { address: Address }, options: OpenOptions) {
+async function openSocket(spec: EndpointSpec & { address: AddressSpec }, options: OpenOptions) {
   const { acceptor, connectTimeout, signal } = options;
   const { address } = spec;
   const handle = await (acceptor?.accepted() ?? connected(address, connectTimeout, signal));
   return { kind: 'socket' as const, handle, address };
 }
 
-async function connected(address: Address, timeout: number, signal: AbortSignal): Promise<Socket> {
+async function connected(address: AddressSpec, timeout: number, signal: AbortSignal): Promise<Socket> {
   const deadline = AbortSignal.timeout(timeout);
   const socket = dial(address);
   try {

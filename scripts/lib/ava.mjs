@@ -16,6 +16,7 @@ const DEBUG_FOLDERS = ['copy', 'fuzz', 'relay', 'send-file'];
 /** Folders for the stream engine: the behaviour that both engines share. */
 const STREAM_FOLDERS = [
   'adapters',
+  'cli',
   'connect',
   'copy',
   'fuzz',
