@@ -1,12 +1,15 @@
 // The configuration of HAProxy as a peer.
 /**
- * A plain TCP relay; without `workers`, with HAProxy's default number of threads. HAProxy reserves two descriptors for each connection and pipes for
- * a quarter of them, and does not start without: `maxconn` serves the works here within 20,000 descriptors.
+ * HAProxy reserves two descriptors for each connection and pipes for a quarter of them, and does not start without: this many
+ * are within 20,000 descriptors.
  */
+export const MAX_CONNECTIONS = 4800;
+
+/** A plain TCP relay; without `workers`, with HAProxy's default number of threads. */
 export function haproxyConfiguration({ listen, target, workers, options }) {
   const threads = workers === undefined ? '' : `  nbthread ${workers}\n`;
   return `global
-  maxconn 4800
+  maxconn ${MAX_CONNECTIONS}
 ${threads}
 defaults
   mode tcp

@@ -1,19 +1,32 @@
 // The list of peers: their commands for each role, the works they take part in, and their versions.
-import { existsSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { root } from '../../scripts/lib/run.mjs';
-import { haproxyConfiguration } from './haproxy.mjs';
 import { filesConfiguration, limitedConfiguration, streamModule } from './nginx.mjs';
-import { output, scratch } from './surroundings.mjs';
+import { oursInRust } from './our-peers.mjs';
+import {
+  bare,
+  built,
+  bulk,
+  compiled,
+  configured,
+  goThreads,
+  goVersion,
+  haproxy,
+  nginx,
+  node,
+  nodeCopies,
+  nodeFiles,
+  nodeVersion,
+  noLimiter,
+  relayWorks,
+  rust,
+} from './peer-kinds.mjs';
+import { output } from './surroundings.mjs';
 import { MiB } from './units.mjs';
 
-const compiled = join(root, 'target/bench-peers');
-const noLimiter = 'has no rate limiter';
-/** Works with independent programs, which need a complete relay. */
-const independentWorks = ['iperf3', 'wrk', 'curl'];
-
 /**
- * All peers except ours. `roles` has the command for each role: `relay` and `limited` take `listen` and `target`, `files` takes
+ * All peers except those that a checkout of this package has. `roles` has the command for each role: `relay` and `limited` take `listen` and `target`, `files` takes
  * `listen` and `directory`, `copies` takes `from` and `to`. `works` and `suits` restrict the cases of a peer. `without` has the
  * reason why a peer lacks a role. A `silent` peer does not print its port, so it gets one. `program` has to be installed,
  * `build` has to be built. A peer with `leastWorkers` exists only
@@ -156,49 +169,6 @@ export const others = [
   },
 ];
 
-/** This package, as it is built in a checkout. */
-export function ours(name, about, checkout) {
-  const which = checkout === undefined ? [] : ['--package', checkout];
-  const relay = ({ listen, target }) => [
-    ...script('fdsplice', which),
-    '--listen',
-    listen,
-    '--target',
-    target,
-  ];
-  return {
-    name,
-    about,
-    version: () => ourVersion(checkout ?? root),
-    roles: {
-      relay,
-      limited: (settings) => [...relay(settings), '--rate-limit', `${settings.bytesPerSecond}`],
-      files: ({ listen, directory }) => [
-        ...script('files', which),
-        ...['--with', 'ours', '--listen', listen, '--directory', directory],
-      ],
-      copies: nodeCopies('ours', which),
-    },
-  };
-}
-
-/** Our relay with splice switched off. */
-export function oursReadingAndWriting(checkout) {
-  const { version, roles } = ours('', '', checkout);
-  const withOption = (command) => (settings) => [...command(settings), '--read-write'];
-  return {
-    name: 'fdsplice-rw',
-    about: 'relay of this package, zeroCopy: false',
-    version,
-    roles: { relay: withOption(roles.relay), limited: withOption(roles.limited) },
-    works: ['bulk', 'crossover', 'limited'],
-  };
-}
-
-function relayWorks() {
-  return ['bulk', 'pingpong', 'churn', 'idle', 'mixed', ...independentWorks];
-}
-
 const cpLoop = `echo ready
 while read -r count; do
   index=0
@@ -208,137 +178,3 @@ while read -r count; do
   done
   echo done
 done`;
-
-function script(name, args) {
-  return [process.execPath, join(root, `bench/peers/node/${name}.mjs`), ...args];
-}
-
-function node(name, about) {
-  const relay = ({ listen, target }) => [...script(name, []), '--listen', listen, '--target', target];
-  return {
-    ...{ name, about, version: nodeVersion, roles: { relay }, works: relayWorks() },
-    without: { limited: noLimiter },
-  };
-}
-
-function nodeFiles(name, about, sender) {
-  const files = ({ listen, directory }) => [
-    ...script('files', ['--with', sender]),
-    ...['--listen', listen, '--directory', directory],
-  ];
-  return { name, about, version: nodeVersion, roles: { files } };
-}
-
-function nodeCopies(copier, which = []) {
-  return ({ from, to }) => [...script('copies', which), '--with', copier, '--from', from, '--to', to];
-}
-
-function built(name) {
-  return join(compiled, 'release', name);
-}
-
-function bulk(name) {
-  return ({ listen, target }) => [built(name), '--listen', listen, '--target', target];
-}
-
-function rust(name, about, crate, works = relayWorks()) {
-  return {
-    ...{ name, about, build: 'rust', version: () => lockedVersion(crate), works },
-    roles: { relay: threaded(name) },
-    without: { limited: noLimiter },
-  };
-}
-
-/** Our own core without Node, and the same with a runtime for each worker: a connection stays with the one that accepted it. */
-function oursInRust(name, about) {
-  const peer = rust(name, about, 'fdsplice');
-  const version = () => [peer.version(), revision(root)].filter(Boolean).join(', ');
-  const alone = { ...peer, version, without: { limited: 'limits as `fdsplice` does' } };
-  const pinned = {
-    ...alone,
-    name: `${name}-pinned`,
-    about: `${about}; a runtime for each worker`,
-    roles: { relay: (settings) => [...peer.roles.relay(settings), '--pinned'] },
-    leastWorkers: 2,
-  };
-  return [alone, pinned];
-}
-
-/** The command of a relay on tokio, which takes the number of its threads. */
-function threaded(name) {
-  return ({ listen, target, workers }) => [
-    ...[built(name), '--listen', listen, '--target', target],
-    ...(workers === undefined ? [] : ['--workers', `${workers}`]),
-  ];
-}
-
-/** The prefix that bounds the threads that run Go code. `env` executes the program in its own process. */
-function goThreads(workers) {
-  return workers === undefined ? [] : ['env', `GOMAXPROCS=${workers}`];
-}
-
-function bare(name, about, roles, works) {
-  return { name, about, build: 'rust', version: () => lockedVersion('rustix'), roles, works };
-}
-
-function haproxy(name, about, options) {
-  return {
-    name,
-    about,
-    program: 'haproxy',
-    version: () => output('haproxy', ['-v'])?.split(' ').slice(0, 3).join(' '),
-    roles: {
-      relay: ({ listen, target, workers }) => {
-        const file = join(scratch(), `${name}.cfg`);
-        writeFileSync(file, haproxyConfiguration({ listen, target, workers, options }));
-        return ['haproxy', '-db', '-f', file];
-      },
-    },
-    works: relayWorks(),
-    without: { limited: 'has no limiter before HAProxy 2.7, and its bwlim filters are not used here' },
-    silent: true,
-  };
-}
-
-function nginx(name, about, roles, obstacle) {
-  return {
-    ...{ name, about, roles, program: 'nginx', obstacle, silent: true },
-    // nginx prints its version to stderr.
-    version: () => output('sh', ['-c', 'nginx -v 2>&1'])?.replace('nginx version: ', ''),
-  };
-}
-
-function configured(name, configuration, settings) {
-  const directory = scratch(name);
-  const file = join(directory, 'nginx.conf');
-  writeFileSync(file, configuration({ ...settings, scratch: directory }));
-  // Without -e nginx opens a log that only root may write to.
-  return ['nginx', '-e', 'stderr', '-p', directory, '-c', file];
-}
-
-function ourVersion(checkout) {
-  const { name, version } = JSON.parse(readFileSync(join(checkout, 'package.json'), 'utf8'));
-  const binary = readdirSync(checkout).find((file) => file.endsWith('.node'));
-  const when = binary && statSync(join(checkout, binary)).mtime.toISOString().slice(0, 16);
-  return [`${name} ${version}`, revision(checkout), when && `built ${when}`, nodeVersion()]
-    .filter(Boolean)
-    .join(', ');
-}
-
-function revision(checkout) {
-  return output('git', ['-C', checkout, 'describe', '--always', '--dirty']);
-}
-
-function nodeVersion() {
-  return `Node ${process.version}`;
-}
-
-function goVersion() {
-  return output('go', ['version']);
-}
-
-function lockedVersion(crate) {
-  const lock = readFileSync(join(root, 'bench/peers/rust/Cargo.lock'), 'utf8');
-  const version = new RegExp(`name = "${crate}"\\nversion = "(.+)"`).exec(lock)?.[1];
-  return `${crate} ${version}`;
-}

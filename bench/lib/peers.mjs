@@ -4,13 +4,14 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { root, StepError } from '../../scripts/lib/run.mjs';
 import { Child, listeningPort } from './children.mjs';
 import { Copying } from './copying.mjs';
-import { ours, oursReadingAndWriting, others } from './peer-list.mjs';
+import { ours, oursReadingAndWriting } from './our-peers.mjs';
+import { others } from './peer-list.mjs';
 import { notInstalled, output } from './surroundings.mjs';
 
 /** Throws if the settings name a user or peers that do not exist, or peers that need more workers. */
 export function checkPeers({ peers: names, user, workers, checkout }) {
   asUser(user);
-  const choice = [oursReadingAndWriting(checkout), ...others];
+  const choice = choiceOf(checkout);
   const known = ['fdsplice', ...choice.map(({ name }) => name)];
   const unknown = (names ?? []).filter((name) => !known.includes(name));
   if (unknown.length > 0) {
@@ -22,6 +23,11 @@ export function checkPeers({ peers: names, user, workers, checkout }) {
   }
 }
 
+/** Every peer except ours and the baseline, which are in each run. */
+function choiceOf(checkout) {
+  return [oursReadingAndWriting(checkout), ...others];
+}
+
 function suits({ leastWorkers = 0 }, workers = 0) {
   return workers >= leastWorkers;
 }
@@ -30,7 +36,7 @@ function suits({ leastWorkers = 0 }, workers = 0) {
 export function findPeers(settings, builds) {
   const { peers: names, user, workers, checkout, baseline } = settings;
   checkPeers(settings);
-  const choice = [oursReadingAndWriting(checkout), ...others];
+  const choice = choiceOf(checkout);
   const chosen = [
     ours('fdsplice', 'this package', checkout),
     ...(baseline === undefined ? [] : [ours('baseline', 'this package, another build', baseline)]),
